@@ -1,0 +1,28 @@
+"""Errors that tell a user what to change. Programs print their message without a stack trace."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TfmiError(Exception):
+    """Base of every error that a user of tfmi can mend: the message says what was found, what was expected and what to do."""
+
+
+class ConfigError(TfmiError):
+    """A configuration has an unknown key, a wrong type, or a combination that cannot work."""
+
+
+class DataError(TfmiError):
+    """Input data cannot be used: a missing file or column, too many rejected rows, nothing left after filtering."""
+
+
+class ExportError(TfmiError):
+    """A model could not be exported, or its warm-up requests failed, so nothing was published."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the choice spelled most like ``word``, or an empty string if none is near."""
+    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -1,0 +1,1 @@
+"""Keras layers, one idea per file, each naming its paper."""

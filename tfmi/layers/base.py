@@ -1,0 +1,105 @@
+"""What every extractor and readout has in common: their registries, their typed output, and complete ``get_config``s.
+
+Shapes throughout: B batch, L history length, K interests, d width, C candidates. Histories run oldest to newest and are padded on the
+right; ``mask`` is True at real items, and padding never changes a result.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar, NamedTuple
+
+import tensorflow as tf
+
+from tfmi.registry import Registry
+
+# Added to a masked logit before a float32 softmax: exp underflows to exactly 0 and a fully masked row stays finite.
+MASKED_LOGIT = -1e9
+
+
+class InterestOutput(NamedTuple):
+    """What an extractor knows about a batch of users. Regularisers, plots and explanations read it instead of reaching into layers.
+
+    Attributes:
+        interests: [B, K, d]. Rows beyond a user's active interests are 0.
+        active: bool [B, K]. Interest 0 is always active; active interests come first.
+        weights: float32 [B, K, L]: how much of each history item went into each interest (routing or attention weights), 0 at padding.
+        internals: Anything else by name, e.g. ``"logits"`` [B, K, L] or ``"prototypes"``.
+    """
+
+    interests: tf.Tensor
+    active: tf.Tensor
+    weights: tf.Tensor
+    internals: dict[str, tf.Tensor]
+
+
+class ConfiguredLayer(tf.keras.layers.Layer):
+    """A Keras layer whose constructor arguments are attributes of the same names, so that ``get_config`` is complete by construction."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        tf.keras.utils.register_keras_serializable(package="tfmi")(cls)
+
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = super().get_config()
+        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
+            if name != "self" and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                config[name] = getattr(self, name)
+        return config
+
+
+class InterestExtractor(ConfiguredLayer):
+    """Base of the layers that turn a history into K interests.
+
+    Subclasses implement ``call(history, mask, training=None)`` with ``history`` [B, L, d] and ``mask`` bool [B, L], returning an
+    ``InterestOutput``; they set ``num_interests``. Declaring a further argument of ``OPTIONAL_INPUTS`` by the same name asks for it.
+    Softmaxes and routing run in float32 under mixed precision.
+    """
+
+    # profile: float [B, p], the user's concatenated profile embeddings; timestamps: float64 [B, L] seconds, 0 at padding.
+    OPTIONAL_INPUTS: ClassVar[tuple[str, ...]] = ("profile", "timestamps")
+
+    num_interests: int
+
+    @classmethod
+    def requested_inputs(cls) -> tuple[str, ...]:
+        """The optional inputs that this extractor's ``call`` declares."""
+        declared = inspect.signature(cls.call).parameters
+        return tuple(name for name in cls.OPTIONAL_INPUTS if name in declared)
+
+
+class Readout(ConfiguredLayer):
+    """Base of the layers that decide, in training, how K interests answer for one target.
+
+    Subclasses implement ``call(interests, active, target)`` with ``interests`` [B, K, d], ``active`` bool [B, K] and ``target``
+    [B, d] (the target's item vector), returning queries: [B, d] for one vector per user, or [B, K, d] when every candidate, negatives
+    included, is to be scored by its own best interest (max-sim). In a [B, K, d] answer inactive rows repeat an active one, so that a
+    maximum over K never sees them.
+    """
+
+
+EXTRACTORS: Registry[InterestExtractor] = Registry("extractor", "tfmi.layers")
+READOUTS: Registry[Readout] = Registry("readout", "tfmi.layers")
+
+
+def num_real_items(mask: tf.Tensor) -> tf.Tensor:
+    """int32 [B]: the number of real items of each history, from its mask [B, L]."""
+    return tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+
+
+def masked_softmax(logits: tf.Tensor, mask: tf.Tensor, axis: int = -1) -> tf.Tensor:
+    """Softmax in float32 over the True cells of ``mask`` (broadcast to ``logits``); exactly 0 at the others, 0 everywhere if none is True."""
+    logits = tf.cast(logits, tf.float32)
+    weights = tf.nn.softmax(tf.where(mask, logits, MASKED_LOGIT), axis=axis)
+    return tf.where(mask, weights, 0.0)
+
+
+def squash(vectors: tf.Tensor, epsilon: float = 1e-9) -> tf.Tensor:
+    """Shrink vectors along the last axis to norms below 1: ``|z|^2 / (1 + |z|^2) * z / |z|`` (capsule networks; mind.md section 3.2)."""
+    squared_norm = tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True)
+    return squared_norm / (1.0 + squared_norm) / tf.sqrt(squared_norm + epsilon) * vectors
+
+
+def repeat_first_where_inactive(interests: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
+    """Replace inactive rows of ``interests`` [B, K, d] by interest 0, which is always active: a maximum over K is then unaffected by them."""
+    return tf.where(active[..., None], interests, interests[:, :1, :])

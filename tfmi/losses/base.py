@@ -1,0 +1,84 @@
+"""What objectives and regularisers have in common."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import tensorflow as tf
+
+from tfmi.layers.base import ConfiguredLayer, InterestExtractor, InterestOutput
+from tfmi.registry import Registry
+
+
+class ItemSpace(Protocol):
+    """The items as an objective sees them. Real items have indices ``first_index`` (2) to ``num_rows - 1``."""
+
+    num_rows: int
+
+    def embed(self, item_indices: tf.Tensor) -> tf.Tensor:
+        """Item vectors [..., d] of int item indices [...], normalised if the model normalises."""
+
+    def embed_catalogue(self) -> tf.Tensor:
+        """Item vectors [N, d] of every real item in index order: row r is item r + 2."""
+
+    def log_frequencies(self) -> tf.Tensor:
+        """float32 [num_rows] log share of each item in the training events (smoothed: finite for every real item)."""
+
+
+class Objective(ConfiguredLayer):
+    """Base of the losses that pull the target up and others down.
+
+    Subclasses implement ``call(queries, targets, items, training=None)``:
+
+    - ``queries``: float [B, d], or [B, K, d] for max-sim (see ``Readout``), already divided by the temperature.
+    - ``targets``: int32 [B] item indices.
+    - ``items``: an ``ItemSpace``.
+
+    and return the loss of each example, float32 [B]; the model takes the weighted batch mean.
+    """
+
+
+class RegularizerInputs(NamedTuple):
+    """What a regulariser may look at.
+
+    Attributes:
+        output: The extractor's output.
+        history: [B, L, d] item vectors of the history, before dropout; 0 at padding.
+        history_indices: int32 [B, L].
+        mask: bool [B, L].
+        target: [B, d] item vector of the target.
+        interests: [B, K, d] the vectors used for scoring (after the user tower and normalisation).
+    """
+
+    output: InterestOutput
+    history: tf.Tensor
+    history_indices: tf.Tensor
+    mask: tf.Tensor
+    target: tf.Tensor
+    interests: tf.Tensor
+
+
+class Regularizer(ConfiguredLayer):
+    """Base of the auxiliary losses. ``call(inputs: RegularizerInputs, training=None)`` returns a float32 scalar, weight included."""
+
+    def check(self, extractor: InterestExtractor) -> None:
+        """Raise ``ConfigError`` with the reason if this regulariser would have no effect on, or cannot work with, ``extractor``."""
+
+
+OBJECTIVES: Registry[Objective] = Registry("objective", "tfmi.losses")
+REGULARIZERS: Registry[Regularizer] = Registry("regularizer", "tfmi.losses")
+
+
+def candidate_logits(queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+    """float32 [B, C] scores of shared candidates [C, d] for queries [B, d], or for [B, K, d] by each candidate's best interest."""
+    if queries.shape.rank == 2:
+        return tf.cast(tf.matmul(queries, candidates, transpose_b=True), tf.float32)
+    scores = tf.einsum("bkd,cd->bkc", queries, candidates)
+    return tf.cast(tf.reduce_max(scores, axis=1), tf.float32)
+
+
+def target_logits(queries: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """float32 [B] score of each example's own target [B, d], by its best interest where queries are [B, K, d]."""
+    if queries.shape.rank == 2:
+        return tf.cast(tf.reduce_sum(queries * targets, axis=-1), tf.float32)
+    return tf.cast(tf.reduce_max(tf.einsum("bkd,bd->bk", queries, targets), axis=1), tf.float32)
