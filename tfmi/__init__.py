@@ -40,8 +40,6 @@ _PUBLIC_NAMES = {
     "export_savedmodel": "tfmi.export",
 }
 
-__all__ = sorted(_PUBLIC_NAMES)
-
 
 def __getattr__(name: str) -> object:
     if name in _PUBLIC_NAMES:

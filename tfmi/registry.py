@@ -56,9 +56,7 @@ class Registry(Generic[T]):
         """The class registered under ``name``; raises ``ConfigError`` naming the nearest one if there is none."""
         self._discover()
         if name not in self._components:
-            raise ConfigError(
-                f"unknown {self.kind} {name!r}{nearest(name, self._components)}; available: {', '.join(self.names())}"
-            )
+            raise ConfigError(f"unknown {self.kind} {name!r}{nearest(name, self._components)}; available: {', '.join(self.names())}")
         return self._components[name]
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:

@@ -41,6 +41,7 @@ class ConfiguredLayer(tf.keras.layers.Layer):
         tf.keras.utils.register_keras_serializable(package="tfmi")(cls)
 
     def get_config(self) -> dict[str, Any]:
+        """Every constructor argument by name, read from the attribute of the same name."""
         config: dict[str, Any] = super().get_config()
         for name, parameter in inspect.signature(type(self).__init__).parameters.items():
             if name != "self" and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -88,7 +89,7 @@ def num_real_items(mask: tf.Tensor) -> tf.Tensor:
 
 
 def masked_softmax(logits: tf.Tensor, mask: tf.Tensor, axis: int = -1) -> tf.Tensor:
-    """Softmax in float32 over the True cells of ``mask`` (broadcast to ``logits``); exactly 0 at the others, 0 everywhere if none is True."""
+    """Softmax in float32 over the True cells of ``mask`` (broadcast to ``logits``); exactly 0 at all others."""
     logits = tf.cast(logits, tf.float32)
     weights = tf.nn.softmax(tf.where(mask, logits, MASKED_LOGIT), axis=axis)
     return tf.where(mask, weights, 0.0)
@@ -101,5 +102,5 @@ def squash(vectors: tf.Tensor, epsilon: float = 1e-9) -> tf.Tensor:
 
 
 def repeat_first_where_inactive(interests: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
-    """Replace inactive rows of ``interests`` [B, K, d] by interest 0, which is always active: a maximum over K is then unaffected by them."""
+    """Replace inactive rows of ``interests`` [B, K, d] by interest 0, which is always active, so that they cannot change a maximum over K."""
     return tf.where(active[..., None], interests, interests[:, :1, :])

@@ -1,0 +1,308 @@
+"""One typed, validated description of a run: YAML in, YAML out.
+
+Built from, in rising precedence: the defaults below, the system's recipe, a YAML file, ``section.key=value`` settings. Unknown keys,
+wrong types and impossible combinations raise ``ConfigError`` naming the key, what was expected and the nearest right spelling.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from tfmi.errors import ConfigError, nearest
+
+ComponentSpec = dict[str, Any]
+DatasetName = Literal["embedded", "log", "movielens", "lastfm", "sequences", "comirec", "sessions"]
+
+
+class Section(pydantic.BaseModel):
+    """Base of every section: no unknown keys, no silent conversions."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class EmbeddedConfig(Section):
+    """The embedded generator (``dataset: embedded``)."""
+
+    users: int = Field(4000, ge=10, description="users to generate")
+    items: int = Field(2000, ge=10, description="items to generate")
+    mean_events: float = Field(24.0, gt=1, description="mean events per user")
+    max_interests: int = Field(6, ge=1, description="a user has 1 to this many interests")
+    seed: int = Field(7, ge=0, description="seed of the generator; independent of the training seed")
+
+
+class LogColumns(Section):
+    """The user's column names of the log file."""
+
+    user: str = "user"
+    item: str = "item"
+    time: str = "time"
+    event: str | None = Field(None, description="event type; None if there is none")
+    weight: str | None = Field(None, description="event weight, a number")
+
+
+class CatalogueColumns(Section):
+    """The user's column names of the catalogue file. A column set to None is not read."""
+
+    item: str = "item"
+    title: str | None = "title"
+    category: str | None = "category"
+    brand: str | None = "brand"
+    tags: str | None = Field("tags", description="multi-valued: separated by tag_separator, each 'tag' or 'tag:weight'")
+    numbers: list[str] = Field(default_factory=list, description="columns with a number each")
+
+
+class LogConfig(Section):
+    """A user's own files (``dataset: log``): a log, and optionally a catalogue and user profiles."""
+
+    columns: LogColumns = LogColumns()
+    catalogue_path: str | None = Field(None, description="default: the file named catalogue.* beside the log, if any")
+    catalogue_columns: CatalogueColumns = CatalogueColumns()
+    users_path: str | None = Field(None, description="default: the file named users.* beside the log, if any")
+    user_column: str = Field("user", description="the user id's column in the users file")
+    profile_columns: list[str] = Field(default_factory=list, description="profile columns, in the users file or in the log itself")
+    tag_separator: str = "|"
+    event_types: list[str] | None = Field(None, description="keep only these event types; None keeps all")
+    unknown_items: Literal["keep", "reject"] = Field("keep", description="events of items that the catalogue lacks")
+    duplicates: Literal["drop", "keep"] = Field("drop", description="rows equal in user, item, time and event type")
+    max_reject_share: float = Field(0.05, ge=0, le=1, description="stop when more than this share of rows is rejected")
+    streaming: bool = Field(False, description="for logs larger than memory: one pass into sharded TFRecord files")
+    shards: int = Field(16, ge=1, description="TFRecord shards when streaming")
+
+
+class SplitConfig(Section):
+    """How events become training sequences and test users. ``auto`` is each dataset's customary split."""
+
+    method: Literal["auto", "by_user", "leave_one_out", "by_time", "session_prefixes", "given"] = "auto"
+    seed: int = Field(1230, ge=0)
+    valid_share: float = Field(0.1, gt=0, lt=1)
+    test_share: float = Field(0.1, gt=0, lt=1)
+    history_share: float = Field(0.8, gt=0, lt=1, description="by_user: the first int(share x length) events are history")
+    min_user_events: int = Field(5, ge=1, description="k-core: users with fewer events are left out")
+    min_item_events: int = Field(5, ge=1, description="k-core: items with fewer events are left out")
+    iterate_core: bool = Field(False, description="repeat the two filters until nothing changes; off: once, items first (ComiRec)")
+
+
+class DataConfig(Section):
+    """Where examples come from."""
+
+    dataset: DatasetName = "embedded"
+    path: str | None = Field(None, description="file or folder of the data (--data)")
+    embedded: EmbeddedConfig = EmbeddedConfig()
+    log: LogConfig = LogConfig()
+    split: SplitConfig = SplitConfig()
+    history_length: int = Field(20, ge=1, description="L: items of history a model sees, the newest ones")
+    min_history: int = Field(1, ge=1, description="a training target has at least this many items before it")
+    examples: Literal["prefixes", "random_position"] = Field(
+        "prefixes", description="prefixes: every position once per epoch; random_position: random user, random position (ComiRec)"
+    )
+    cache: str | None = Field(None, description="folder for downloads and TFRecord shards; default: data_cache")
+
+
+class ItemTowerConfig(Section):
+    """From an item's features to its vector."""
+
+    features: list[str] | Literal["auto"] = Field(
+        "auto", description="catalogue features beside the id; auto: every one the catalogue has; []: the id alone"
+    )
+    use_id: bool = True
+    combine: Literal["mean", "sum", "concat"] = Field("mean", description="mean is MIND's; concat needs hidden layers or projects")
+    hidden: list[int] = Field(default_factory=list, description="widths of ReLU layers before the last, linear one")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    initializer_deviation: float | None = Field(None, gt=0, description="deviation of embeddings; None: 1/sqrt(dimension)")
+
+
+class UserTowerConfig(Section):
+    """From each interest, joined with the profile, to a user vector. No hidden layers and no profile: the interest itself."""
+
+    profile_features: list[str] | Literal["auto"] = "auto"
+    profile_dimension: int = Field(8, ge=1, description="width of each profile embedding")
+    hidden: list[int] = Field(default_factory=list, description="widths of ReLU layers applied to every interest")
+    project: bool = Field(False, description="end in a linear layer to the model's dimension even without hidden layers or profile")
+    final_activation: Literal["linear", "relu"] = "linear"
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class ModelConfig(Section):
+    """A system: see docs/architecture.md. ``kind: interests`` trains by gradient; ``kind: counting`` counts."""
+
+    kind: Literal["interests", "counting"] = "interests"
+    dimension: int = Field(64, ge=1, description="d: width of item and interest vectors")
+    extractor: ComponentSpec = Field(default_factory=lambda: {"name": "capsule_routing"})
+    readout: ComponentSpec = Field(default_factory=lambda: {"name": "label_aware"})
+    objective: ComponentSpec = Field(default_factory=lambda: {"name": "sampled_softmax"})
+    regularizers: list[ComponentSpec] = Field(default_factory=list)
+    counter: ComponentSpec | None = Field(None, description="kind: counting only")
+    item_tower: ItemTowerConfig = ItemTowerConfig()
+    user_tower: UserTowerConfig = UserTowerConfig()
+    normalize: bool = Field(True, description="L2-normalise user and item vectors")
+    temperature: float = Field(0.07, gt=0, description="training scores are divided by it")
+    history_dropout: float = Field(0.2, ge=0, lt=1, description="dropout on the history's item vectors in training")
+
+
+class OptimizerConfig(Section):
+    """Adam: row-sparse for embedding tables, plain for dense weights."""
+
+    learning_rate: float = Field(2e-3, gt=0)
+    schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    warmup_steps: int = Field(0, ge=0, description="linear warm-up from 0")
+    decay_steps: int | None = Field(
+        None, ge=1, description="cosine: steps to reach the floor, None: max_steps; exponential: steps per decay_rate"
+    )
+    decay_rate: float = Field(0.1, gt=0, le=1, description="exponential: factor per decay_steps; cosine: the floor as a share")
+    clip_norm: float | None = Field(None, gt=0, description="global-norm clipping")
+    beta_1: float = Field(0.9, ge=0, lt=1)
+    beta_2: float = Field(0.999, ge=0, lt=1)
+    epsilon: float = Field(1e-7, gt=0)
+
+
+class TrainingConfig(Section):
+    """The loop."""
+
+    batch_size: int = Field(512, ge=1)
+    max_epochs: int = Field(30, ge=1, description="an epoch is one pass over the training examples")
+    max_steps: int | None = Field(None, ge=1, description="stop after this many steps, whatever max_epochs says")
+    evaluate_every: int | None = Field(None, ge=1, description="steps between validations; None: once per epoch")
+    monitor: str = Field("recall@50", description="validation metric for early stopping and for the best weights")
+    patience: int = Field(5, ge=1, description="validations without improvement before stopping")
+    mixed_precision: bool = Field(False, description="mixed_bfloat16 on CPU, mixed_float16 on GPU")
+    steps_per_execution: int = Field(1, ge=1, description="steps per call of the compiled loop")
+    tensorboard: bool = True
+
+
+class EvaluationConfig(Section):
+    """Metrics over the full catalogue."""
+
+    cutoffs: list[int] = Field(default_factory=lambda: [10, 20, 50], min_length=1)
+    batch_size: int = Field(256, ge=1)
+    exclude_history: bool = Field(False, description="leave out what the user already has; ComiRec's protocol does not")
+    ndcg_ideal: Literal["targets", "hits"] = Field("targets", description="targets: standard; hits: ComiRec's published code")
+
+
+class IndexConfig(Section):
+    """Nearest-neighbour search inside the SavedModel. None lets tfmi choose from the catalogue's size."""
+
+    kind: Literal["scann", "exact"] = "scann"
+    leaves: int | None = Field(None, ge=1)
+    leaves_to_search: int | None = Field(None, ge=1)
+    reordering_candidates: int | None = Field(None, ge=1)
+    dimensions_per_block: int | None = Field(None, ge=1)
+    training_iterations: int = Field(12, ge=1)
+
+
+class ExportConfig(Section):
+    """The servable."""
+
+    name: str | None = Field(None, description="model name under savedmodels/; default: the system's name")
+    num_results: int = Field(50, ge=1, description="n: items per answer")
+    exclusion_width: int = Field(50, ge=1, description="E: width that clients pad 'exclude' to")
+    exclude_history: bool = Field(False, description="never answer with an item of the request's own history")
+    warmup_batch_sizes: list[int] = Field(default_factory=lambda: [1, 8], min_length=1)
+
+
+class RunConfig(Section):
+    """Everything that a run needs to be repeated."""
+
+    system: str = "mind"
+    seed: int = Field(1, ge=0)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    index: IndexConfig = IndexConfig()
+    export: ExportConfig = ExportConfig()
+
+    def to_yaml(self) -> str:
+        """The whole configuration, defaults included, as YAML that ``load_config`` reads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader that also reads ``1e-3`` as a number, as people expect."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Parse YAML safely; raises ``ConfigError`` naming ``source`` and the line."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {error}") from None
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file into a nested mapping; raises ``ConfigError`` if it is missing or holds something else."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error}") from None
+    values = parse_yaml(text, str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected 'section: ...' mappings at the top, got a {type(values).__name__}")
+    return values
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Turn ``["model.dimension=32", ...]`` into a nested mapping; values are YAML."""
+    result: dict[str, Any] = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set {setting!r}: expected section.key=value, e.g. model.dimension=32")
+        parsed = parse_yaml(value, f"--set {key}")
+        for part in reversed(key.strip().split(".")):
+            parsed = {part: parsed}
+        result = merge(result, parsed)
+    return result
+
+
+def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep-merge two mappings. A component given with another ``name`` replaces the base's, parameters and all."""
+    result = dict(base)
+    for key, value in override.items():
+        current = result.get(key)
+        if isinstance(current, Mapping) and isinstance(value, Mapping):
+            if "name" in current and value.get("name", current["name"]) != current["name"]:
+                result[key] = dict(value)
+            else:
+                result[key] = merge(current, value)
+        else:
+            result[key] = value
+    return result
+
+
+def validate_config(values: Mapping[str, Any]) -> RunConfig:
+    """Check a nested mapping against ``RunConfig``; raises ``ConfigError`` with one line per problem."""
+    try:
+        return RunConfig.model_validate(dict(values))
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(_describe(problem) for problem in error.errors())) from None
+
+
+def _describe(problem: Any) -> str:
+    # Union branches ("features.list[str]", "features.literal['auto']") are pydantic's, not the user's keys.
+    location = [str(part) for part in problem["loc"] if not re.search(r"\[|^(str|int|float|bool|list)$", str(part))]
+    path = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        section: Any = RunConfig
+        for part in location[:-1]:
+            section = section.model_fields[part].annotation
+        known = list(section.model_fields)
+        return f"{path}: unknown key{nearest(location[-1], known)}; this section takes: {', '.join(known)}"
+    return f"{path}: {problem['msg']}, got {problem['input']!r}"
