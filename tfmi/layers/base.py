@@ -102,5 +102,5 @@ def squash(vectors: tf.Tensor, epsilon: float = 1e-9) -> tf.Tensor:
 
 
 def repeat_first_where_inactive(interests: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
-    """Replace inactive rows of ``interests`` [B, K, d] by interest 0, which is always active, so that they cannot change a maximum over K."""
+    """Replace inactive rows of ``interests`` [B, K, d] by interest 0, which is always active: they then cannot change a maximum over K."""
     return tf.where(active[..., None], interests, interests[:, :1, :])
