@@ -1,0 +1,26 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import tfmi  # noqa: F401 - selects Keras 2 before any test imports TensorFlow
+
+DATA_DIRECTORY = Path(os.environ.get("TFMI_DATA_DIR", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """Return a function from a dataset folder's name to its path; the test is skipped, saying so, where the folder is absent."""
+
+    def find(name: str) -> Path:
+        folder = DATA_DIRECTORY / name
+        if not folder.is_dir():
+            pytest.skip(f"needs the dataset folder {name!r}; set TFMI_DATA_DIR to the folder that holds it")
+        return folder
+
+    return find
