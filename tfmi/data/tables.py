@@ -1,0 +1,57 @@
+"""What reading produces and splitting consumes: checked raw columns, before indices are given out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class EventTable:
+    """A checked log in file order.
+
+    Attributes:
+        user_ids, item_ids: The distinct ids; a code is a position in them.
+        user_codes, item_codes: int64 [events].
+        timestamps: float64 [events] seconds since the epoch (or any consistent number), or None if the file's order is the time order.
+        weights: float32 [events], or None.
+        report: Counts of what was read, rejected (by reason) and dropped.
+    """
+
+    user_ids: Sequence[str]
+    item_ids: Sequence[str]
+    user_codes: np.ndarray
+    item_codes: np.ndarray
+    timestamps: np.ndarray | None
+    weights: np.ndarray | None
+    report: Mapping[str, object] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.user_codes)
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """A checked catalogue, row by row as ``item_ids``. None where the catalogue lacks the column; "" or an empty list where a row does.
+
+    Attributes:
+        tags: One list of (tag, weight) per item; weights are positive.
+        numbers: float32 [items] per column, NaN where missing.
+    """
+
+    item_ids: Sequence[str]
+    titles: Sequence[str] | None = None
+    categories: Sequence[str] | None = None
+    brands: Sequence[str] | None = None
+    tags: Sequence[Sequence[tuple[str, float]]] | None = None
+    numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UserTable:
+    """Checked user profiles, row by row as ``user_ids``: strings per column ("" missing), or float32 arrays (NaN missing)."""
+
+    user_ids: Sequence[str]
+    columns: Mapping[str, Sequence[str] | np.ndarray]
