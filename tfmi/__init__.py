@@ -31,7 +31,7 @@ _select_keras_2()
 # Resolved on first use, so that `import tfmi` alone does not load TensorFlow.
 _PUBLIC_NAMES = {
     "RunConfig": "tfmi.config",
-    "load_config": "tfmi.config",
+    "load_config": "tfmi.models.systems",
     "TfmiError": "tfmi.errors",
     "load_dataset": "tfmi.data.datasets",
     "InterestRetrieval": "tfmi.models.retrieval",

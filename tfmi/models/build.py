@@ -1,0 +1,94 @@
+"""From a configuration and a dataset to a model."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfmi.config import ModelConfig, RunConfig
+from tfmi.data.structures import FIRST_INDEX, Dataset
+from tfmi.layers.base import EXTRACTORS, READOUTS
+from tfmi.losses.base import OBJECTIVES, REGULARIZERS
+from tfmi.models.counting import COUNTERS
+from tfmi.models.recommender import DirectRecommender
+from tfmi.models.retrieval import InterestRetrieval
+from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features
+
+
+def build_counter(config: RunConfig, dataset: Dataset) -> DirectRecommender:
+    """A counting model that has counted the dataset's training sequences."""
+    assert config.model.counter is not None  # checked with the configuration
+    counter = COUNTERS.build(config.model.counter, "model.counter")
+    counter.fit(dataset.train, dataset.catalogue.num_rows, config.data.history_length)
+    return counter
+
+
+def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
+    """A retrieval model for the dataset. Sets the global random seed, from which initial weights come.
+
+    Raises:
+        ConfigError: A component's parameters, a feature's name or a combination is wrong.
+    """
+    tf.keras.utils.set_random_seed(config.seed)
+    model_config = config.model
+    profile_features = {}
+    if dataset.profiles is not None:
+        wanted = model_config.user_tower.profile_features
+        profile_features = select_features(wanted, dataset.profiles.features, "model.user_tower.profile_features")
+    return InterestRetrieval(
+        item_tower=_item_tower(model_config, dataset, config.seed),
+        user_tower=UserTower(
+            model_config.dimension,
+            hidden=model_config.user_tower.hidden,
+            project=model_config.user_tower.project,
+            has_profile=bool(profile_features),
+            final_activation=model_config.user_tower.final_activation,
+            dropout=model_config.user_tower.dropout,
+            seed=config.seed + 1000,
+        ),
+        extractor=EXTRACTORS.build(_seeded(EXTRACTORS, model_config.extractor, config.seed + 2000), "model.extractor"),
+        readout=READOUTS.build(model_config.readout, "model.readout"),
+        objective=OBJECTIVES.build(_seeded(OBJECTIVES, model_config.objective, config.seed + 3000), "model.objective"),
+        regularizers=[
+            REGULARIZERS.build(_seeded(REGULARIZERS, spec, config.seed + 4000), f"model.regularizers.{position}")
+            for position, spec in enumerate(model_config.regularizers)
+        ],
+        history_length=config.data.history_length,
+        item_counts=dataset.catalogue.counts,
+        profile_encoder=ProfileEncoder(profile_features, model_config.user_tower.profile_dimension) if profile_features else None,
+        normalize=model_config.normalize,
+        temperature=model_config.temperature,
+        history_dropout=model_config.history_dropout,
+        seed=config.seed + 5000,
+    )
+
+
+def create_variables(model: InterestRetrieval, batch: dict[str, tf.Tensor]) -> None:
+    """Create every variable of the model by computing the loss of one batch, without counting as training."""
+    model.compute_loss(batch, training=False)
+    model.built = True
+
+
+def count_parameters(model: InterestRetrieval) -> int:
+    """The number of trainable numbers."""
+    return int(sum(variable.shape.num_elements() for variable in model.trainable_variables))
+
+
+def _seeded(registry: object, spec: dict[str, object], seed: int) -> dict[str, object]:
+    """Give a component the run's seed, if it takes one and the recipe does not set it."""
+    takes_seed = "seed" in registry.parameters(str(spec["name"]))  # type: ignore[attr-defined]
+    return {"seed": seed, **spec} if takes_seed else spec
+
+
+def _item_tower(config: ModelConfig, dataset: Dataset, seed: int) -> ItemTower:
+    tower = config.item_tower
+    return ItemTower(
+        dataset.catalogue.num_rows,
+        config.dimension,
+        features=select_features(tower.features, dataset.catalogue.features, "model.item_tower.features"),
+        use_id=tower.use_id,
+        combine=tower.combine,
+        hidden=tower.hidden,
+        dropout=tower.dropout,
+        initializer_deviation=tower.initializer_deviation,
+        seed=seed,
+    )

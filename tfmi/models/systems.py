@@ -1,0 +1,145 @@
+"""The named systems, as recipes: fragments of configuration over shared parts. A new paper is one more entry here.
+
+``load_config`` puts a run's description together: defaults, the system's recipe, a YAML file, settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfmi.config import RunConfig, merge, parse_settings, read_config_file, validate_config
+from tfmi.errors import ConfigError, nearest
+from tfmi.layers.base import EXTRACTORS, READOUTS
+from tfmi.losses.base import OBJECTIVES, REGULARIZERS
+from tfmi.models.counting import COUNTERS
+
+
+@dataclass(frozen=True)
+class System:
+    """A named recipe.
+
+    Attributes:
+        summary: One line for ``--help`` and tables.
+        source: The paper.
+        recipe: Configuration that differs from the defaults.
+    """
+
+    summary: str
+    source: str
+    recipe: Mapping[str, Any]
+
+
+SYSTEMS: dict[str, System] = {
+    "mind": System(
+        summary="capsule routing with an adaptive number of interests, label-aware attention",
+        source="Li et al., Multi-Interest Network with Dynamic Routing for Recommendation at Tmall, CIKM 2019",
+        recipe={
+            "model": {
+                "extractor": {"name": "capsule_routing", "num_interests": 4},
+                "readout": {"name": "label_aware"},
+                "user_tower": {"hidden": [256]},
+            }
+        },
+    ),
+    "comirec_dr": System(
+        summary="capsule routing with a matrix per position and interest, hard readout",
+        source="Cen et al., Controllable Multi-Interest Framework for Recommendation, KDD 2020",
+        recipe={
+            "model": {
+                "extractor": {"name": "comirec_routing", "num_interests": 4},
+                "readout": {"name": "label_aware"},
+            }
+        },
+    ),
+    "comirec_sa": System(
+        summary="self-attentive interests, hard readout",
+        source="Cen et al., Controllable Multi-Interest Framework for Recommendation, KDD 2020",
+        recipe={
+            "model": {
+                "extractor": {"name": "self_attentive", "num_interests": 4, "positions": "newest"},
+                "readout": {"name": "label_aware"},
+            }
+        },
+    ),
+    "youtube_dnn": System(
+        summary="one vector: mean of the history, then dense layers",
+        source="Covington et al., Deep Neural Networks for YouTube Recommendations, RecSys 2016",
+        recipe={
+            "model": {
+                "extractor": {"name": "mean_pooling"},
+                "readout": {"name": "label_aware"},
+                "user_tower": {"hidden": [256]},
+            }
+        },
+    ),
+    "popularity": System(
+        summary="the most popular items for everybody",
+        source="counting baseline",
+        recipe={"model": {"kind": "counting", "counter": {"name": "popularity"}}},
+    ),
+    "item_knn": System(
+        summary="cosine co-occurrence, summed over the history with recency decay",
+        source="counting baseline",
+        recipe={"model": {"kind": "counting", "counter": {"name": "item_knn"}}},
+    ),
+}
+
+
+def load_config(
+    config_file: str | Path | None = None,
+    system: str | None = None,
+    settings: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Put a run's configuration together and check it.
+
+    Args:
+        config_file: A YAML file; it may name its ``system`` and override any of its values.
+        system: A name of ``SYSTEMS``; wins over the file's. A file with a complete ``model`` of its own may use any other name for it.
+        settings: ``section.key=value`` strings, the strongest.
+        overrides: A nested mapping, between the file and ``settings``.
+
+    Raises:
+        ConfigError: An unknown key or name, a wrong type, or a combination that cannot work.
+    """
+    from_file = read_config_file(config_file) if config_file is not None else {}
+    from_settings = parse_settings(settings)
+    explicit = merge(merge(from_file, overrides or {}), from_settings)
+    name = system or explicit.get("system", RunConfig().system)
+    if name in SYSTEMS:
+        recipe = SYSTEMS[name].recipe
+    elif "model" in from_file and system is None:
+        recipe = {}  # The file describes a system of its own.
+    else:
+        raise ConfigError(f"system: unknown system {name!r}{nearest(str(name), SYSTEMS)}; available: {', '.join(SYSTEMS)}")
+    config = validate_config({**merge(recipe, explicit), "system": name})
+    check_components(config)
+    return config
+
+
+def check_components(config: RunConfig) -> None:
+    """Check every component's parameters and the combinations that the schema cannot express; raises ``ConfigError``."""
+    model = config.model
+    EXTRACTORS.validate(model.extractor, "model.extractor")
+    READOUTS.validate(model.readout, "model.readout")
+    OBJECTIVES.validate(model.objective, "model.objective")
+    for position, regularizer in enumerate(model.regularizers):
+        REGULARIZERS.validate(regularizer, f"model.regularizers.{position}")
+    if model.kind == "counting":
+        if model.counter is None:
+            raise ConfigError(f"model.counter: model.kind 'counting' needs one, e.g. {{name: item_knn}}; available: {', '.join(COUNTERS.names())}")
+        COUNTERS.validate(model.counter, "model.counter")
+    elif model.counter is not None:
+        raise ConfigError("model.counter: given, but model.kind is 'interests'; set model.kind to 'counting' or leave the counter out")
+    if not model.item_tower.use_id and model.item_tower.features == []:
+        raise ConfigError("model.item_tower: use_id is false and features is empty, so nothing is left to embed")
+    metric, _, cutoff = config.training.monitor.partition("@")
+    known = ("recall", "hr", "ndcg", "mrr", "precision", "coverage")
+    if metric not in known or not cutoff.isdigit() or int(cutoff) not in config.evaluation.cutoffs:
+        raise ConfigError(
+            f"training.monitor: expected one of {', '.join(known)} at one of evaluation.cutoffs {config.evaluation.cutoffs}, "
+            f"such as recall@{config.evaluation.cutoffs[-1]}, got {config.training.monitor!r}"
+        )

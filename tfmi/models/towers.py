@@ -1,0 +1,236 @@
+"""The two towers: from an item's features to its vector, and from each interest to a user vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.data.structures import PADDING_INDEX, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
+from tfmi.errors import ConfigError, nearest
+from tfmi.layers.history_dropout import ElementDropout
+
+Activation = str
+
+
+def select_features(wanted: Sequence[str] | str, available: Mapping[str, Feature], path: str) -> dict[str, Feature]:
+    """The features called ``wanted`` ("auto": all); raises ``ConfigError`` naming ``path`` and the nearest name for an unknown one."""
+    if wanted == "auto":
+        return dict(available)
+    for name in wanted:
+        if name not in available:
+            raise ConfigError(f"{path}: the data has no feature {name!r}{nearest(name, available)}; it has: {', '.join(available) or 'none'}")
+    return {name: available[name] for name in wanted}
+
+
+def standardized(feature: NumericFeature) -> np.ndarray:
+    """float32 [rows] with mean 0 and deviation 1 over known values; 0 where missing."""
+    scaled = (feature.values - feature.mean) / (feature.deviation or 1.0)
+    return np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+
+
+def weighted_mean(embeddings: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Mean over the second-to-last axis of ``embeddings`` [..., M, d] with non-negative ``weights`` [..., M]; 0 where they sum to 0."""
+    weights = tf.cast(weights, embeddings.dtype)
+    total = tf.reduce_sum(weights, axis=-1, keepdims=True)
+    return tf.einsum("...m,...md->...d", tf.math.divide_no_nan(weights, total), embeddings)
+
+
+def mlp(hidden: Sequence[int], output: int, dropout: float, final_activation: Activation, seed: int) -> tf.keras.Sequential:
+    """ReLU layers of the given widths, each with dropout, then a layer to ``output``."""
+    layers: list[tf.keras.layers.Layer] = []
+    for position, width in enumerate(hidden):
+        layers.append(tf.keras.layers.Dense(width, activation="relu"))
+        if dropout:
+            layers.append(ElementDropout(dropout, seed=seed + position))
+    layers.append(tf.keras.layers.Dense(output, activation=final_activation))
+    return tf.keras.Sequential(layers)
+
+
+class ItemTower(tf.keras.layers.Layer):
+    """Item vectors from the item's id and catalogue features, the same for histories, targets and candidates.
+
+    Every feature is embedded to ``dimension``: ids and categories by table, multi-valued features by the weighted mean of their values'
+    embeddings, numbers (standardised, missing 0) together by one linear map. The embeddings are combined by mean over the features that
+    the item has (MIND section 3.1), by sum, or by concatenation; then come optional ReLU layers and a linear one.
+
+    Args:
+        num_rows: Rows of the item table, padding and unknown included.
+        dimension: d, the width of item vectors.
+        features: Catalogue features to use, by name, as arrays per item row.
+        use_id: Whether each item has an embedding of its own.
+        combine: "mean", "sum" or "concat".
+        hidden: Widths of ReLU layers after combining.
+        dropout: Dropout after each hidden layer.
+        initializer_deviation: Deviation of the embeddings at the start; None: 1 / sqrt(dimension).
+        seed: Seed of the dropout.
+
+    Shapes: item indices int32 [...] to vectors [..., dimension].
+
+    Raises:
+        ConfigError: There is neither an id nor a feature to embed.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        dimension: int,
+        features: Mapping[str, Feature] | None = None,
+        use_id: bool = True,
+        combine: str = "mean",
+        hidden: Sequence[int] = (),
+        dropout: float = 0.0,
+        initializer_deviation: float | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        features = dict(features or {})
+        if not use_id and not features:
+            raise ConfigError("model.item_tower: nothing to embed: use_id is false and there are no features")
+        self.num_rows, self.dimension, self.combine = num_rows, dimension, combine
+        deviation = initializer_deviation or dimension**-0.5
+        self._is_lookup = use_id and not features and not hidden and combine != "concat"
+        self._id_table = self._table("item_id", num_rows, deviation) if use_id else None
+        self._categorical: dict[str, tuple[tf.Variable, tf.Variable]] = {}
+        self._multi_valued: dict[str, tuple[tf.Variable, tf.Variable, tf.Variable]] = {}
+        numbers = []
+        for name, feature in sorted(features.items()):
+            if isinstance(feature, NumericFeature):
+                numbers.append(standardized(feature))
+                continue
+            table = self._table(name, feature.vocabulary.num_rows, deviation)
+            values = self._constant(f"{name}_values", feature.values)
+            if isinstance(feature, CategoricalFeature):
+                self._categorical[name] = (values, table)
+            else:
+                self._multi_valued[name] = (values, self._constant(f"{name}_weights", feature.weights), table)
+        self._numbers = self._constant("numbers", np.stack(numbers, axis=1)) if numbers else None
+        self._number_kernel = self._table("numbers", len(numbers), deviation) if numbers else None
+        self._mlp = mlp(hidden, dimension, dropout, "linear", seed) if hidden or combine == "concat" else None
+
+    def _table(self, name: str, rows: int, deviation: float) -> tf.Variable:
+        initializer = tf.keras.initializers.RandomNormal(stddev=deviation)
+        return self.add_weight(name=f"{name}_embeddings", shape=(rows, self.dimension), initializer=initializer)
+
+    def _constant(self, name: str, values: np.ndarray) -> tf.Variable:
+        return tf.Variable(values, trainable=False, name=name)
+
+    def call(self, item_indices: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Vectors [..., d] of item indices [...]."""
+        if self._is_lookup:
+            return tf.cast(tf.gather(self._id_table, item_indices), self.compute_dtype)
+        # A batch repeats items: their features are embedded once.
+        unique, position = tf.unique(tf.reshape(item_indices, [-1]))
+        vectors = tf.gather(self._embed(unique, training), position)
+        shape = tf.concat([tf.shape(item_indices), [self.dimension]], axis=0)
+        return tf.ensure_shape(tf.reshape(vectors, shape), [*item_indices.shape, self.dimension])
+
+    def _embed(self, items: tf.Tensor, training: bool | None) -> tf.Tensor:
+        parts: list[tf.Tensor] = []  # each [M, d]
+        present: list[tf.Tensor] = []  # each bool [M]: does the item have this feature?
+        if self._id_table is not None:
+            parts.append(tf.gather(self._id_table, items))
+            present.append(tf.ones_like(items, dtype=tf.bool))
+        for values, table in self._categorical.values():
+            value = tf.gather(values, items)
+            parts.append(tf.gather(table, value))
+            present.append(value != PADDING_INDEX)
+        for values, weights, table in self._multi_valued.values():
+            weight = tf.gather(weights, items)  # [M, width]
+            parts.append(weighted_mean(tf.gather(table, tf.gather(values, items)), weight))
+            present.append(tf.reduce_any(weight > 0, axis=-1))
+        if self._numbers is not None:
+            parts.append(tf.matmul(tf.gather(self._numbers, items), self._number_kernel))
+            present.append(tf.ones_like(items, dtype=tf.bool))
+        return self._combine(parts, present, training)
+
+    def _combine(self, parts: list[tf.Tensor], present: list[tf.Tensor], training: bool | None) -> tf.Tensor:
+        masks = tf.cast(tf.stack(present, axis=1), parts[0].dtype)[..., None]  # [M, features, 1]
+        stacked = tf.stack(parts, axis=1) * masks  # [M, features, d]
+        if self.combine == "concat":
+            combined = tf.reshape(stacked, [-1, len(parts) * self.dimension])
+        else:
+            combined = tf.reduce_sum(stacked, axis=1)
+            if self.combine == "mean":
+                combined = tf.math.divide_no_nan(combined, tf.reduce_sum(masks, axis=1))
+        combined = tf.cast(combined, self.compute_dtype)
+        return combined if self._mlp is None else self._mlp(combined, training=training)
+
+
+class ProfileEncoder(tf.keras.layers.Layer):
+    """The user's profile p_u: the concatenation of its features' embeddings (MIND section 2).
+
+    Args:
+        features: Profile features by name; only their kinds and vocabularies are used.
+        dimension: Width of each categorical and multi-valued embedding; a number takes one column.
+
+    Shapes: a mapping of feature name to int32 [B], float32 [B] (standardised), or int32 [B, M] with ``<name>_weights`` float32 [B, M];
+    to float [B, p].
+    """
+
+    def __init__(self, features: Mapping[str, Feature], dimension: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.feature_names = sorted(features)
+        self._multi_valued = {name for name, feature in features.items() if isinstance(feature, MultiValuedFeature)}
+        self._tables = {}
+        for name in self.feature_names:
+            feature = features[name]
+            if not isinstance(feature, NumericFeature):
+                initializer = tf.keras.initializers.RandomNormal(stddev=dimension**-0.5)
+                shape = (feature.vocabulary.num_rows, dimension)
+                self._tables[name] = self.add_weight(name=f"{name}_embeddings", shape=shape, initializer=initializer)
+
+    def call(self, profile: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """The profile vector [B, p]."""
+        return tf.concat([self._encode(name, profile) for name in self.feature_names], axis=-1)
+
+    def _encode(self, name: str, profile: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        value = profile[name]
+        if name not in self._tables:
+            return tf.cast(value, self.compute_dtype)[:, None]
+        embedded = tf.gather(self._tables[name], value)
+        if name in self._multi_valued:
+            embedded = weighted_mean(embedded, profile[f"{name}_weights"])
+        known = tf.reduce_any(tf.reshape(value, [tf.shape(value)[0], -1]) != PADDING_INDEX, axis=-1, keepdims=True)
+        return tf.cast(embedded, self.compute_dtype) * tf.cast(known, self.compute_dtype)
+
+
+class UserTower(tf.keras.layers.Layer):
+    """From interests to user vectors: the profile joined to every interest, then layers shared by all interests (MIND section 3.3).
+
+    Args:
+        dimension: d, the width of the output.
+        hidden: Widths of ReLU layers.
+        project: End in a layer to ``dimension`` even without hidden layers. A profile always needs it.
+        has_profile: Whether ``call`` gets a profile vector.
+        final_activation: "linear" or "relu".
+        dropout: Dropout after each hidden layer.
+        seed: Seed of the dropout.
+
+    Shapes: interests [B, K, d'] and profile [B, p] to [B, K, d].
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        hidden: Sequence[int] = (),
+        project: bool = False,
+        has_profile: bool = False,
+        final_activation: Activation = "linear",
+        dropout: float = 0.0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        needs_layers = bool(hidden) or project or has_profile
+        self._mlp = mlp(hidden, dimension, dropout, final_activation, seed) if needs_layers else None
+
+    def call(self, interests: tf.Tensor, profile: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
+        """User vectors [B, K, d]."""
+        if profile is not None:
+            tiled = tf.repeat(tf.cast(profile, interests.dtype)[:, None, :], interests.shape[1], axis=1)
+            interests = tf.concat([interests, tiled], axis=-1)
+        return interests if self._mlp is None else self._mlp(interests, training=training)
