@@ -42,7 +42,7 @@ class LogColumns(Section):
 
     user: str = "user"
     item: str = "item"
-    time: str = "time"
+    time: str | None = Field("time", description="None: the file's order is the time order")
     event: str | None = Field(None, description="event type; None if there is none")
     weight: str | None = Field(None, description="event weight, a number")
 
@@ -67,13 +67,30 @@ class LogConfig(Section):
     users_path: str | None = Field(None, description="default: the file named users.* beside the log, if any")
     user_column: str = Field("user", description="the user id's column in the users file")
     profile_columns: list[str] = Field(default_factory=list, description="profile columns, in the users file or in the log itself")
-    tag_separator: str = "|"
+    profile_numbers: list[str] = Field(default_factory=list, description="profile columns with a number each, in the same file")
+    time_unit: Literal["seconds", "milliseconds", "microseconds", "nanoseconds"] = Field(
+        "seconds", description="unit of times that are numbers; never guessed"
+    )
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="None: a comma in .csv, a tab in .tsv")
+    quoting: bool = Field(True, description="CSV and TSV: double quotes enclose cells; off: they are ordinary characters")
+    tag_separator: str = Field("|", min_length=1)
     event_types: list[str] | None = Field(None, description="keep only these event types; None keeps all")
     unknown_items: Literal["keep", "reject"] = Field("keep", description="events of items that the catalogue lacks")
     duplicates: Literal["drop", "keep"] = Field("drop", description="rows equal in user, item, time and event type")
     max_reject_share: float = Field(0.05, ge=0, le=1, description="stop when more than this share of rows is rejected")
     streaming: bool = Field(False, description="for logs larger than memory: one pass into sharded TFRecord files")
     shards: int = Field(16, ge=1, description="TFRecord shards when streaming")
+
+    @pydantic.model_validator(mode="after")
+    def _check_combinations(self) -> LogConfig:
+        if self.event_types is not None and self.columns.event is None:
+            raise ValueError("event_types needs columns.event, the column that holds the event type")
+        if self.delimiter in {'"', "\n", "\r"}:
+            raise ValueError("delimiter cannot be a double quote or a line end")
+        profile = [*self.profile_columns, *self.profile_numbers]
+        if len(set(profile)) != len(profile):
+            raise ValueError("profile_columns and profile_numbers must name each column once")
+        return self
 
 
 class SplitConfig(Section):
