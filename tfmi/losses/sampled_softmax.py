@@ -1,0 +1,106 @@
+"""Softmax against sampled negatives that the whole batch shares."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from tfmi.data.structures import FIRST_INDEX
+from tfmi.layers.base import MASKED_LOGIT
+from tfmi.layers.randomness import RandomStream
+from tfmi.losses.base import OBJECTIVES, ItemSpace, Objective, candidate_logits, target_logits
+
+Sampler = Literal["uniform", "log_uniform"]
+
+
+def draw_probabilities(item_indices: tf.Tensor, num_items: int, sampler: Sampler) -> tf.Tensor:
+    """float64 probability that one draw of ``sampler`` from ``num_items`` real items gives each of ``item_indices`` [...]."""
+    if sampler == "uniform":
+        return tf.fill(tf.shape(item_indices), tf.constant(1.0 / num_items, tf.float64))
+    rank = tf.cast(item_indices - FIRST_INDEX, tf.float64)
+    return (tf.math.log(rank + 2.0) - tf.math.log(rank + 1.0)) / math.log(num_items + 1.0)
+
+
+def draw_distinct_items(stream: RandomStream, num_draws: int, num_items: int, sampler: Sampler) -> tf.Tensor:
+    """Draw ``num_draws`` real items with replacement and keep each drawn item once: int32 [D], 1 <= D <= min(num_draws, num_items).
+
+    "log_uniform" draws rank r (from 0, items in order of falling frequency) with probability proportional to log((r + 2) / (r + 1)),
+    by inverting its distribution function.
+    """
+    if sampler == "uniform":
+        ranks = stream.uniform([num_draws], 0, num_items, dtype=tf.int32)
+    else:
+        # float64: the steps of a float32 uniform number are wider than an item from about a million items on.
+        exponents = stream.uniform([num_draws], dtype=tf.float64) * math.log(num_items + 1.0)
+        ranks = tf.minimum(tf.cast(tf.exp(exponents), tf.int32) - 1, num_items - 1)
+    return tf.unique(ranks + FIRST_INDEX).y
+
+
+def log_expected_counts(item_indices: tf.Tensor, num_draws: int, num_items: int, sampler: Sampler) -> tf.Tensor:
+    """float32 log of how often each item is expected among the distinct items of ``num_draws`` draws: ``log(1 - (1 - p)^num_draws)``."""
+    probabilities = draw_probabilities(item_indices, num_items, sampler)
+    # log1p of -1 is -inf where a catalogue has one item, and the count is then rightly 1.
+    return tf.cast(tf.math.log(-tf.math.expm1(num_draws * tf.math.log1p(-probabilities))), tf.float32)
+
+
+@OBJECTIVES.register("sampled_softmax")
+class SampledSoftmax(Objective):
+    """Cross-entropy of the target among itself and sampled items, corrected for how likely each was to be sampled.
+
+    With S the distinct items drawn for the batch and Q(j) the expected number of times that item j is among them,
+
+        loss = -(s_t - log Q(t)) + log(exp(s_t - log Q(t)) + sum over j in S, j != t of exp(s_j - log Q(j)))
+
+    which tends to the full softmax as the number of draws grows, whatever the sampler (Jean et al. 2015; Bengio & Senécal 2008;
+    comirec.md section 4). Padding (0) and unknown (1) are never drawn. Negatives are gathered from the item space by index, so that the
+    gradient of an embedding table stays sparse.
+
+    Args:
+        num_sampled: Draws per batch, with replacement; an item drawn twice counts once, so a small catalogue is simply all drawn.
+        sampler: "uniform", or "log_uniform" (Zipf-like: items are indexed by falling frequency).
+        correct_frequency: Apply log Q. Without it, popular items are pushed down by a log-uniform sampler.
+        remove_accidental_hits: Leave an example's own target out of its negatives.
+        seed: Seed of the draws; their ``RandomStream`` is part of a checkpoint.
+
+    Raises:
+        ValueError: ``num_sampled`` below 1.
+    """
+
+    def __init__(
+        self,
+        num_sampled: int = 1280,
+        sampler: Sampler = "uniform",
+        correct_frequency: bool = True,
+        remove_accidental_hits: bool = True,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        # Vectors keep the precision that the model computed them in; the softmax is float32 in any case.
+        super().__init__(autocast=False, **kwargs)
+        if num_sampled < 1:
+            raise ValueError(f"num_sampled must be at least 1, got {num_sampled}")
+        self.num_sampled = num_sampled
+        self.sampler = sampler
+        self.correct_frequency = correct_frequency
+        self.remove_accidental_hits = remove_accidental_hits
+        self.seed = seed
+        self.stream = RandomStream(seed, purpose="sampled negatives")
+
+    def call(self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, training: bool | None = None) -> tf.Tensor:
+        """float32 [B] losses; see ``Objective``. Draws anew at every call."""
+        num_items = items.num_rows - FIRST_INDEX
+        sampled = draw_distinct_items(self.stream, self.num_sampled, num_items, self.sampler)  # [D]
+        # One gather for targets and negatives: an item tower with features then runs once.
+        vectors = tf.cast(items.embed(tf.concat([targets, sampled], axis=0)), queries.dtype)  # [B + D, d]
+        target_vectors, sampled_vectors = tf.split(vectors, [tf.size(targets), tf.size(sampled)])
+        positive = target_logits(queries, target_vectors)  # [B]
+        negative = candidate_logits(queries, sampled_vectors)  # [B, D]
+        if self.correct_frequency:
+            positive -= log_expected_counts(targets, self.num_sampled, num_items, self.sampler)
+            negative -= log_expected_counts(sampled, self.num_sampled, num_items, self.sampler)
+        if self.remove_accidental_hits:
+            negative = tf.where(targets[:, None] == sampled[None, :], MASKED_LOGIT, negative)
+        logits = tf.concat([positive[:, None], negative], axis=1)  # [B, 1 + D]
+        return tf.reduce_logsumexp(logits, axis=1) - positive
