@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,10 @@ def folder_appears_complete(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling folder to fill; it becomes ``path``, replacing an older one, if the block succeeds, else it vanishes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    temporary.mkdir()
     try:
         yield temporary
-        os.chmod(temporary, 0o755)
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)

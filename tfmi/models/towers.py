@@ -187,6 +187,19 @@ class ProfileEncoder(tf.keras.layers.Layer):
         """The profile vector [B, p]."""
         return tf.concat([self._encode(name, profile) for name in self.feature_names], axis=-1)
 
+    def unknown(self, rows: int) -> dict[str, tf.Tensor]:
+        """The profile of ``rows`` users of whom nothing is known."""
+        profile: dict[str, tf.Tensor] = {}
+        for name in self.feature_names:
+            if name not in self._tables:
+                profile[name] = tf.zeros([rows], tf.float32)
+            elif name in self._multi_valued:
+                profile[name] = tf.fill([rows, 1], PADDING_INDEX)
+                profile[f"{name}_weights"] = tf.zeros([rows, 1], tf.float32)
+            else:
+                profile[name] = tf.fill([rows], PADDING_INDEX)
+        return profile
+
     def _encode(self, name: str, profile: Mapping[str, tf.Tensor]) -> tf.Tensor:
         value = profile[name]
         if name not in self._tables:

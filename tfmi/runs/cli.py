@@ -1,0 +1,134 @@
+"""The command line of ``training/train.py``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfmi.config import DatasetName, RunConfig
+from tfmi.errors import ConfigError, TfmiError
+
+EXAMPLES = """\
+examples:
+  python training/train.py                                         MIND on the embedded data
+  python training/train.py --system comirec_sa --set model.extractor.num_interests=8
+  python training/train.py --dataset movielens --system item_knn
+  python training/train.py --dataset log --data clicks.csv --set data.log.columns.user=customer_id
+  python training/train.py --config training/configs/reference/mind.yaml --dataset comirec --data DIR --seed 2
+  python training/train.py --resume --output runs/mind-embedded-20260101-120000
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; its help lists every system."""
+    from tfmi.models.systems import SYSTEMS
+
+    systems = "\n".join(f"  {name:<12} {system.summary}" for name, system in SYSTEMS.items())
+    parser = argparse.ArgumentParser(
+        prog="training/train.py",
+        description="Train a multi-interest retriever, evaluate it on the full catalogue, and export a SavedModel for TensorFlow Serving.\n"
+        "Without arguments it trains MIND on the embedded data.",
+        epilog=f"systems:\n{systems}\n\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML configuration; anything it leaves out keeps its default")
+    parser.add_argument("--system", metavar="NAME", help="a named system, see below (default: the configuration's, or mind)")
+    parser.add_argument("--dataset", choices=typing.get_args(DatasetName), help="where the data comes from (default: embedded)")
+    parser.add_argument("--data", metavar="PATH", help="file or folder of the data")
+    parser.add_argument("--set", metavar="a.b=value", action="append", default=[], help="set one configuration value; may be repeated")
+    parser.add_argument("--seed", type=int, metavar="S", help="seed of initial weights, order of examples, negatives and dropout")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps")
+    parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<system>-<dataset>-<time>)")
+    parser.add_argument("--savedmodels", metavar="DIR", default="savedmodels", help="where <name>/<version> is published (default: savedmodels)")
+    parser.add_argument("--index", choices=("scann", "exact"), help="nearest-neighbour index inside the SavedModel (default: scann)")
+    parser.add_argument("--no-export", action="store_true", help="train and evaluate only")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --output, or the newest one of this system and dataset")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit code: 0 done, 1 a problem the user can mend, 130 stopped by Ctrl-C."""
+    options = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        return _run(options)
+    except TfmiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    from tfmi.runs.folder import RunFolder
+    from tfmi.runs.runner import run
+
+    config = _resolve(options)
+    folder = RunFolder(options.output or _default_output(config, options.resume))
+    if options.resume:
+        config = folder.resume(config if _describes_run(options) else None)
+    else:
+        folder.start(config)
+    logging.info("Run folder: %s", folder.path)
+    result = run(config, folder, None if options.no_export else Path(options.savedmodels), options.resume)
+    if result.metrics is None:
+        return 130
+    _report(config, result.metrics)
+    print(f"Metrics    {folder.metrics}")
+    if folder.plots.exists():
+        print(f"Plots      {folder.plots}")
+    if result.savedmodel is not None:
+        print(f"SavedModel {result.savedmodel}")
+        print(f"Serve it   python serving/local_server.py --model-base-path {result.savedmodel.parent} --model-name {result.savedmodel.parent.name}")
+    return 0
+
+
+def _describes_run(options: argparse.Namespace) -> bool:
+    return any(getattr(options, name) for name in ("config", "system", "dataset", "data", "set", "seed", "max_steps", "index"))
+
+
+def _resolve(options: argparse.Namespace) -> RunConfig:
+    from tfmi.models.systems import load_config
+
+    overrides: dict[str, Any] = {}
+    flags = {
+        ("data", "dataset"): options.dataset,
+        ("data", "path"): options.data,
+        ("training", "max_steps"): options.max_steps,
+        ("index", "kind"): options.index,
+    }
+    for (section, key), value in flags.items():
+        if value is not None:
+            overrides.setdefault(section, {})[key] = value
+    if options.seed is not None:
+        overrides["seed"] = options.seed
+    return load_config(options.config, options.system, options.set, overrides)
+
+
+def _default_output(config: RunConfig, resume: bool) -> Path:
+    prefix = f"{config.system}-{config.data.dataset}-"
+    if not resume:
+        return Path("runs") / f"{prefix}{time.strftime('%Y%m%d-%H%M%S')}"
+    earlier = sorted(Path("runs").glob(f"{prefix}*"))
+    if not earlier:
+        raise ConfigError(f"--resume: no run called runs/{prefix}*; name its folder with --output")
+    return earlier[-1]
+
+
+def _report(config: RunConfig, metrics: dict[str, Any]) -> None:
+    cutoffs = config.evaluation.cutoffs
+    names = ("recall", "hr", "ndcg", "mrr", "coverage", "diversity")
+    print(f"\n{'test':<10} " + " ".join(f"{'@' + str(cutoff):>8}" for cutoff in cutoffs))
+    for name in names:
+        if f"{name}@{cutoffs[0]}" in metrics["test"]:
+            print(f"{name:<10} " + " ".join(f"{metrics['test'][f'{name}@{cutoff}']:>8.4f}" for cutoff in cutoffs))
+    train = metrics["train"]
+    print(f"\n{train['steps']:,} steps in {train['seconds']:.1f} s, {train['examples_per_second']:,.0f} examples/s, seed {metrics['seed']}\n")

@@ -1,0 +1,152 @@
+"""A whole run: load, build, train, evaluate, draw, export."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfmi.config import RunConfig
+from tfmi.data.datasets import load_dataset
+from tfmi.data.structures import Dataset
+from tfmi.evaluation.full_catalogue import evaluate
+from tfmi.export import export_savedmodel
+from tfmi.files import write_json
+from tfmi.models.build import build_counter, build_model, count_parameters
+from tfmi.models.recommender import Recommender
+from tfmi.runs.folder import RunFolder, versions
+from tfmi.runs.plots import plot_curves, plot_routing
+from tfmi.runs.training import Trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run produced.
+
+    Attributes:
+        metrics: The content of ``metrics.json``; None if the run was stopped before its end.
+        folder: The run folder.
+        savedmodel: The published version folder, or None if nothing was exported.
+    """
+
+    metrics: dict[str, Any] | None
+    folder: RunFolder
+    savedmodel: Path | None
+
+
+def run(config: RunConfig, folder: RunFolder, savedmodels: Path | None, resume: bool = False) -> RunResult:
+    """Do what a configuration describes.
+
+    Args:
+        config: Checked by ``load_config``.
+        folder: Already started or resumed with this configuration.
+        savedmodels: Where ``<name>/<version>`` is published; None exports nothing.
+        resume: Continue from the folder's last checkpoint.
+
+    Raises:
+        TfmiError: The data, the configuration or the export has a problem that the user can mend.
+    """
+    started = time.perf_counter()
+    dataset = load_dataset(config.data, rejects=folder.rejects)
+    log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
+    if config.model.kind == "counting":
+        recommender, train = _count(config, dataset)
+    else:
+        trained = _train(config, dataset, folder, resume)
+        if trained is None:
+            return RunResult(None, folder, None)
+        recommender, train = trained
+    metrics = _measure(recommender, config, dataset, train)
+    write_json(folder.metrics, metrics)
+    savedmodel = None
+    if savedmodels is not None:
+        log.info("Exporting (index, warm-up, checks) ...")
+        savedmodel = export_savedmodel(
+            recommender,
+            dataset.catalogue,
+            savedmodels / (config.export.name or config.system),
+            export=config.export,
+            index=config.index,
+            profiles=dataset.profiles,
+            metadata={"system": config.system, "configuration": config.model_dump(), "metrics": metrics, "data": dict(dataset.report)},
+        )
+    return RunResult(metrics, folder, savedmodel)
+
+
+def _count(config: RunConfig, dataset: Dataset) -> tuple[Recommender, dict[str, float]]:
+    started = time.perf_counter()
+    counter = build_counter(config, dataset)
+    seconds = time.perf_counter() - started
+    events = len(dataset.train.items)
+    log.info("Counted %s events in %.1f s", f"{events:,}", seconds)
+    return counter, {"steps": 0, "seconds": seconds, "examples_per_second": events / max(seconds, 1e-9), "parameters": 0}
+
+
+def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool) -> tuple[Recommender, dict[str, float]] | None:
+    # Under determinism TensorFlow picks kernels whose sums do not depend on thread timing: the same seed gives the same weights.
+    tf.config.experimental.enable_op_determinism()
+    _set_precision(config)
+    model = build_model(config, dataset)
+    trainer = Trainer(model, dataset, config, folder)
+    if resume and trainer.restore():
+        log.info("Resuming at step %s of %s", f"{trainer.state.step:,}", f"{trainer.total_steps:,}")
+    parameters = count_parameters(model)
+    log.info(
+        "Training %s: %s parameters, %s steps per epoch of %s examples, at most %s steps",
+        config.system,
+        f"{parameters:,}",
+        f"{trainer.steps_per_epoch:,}",
+        f"{trainer.steps_per_epoch * config.training.batch_size:,}",
+        f"{trainer.total_steps:,}",
+    )
+    state = trainer.train()
+    if state.curve:
+        plot_curves(state.curve, config.training.monitor, folder.plots / "training.png")
+    if state.stopped:
+        log.info("Stopped at step %s. Continue with --resume --output %s", f"{state.step:,}", folder.path)
+        return None
+    plot_routing(model, dataset.valid, dataset.catalogue, folder.plots / "routing.png")
+    examples = state.step * config.training.batch_size
+    return model, {
+        "steps": state.step,
+        "best_step": state.best_step,
+        "seconds": state.seconds,
+        "examples_per_second": examples / max(state.seconds, 1e-9),
+        "parameters": parameters,
+    }
+
+
+def _set_precision(config: RunConfig) -> None:
+    policy = "float32"
+    if config.training.mixed_precision:
+        policy = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
+    tf.keras.mixed_precision.set_global_policy(policy)
+
+
+def _measure(recommender: Recommender, config: RunConfig, dataset: Dataset, train: dict[str, float]) -> dict[str, Any]:
+    parts = {"test": dataset.test, "valid": dataset.valid}
+    measured: dict[str, Any] = {
+        part: evaluate(recommender, examples, dataset.catalogue, config.evaluation, dataset.profiles) for part, examples in parts.items()
+    }
+    return {
+        **measured,
+        "train": train,
+        "data": dict(dataset.report),
+        "versions": versions(),
+        "system": config.system,
+        "dataset": dataset.name,
+        "seed": config.seed,
+    }
+
+
+def _counts(dataset: Dataset) -> str:
+    return (
+        f"{len(dataset.catalogue.vocabulary):,} items, {len(dataset.train):,} training sequences with {len(dataset.train.items):,} events, "
+        f"{len(dataset.valid):,} validation and {len(dataset.test):,} test users"
+    )

@@ -1,0 +1,235 @@
+"""The training loop: plain ``fit`` between validations, early stopping, checkpoints that continue exactly."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+from typing import Any
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfmi.config import RunConfig
+from tfmi.data.pipeline import examples_per_epoch, training_batches
+from tfmi.data.structures import Dataset
+from tfmi.errors import DataError
+from tfmi.evaluation.full_catalogue import evaluate
+from tfmi.files import write_json
+from tfmi.models.build import create_variables
+from tfmi.models.retrieval import InterestRetrieval
+from tfmi.optimizers import build_optimizer
+from tfmi.runs.folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainingState:
+    """How far training has come. Written after every checkpoint, so that the two always agree.
+
+    Attributes:
+        step: Steps taken.
+        seconds: Time spent in training steps, validations left out.
+        best_value, best_step: The best validation so far.
+        rounds_without_improvement: Validations since then.
+        finished: Training has ended by itself (not by Ctrl-C).
+        stopped: The user has asked to stop; the run can be resumed.
+        checkpoint: The checkpoint that belongs to this state.
+        curve: One row per validation.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best_value: float = float("-inf")
+    best_step: int = 0
+    rounds_without_improvement: int = 0
+    finished: bool = False
+    stopped: bool = False
+    checkpoint: str = ""
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+class _Progress(tf.keras.callbacks.Callback):
+    """Moves the bar, and stops ``fit`` after the current step when asked to."""
+
+    def __init__(self, bar: tqdm, batch_size: int) -> None:
+        super().__init__()
+        self.bar, self.batch_size = bar, batch_size
+        self.stop_requested = False
+        self.steps = 0
+        self._round_started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.steps, self._round_started = 0, time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        # With steps_per_execution above 1, `batch` is the last step of the execution.
+        done = batch + 1
+        self.bar.update(done - self.steps)
+        self.steps = done
+        speed = self.steps * self.batch_size / max(time.perf_counter() - self._round_started, 1e-9)
+        self.bar.set_postfix_str(f"loss {(logs or {}).get('loss', float('nan')):.4f}, {speed:,.0f} examples/s", refresh=False)
+        if self.stop_requested:
+            self.model.stop_training = True
+
+
+@contextmanager
+def _stop_on_interrupt(progress: _Progress) -> Iterator[None]:
+    """Turn the first Ctrl-C into a request to stop after the current step; a second one interrupts at once."""
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if progress.stop_requested:
+            raise KeyboardInterrupt
+        progress.stop_requested = True
+        tqdm.write("Stopping after this step and saving; press Ctrl-C again to stop at once without saving.")
+
+    try:
+        previous = signal.signal(signal.SIGINT, request)
+    except ValueError:  # Not the main thread: whoever runs us there handles signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class Trainer:
+    """Trains a model as its configuration says, from the start or from where a run folder's checkpoint left off.
+
+    Args:
+        model: Fresh from ``build_model``.
+        dataset: What to train and validate on.
+        config: The run.
+        folder: Where checkpoints, state and curves go.
+
+    Raises:
+        DataError: There is not a single training example.
+    """
+
+    def __init__(self, model: InterestRetrieval, dataset: Dataset, config: RunConfig, folder: RunFolder) -> None:
+        self.model, self.dataset, self.config, self.folder = model, dataset, config, folder
+        examples = examples_per_epoch(dataset.train, config.data.min_history, config.data.examples)
+        if examples == 0:
+            raise DataError(
+                f"{dataset.name}: no training example: no training sequence has more than data.min_history = {config.data.min_history} "
+                "items. Lower data.min_history, or bring longer histories."
+            )
+        self.steps_per_epoch = max(1, round(examples / config.training.batch_size))
+        self.total_steps = config.training.max_steps or self.steps_per_epoch * config.training.max_epochs
+        self.steps_per_round = min(config.training.evaluate_every or self.steps_per_epoch, self.total_steps)
+        create_variables(model, next(iter(self._batches(0).take(1))))
+        optimizer = build_optimizer(config.optimizer, self.total_steps)
+        if config.training.mixed_precision and tf.keras.mixed_precision.global_policy().compute_dtype == "float16":
+            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
+        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoints), max_to_keep=2)
+        self._best = tf.train.Checkpoint(model=model)
+        self.state = TrainingState()
+
+    def _batches(self, start_step: int) -> tf.data.Dataset:
+        data = self.config.data
+        return training_batches(
+            self.dataset.train,
+            history_length=data.history_length,
+            min_history=data.min_history,
+            batch_size=self.config.training.batch_size,
+            seed=self.config.seed,
+            order=data.examples,
+            start_step=start_step,
+            profiles=self.dataset.profiles,
+        )
+
+    def restore(self) -> bool:
+        """Continue from the folder's last checkpoint; returns False, changing nothing, if there is none yet."""
+        stored = self.folder.read_state()
+        if stored is None:
+            return False
+        self.state = TrainingState(**{**stored, "stopped": False})
+        self._checkpoint.restore(str(self.folder.checkpoints / self.state.checkpoint)).assert_existing_objects_matched()
+        return True
+
+    def train(self) -> TrainingState:
+        """Train until the steps are used up, validation stops improving, or Ctrl-C; the best weights are in the model afterwards."""
+        state, training = self.state, self.config.training
+        description = f"{self.config.system} on {self.dataset.name}"
+        with tqdm(total=self.total_steps, initial=state.step, desc=description, unit="step", disable=None) as bar:
+            progress = _Progress(bar, training.batch_size)
+            with _stop_on_interrupt(progress), self._tensorboard() as write_scalars:
+                while not state.finished and not state.stopped:
+                    losses = self._run_round(progress)
+                    state.stopped = progress.stop_requested
+                    if not state.stopped:
+                        row = self._validate(losses)
+                        write_scalars(row, state.step)
+                        tqdm.write(self._summary(row))
+                        state.finished = state.step >= self.total_steps or state.rounds_without_improvement >= training.patience
+                    self._save()
+        if not state.stopped and state.best_step:
+            self._best.restore(str(self.folder.best / "weights")).expect_partial()
+        return state
+
+    def _run_round(self, progress: _Progress) -> dict[str, float]:
+        state = self.state
+        # Rounds end at multiples of their length, wherever a stopped run begins again.
+        steps = min(self.steps_per_round - state.step % self.steps_per_round, self.total_steps - state.step)
+        started = time.perf_counter()
+        history = self.model.fit(
+            self._batches(state.step), initial_epoch=0, epochs=1, steps_per_epoch=steps, callbacks=[progress], verbose=0
+        )
+        state.seconds += time.perf_counter() - started
+        state.step += progress.steps
+        return {name: float(values[-1]) for name, values in history.history.items()}
+
+    def _validate(self, losses: dict[str, float]) -> dict[str, float]:
+        state, monitor = self.state, self.config.training.monitor
+        metrics = evaluate(self.model, self.dataset.valid, self.dataset.catalogue, self.config.evaluation, self.dataset.profiles)
+        value = metrics[monitor]
+        if value > state.best_value:
+            state.best_value, state.best_step, state.rounds_without_improvement = value, state.step, 0
+            self._best.write(str(self.folder.best / "weights"))
+        else:
+            state.rounds_without_improvement += 1
+        row = {"step": float(state.step), "seconds": state.seconds, **losses, **metrics}
+        state.curve.append(row)
+        write_json(self.folder.curves, state.curve)
+        return row
+
+    def _summary(self, row: dict[str, float]) -> str:
+        monitor = self.config.training.monitor
+        speed = row["step"] * self.config.training.batch_size / max(row["seconds"], 1e-9)
+        best = "best so far" if self.state.best_step == self.state.step else f"best {self.state.best_value:.4f} at step {self.state.best_step}"
+        return (
+            f"step {int(row['step']):>6} of {self.total_steps}: loss {row['loss']:.4f}, validation {monitor} {row[monitor]:.4f} ({best}), "
+            f"{speed:,.0f} examples/s"
+        )
+
+    def _save(self) -> None:
+        self.state.checkpoint = self._manager.save(checkpoint_number=self.state.step).rsplit("/", 1)[-1]
+        self.folder.write_state(asdict(self.state))
+
+    @contextmanager
+    def _tensorboard(self) -> Iterator[Any]:
+        if not self.config.training.tensorboard:
+            yield lambda row, step: None
+            return
+        writer = tf.summary.create_file_writer(str(self.folder.tensorboard))
+
+        def write(row: dict[str, float], step: int) -> None:
+            with writer.as_default():
+                for name, value in row.items():
+                    if name != "step":
+                        tf.summary.scalar(name.replace("@", "_at_"), value, step=step)
+            writer.flush()
+
+        try:
+            yield write
+        finally:
+            writer.close()
