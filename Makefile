@@ -1,0 +1,44 @@
+# Everything runs in a virtual environment of the project's own. `make demo` and `make test` need Python 3.11 to 3.13 and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py tfmi training serving benchmarks tests
+# One line per TensorFlow start-up notice is enough.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types tests short clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed ## make the virtual environment with the locked versions
+
+$(VENV)/.installed: requirements.lock setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed; name one with: make PYTHON=python3.11 ...")'
+	@echo "Installing into $(VENV) (about 3 GB with TensorFlow; a minute or two) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: install ## train, evaluate, export, serve and ask for recommendations
+	@$(BIN)/python training/demo.py
+
+test: lint types tests ## lint, types and all tests
+
+lint: install
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: install
+	$(BIN)/mypy $(SOURCES)
+
+tests: install
+	$(BIN)/python -m pytest
+
+short: install ## the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+clean: ## remove the environment and what runs have written
+	rm -rf $(VENV) runs build dist *.egg-info

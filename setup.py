@@ -1,0 +1,51 @@
+"""Packaging. Every dependency has a reason, a lower bound that is known to work and an upper bound at the next breaking release."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "([^"]+)"', (ROOT / "tfmi" / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
+assert VERSION is not None
+
+SCANN_PLATFORMS = "sys_platform == 'linux' or sys_platform == 'darwin'"
+
+INSTALL_REQUIRES = [
+    "tensorflow>=2.20,<2.21",  # ScaNN 1.4.2 is built against it
+    "tf-keras>=2.20,<2.21",  # Keras 2, which TensorFlow Recommenders needs
+    "tensorflow-recommenders>=0.7.7,<0.8",  # retrieval task, ScaNN layer
+    f"scann>=1.4.2,<1.5; {SCANN_PLATFORMS}",  # the index inside the SavedModel
+    "tensorflow-serving-api>=2.20,<2.21",  # warm-up records, gRPC stubs
+    "grpcio>=1.66,<2",  # local server and client
+    "numpy>=2.0,<3",
+    "pandas>=2.2,<4",  # reading logs
+    "pyarrow>=17,<27",  # Parquet
+    "scipy>=1.13,<2",  # sparse co-occurrence counts
+    "pydantic>=2.8,<3",  # typed configuration
+    "PyYAML>=6.0.1,<7",
+    "matplotlib>=3.9,<4",  # plots of a run
+    "tqdm>=4.66,<5",  # progress
+]
+DEV = [
+    "ruff>=0.17,<0.18",
+    "mypy>=2.4,<3",
+    "pytest>=8.3,<10",
+    "hypothesis>=6.100,<7",
+    "types-PyYAML>=6,<7",
+]
+
+setup(
+    name="tfmi",
+    version=VERSION.group(1),
+    description="From an interaction log to a served retriever that knows a user as several interests",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=["tfmi", "tfmi.*"]),
+    package_data={"tfmi": ["py.typed"]},
+    python_requires=">=3.11,<3.14",
+    install_requires=INSTALL_REQUIRES,
+    extras_require={"dev": DEV},
+)
