@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "([^"]+)"', (ROOT / "tfmi" / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
 assert VERSION is not None
 
-SCANN_PLATFORMS = "sys_platform == 'linux' or sys_platform == 'darwin'"
+SCANN_PLATFORMS = "sys_platform == 'linux'"  # ScaNN has wheels for Linux only
 
 INSTALL_REQUIRES = [
     "tensorflow>=2.20,<2.21",  # ScaNN 1.4.2 is built against it
