@@ -40,6 +40,10 @@ class ConfiguredLayer(tf.keras.layers.Layer):
         super().__init_subclass__(**kwargs)
         tf.keras.utils.register_keras_serializable(package="tfmi")(cls)
 
+    def __init__(self, **kwargs: Any) -> None:
+        # Without this, a subclass without constructor would seem to take all of Keras' own arguments.
+        super().__init__(**kwargs)
+
     def get_config(self) -> dict[str, Any]:
         """Every constructor argument by name, read from the attribute of the same name."""
         config: dict[str, Any] = super().get_config()
@@ -61,6 +65,13 @@ class InterestExtractor(ConfiguredLayer):
     OPTIONAL_INPUTS: ClassVar[tuple[str, ...]] = ("profile", "timestamps")
 
     num_interests: int
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def compute_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> None:
+        """End the history's mask here: interests are not positions of a history."""
 
     @classmethod
     def requested_inputs(cls) -> tuple[str, ...]:
@@ -86,6 +97,11 @@ READOUTS: Registry[Readout] = Registry("readout", "tfmi.layers")
 def num_real_items(mask: tf.Tensor) -> tf.Tensor:
     """int32 [B]: the number of real items of each history, from its mask [B, L]."""
     return tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+
+
+def zero_padding(history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """``history`` [B, L, d] with 0 where ``mask`` [B, L] is False, whatever stood there, infinite or not a number included."""
+    return tf.where(mask[..., None], history, tf.zeros([], history.dtype))
 
 
 def masked_softmax(logits: tf.Tensor, mask: tf.Tensor, axis: int = -1) -> tf.Tensor:

@@ -1,0 +1,60 @@
+"""Random numbers for training that a checkpoint carries on and an equal seed repeats."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import MutableMapping
+from typing import Any
+
+import tensorflow as tf
+
+_STATE_KEY = "state"
+
+
+class RandomStream(tf.keras.layers.Layer):
+    """A seeded stream of random numbers that belongs to the layer which holds it as an attribute.
+
+    TensorFlow's global and operation seeds restart with the process. This stream's state is a variable instead: ``tf.train.Checkpoint``
+    and the ``.keras`` and ``.weights.h5`` formats store it, so that a restored run draws what the uninterrupted one would have drawn.
+    It is no *weight*: ``get_weights`` leaves it out, and bringing back the best weights does not rewind it. Keras ends a holder's
+    ``save_own_variables`` at its weights, which is why the stream is a small layer that stores itself.
+
+    Draw in training only: an exported inference graph then has no state to change.
+
+    Example:
+        >>> stream = RandomStream(seed=1, purpose="negative items")
+        >>> stream.uniform([2, 3]).shape
+        TensorShape([2, 3])
+
+    Args:
+        seed: Equal seeds give equal streams.
+        purpose: What the numbers are for. Streams of different purposes are independent under the same seed.
+    """
+
+    def __init__(self, seed: int, purpose: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.purpose = purpose
+        digest = hashlib.blake2b(f"{purpose}\n{seed}".encode(), digest_size=8).digest()
+        # Philox named outright: the default algorithm may differ from one device to another, and with it the stream.
+        self.generator = tf.random.Generator.from_seed(int.from_bytes(digest, "big") >> 1, alg="philox")
+
+    def normal(self, shape: Any, deviation: float = 1.0) -> tf.Tensor:
+        """float32 normal numbers of mean 0 and the given standard deviation."""
+        return self.generator.normal(shape, stddev=deviation)
+
+    def uniform(self, shape: Any, minval: Any = 0, maxval: Any = 1, dtype: tf.DType = tf.float32) -> tf.Tensor:
+        """Numbers drawn evenly from [minval, maxval); integers if ``dtype`` is an integer type."""
+        return self.generator.uniform(shape, minval=minval, maxval=maxval, dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; the position in the stream is state, not configuration."""
+        return {**super().get_config(), "seed": self.seed, "purpose": self.purpose}
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Write the position in the stream into Keras' ``store``."""
+        store[_STATE_KEY] = self.generator.state.numpy()
+
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Continue from the position that ``save_own_variables`` wrote."""
+        self.generator.state.assign(store[_STATE_KEY])
