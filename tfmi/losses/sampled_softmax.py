@@ -102,5 +102,5 @@ class SampledSoftmax(Objective):
             negative -= log_expected_counts(sampled, self.num_sampled, num_items, self.sampler)
         if self.remove_accidental_hits:
             negative = tf.where(targets[:, None] == sampled[None, :], MASKED_LOGIT, negative)
-        logits = tf.concat([positive[:, None], negative], axis=1)  # [B, 1 + D]
-        return tf.reduce_logsumexp(logits, axis=1) - positive
+        # log(exp(positive) + sum exp(negative)) - positive, without copying the negatives beside the positive.
+        return tf.nn.softplus(tf.reduce_logsumexp(negative, axis=1) - positive)
