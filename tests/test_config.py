@@ -39,7 +39,10 @@ def test_infinite_power_round_trips(tmp_path: Path) -> None:
         (["data.dataset=movielense"], "data.dataset"),
         (["data.split.method=random"], "data.split.method"),
         (["model.item_tower.features=3"], "model.item_tower.features"),
-        (["model.extractor.num_interest=4"], "model.extractor.num_interest: unknown parameter of extractor 'capsule_routing' (did you mean"),
+        (
+            ["model.extractor.num_interest=4"],
+            "model.extractor.num_interest: unknown parameter of extractor 'capsule_routing' (did you mean",
+        ),
         (["model.extractor.num_interests=four"], "model.extractor.num_interests"),
         (["model.extractor.name=capsule_rooting"], "unknown extractor 'capsule_rooting' (did you mean 'capsule_routing'?)"),
         (["model.objective.sampler=zipf"], "model.objective.sampler"),

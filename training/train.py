@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GLOG_minloglevel", "2")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfmi.runs.cli import main  # noqa: E402
+from tfmi.runs.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfmi.config import ModelConfig, RunConfig
-from tfmi.data.structures import FIRST_INDEX, Dataset
+from tfmi.data.structures import Dataset
 from tfmi.layers.base import EXTRACTORS, READOUTS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS
 from tfmi.models.counting import COUNTERS
@@ -16,8 +16,7 @@ from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_feat
 
 def build_counter(config: RunConfig, dataset: Dataset) -> DirectRecommender:
     """A counting model that has counted the dataset's training sequences."""
-    assert config.model.counter is not None  # checked with the configuration
-    counter = COUNTERS.build(config.model.counter, "model.counter")
+    counter = COUNTERS.build(config.model.counter or {}, "model.counter")
     counter.fit(dataset.train, dataset.catalogue.num_rows, config.data.history_length)
     return counter
 

@@ -76,6 +76,7 @@ class InterestRetrieval(tfrs.Model):
 
     def __init__(
         self,
+        *,
         item_tower: ItemTower,
         user_tower: UserTower,
         extractor: InterestExtractor,

@@ -130,7 +130,7 @@ def check_components(config: RunConfig) -> None:
         REGULARIZERS.validate(regularizer, f"model.regularizers.{position}")
     if model.kind == "counting":
         if model.counter is None:
-            raise ConfigError(f"model.counter: model.kind 'counting' needs one, e.g. {{name: item_knn}}; available: {', '.join(COUNTERS.names())}")
+            raise ConfigError(f"model.counter: model.kind 'counting' needs one; available: {', '.join(COUNTERS.names())}")
         COUNTERS.validate(model.counter, "model.counter")
     elif model.counter is not None:
         raise ConfigError("model.counter: given, but model.kind is 'interests'; set model.kind to 'counting' or leave the counter out")

@@ -21,7 +21,9 @@ def select_features(wanted: Sequence[str] | str, available: Mapping[str, Feature
         return dict(available)
     for name in wanted:
         if name not in available:
-            raise ConfigError(f"{path}: the data has no feature {name!r}{nearest(name, available)}; it has: {', '.join(available) or 'none'}")
+            raise ConfigError(
+                f"{path}: the data has no feature {name!r}{nearest(name, available)}; it has: {', '.join(available) or 'none'}"
+            )
     return {name: available[name] for name in wanted}
 
 
@@ -78,6 +80,7 @@ class ItemTower(tf.keras.layers.Layer):
         num_rows: int,
         dimension: int,
         features: Mapping[str, Feature] | None = None,
+        *,
         use_id: bool = True,
         combine: str = "mean",
         hidden: Sequence[int] = (),
@@ -229,6 +232,7 @@ class UserTower(tf.keras.layers.Layer):
     def __init__(
         self,
         dimension: int,
+        *,
         hidden: Sequence[int] = (),
         project: bool = False,
         has_profile: bool = False,

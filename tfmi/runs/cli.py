@@ -45,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, metavar="S", help="seed of initial weights, order of examples, negatives and dropout")
     parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps")
     parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<system>-<dataset>-<time>)")
-    parser.add_argument("--savedmodels", metavar="DIR", default="savedmodels", help="where <name>/<version> is published (default: savedmodels)")
+    parser.add_argument(
+        "--savedmodels", metavar="DIR", default="savedmodels", help="where <name>/<version> is published (default: savedmodels)"
+    )
     parser.add_argument("--index", choices=("scann", "exact"), help="nearest-neighbour index inside the SavedModel (default: scann)")
     parser.add_argument("--no-export", action="store_true", help="train and evaluate only")
     parser.add_argument("--resume", action="store_true", help="continue the run in --output, or the newest one of this system and dataset")
@@ -87,7 +89,8 @@ def _run(options: argparse.Namespace) -> int:
         print(f"Plots      {folder.plots}")
     if result.savedmodel is not None:
         print(f"SavedModel {result.savedmodel}")
-        print(f"Serve it   python serving/local_server.py --model-base-path {result.savedmodel.parent} --model-name {result.savedmodel.parent.name}")
+        model = result.savedmodel.parent
+        print(f"Serve it   python serving/local_server.py --model-base-path {model} --model-name {model.name}")
     return 0
 
 
@@ -131,4 +134,5 @@ def _report(config: RunConfig, metrics: dict[str, Any]) -> None:
         if f"{name}@{cutoffs[0]}" in metrics["test"]:
             print(f"{name:<10} " + " ".join(f"{metrics['test'][f'{name}@{cutoff}']:>8.4f}" for cutoff in cutoffs))
     train = metrics["train"]
-    print(f"\n{train['steps']:,} steps in {train['seconds']:.1f} s, {train['examples_per_second']:,.0f} examples/s, seed {metrics['seed']}\n")
+    speed = f"{train['steps']:,} steps in {train['seconds']:.1f} s, {train['examples_per_second']:,.0f} examples/s"
+    print(f"\n{speed}, seed {metrics['seed']}\n")

@@ -50,7 +50,8 @@ def plot_routing(model: InterestRetrieval, examples: EvaluationSet, catalogue: C
     weights = output.weights.numpy()
     active = output.active.numpy().sum(axis=1)
     figure = Figure(figsize=(5.5 * len(chosen), 6), layout="constrained")
-    for axis, row, user_weights, count in zip(figure.subplots(1, len(chosen), squeeze=False)[0], history[chosen], weights, active, strict=True):
+    axes = figure.subplots(1, len(chosen), squeeze=False)[0]
+    for axis, row, user_weights, count in zip(axes, history[chosen], weights, active, strict=True):
         items = row[row >= FIRST_INDEX]
         image = axis.imshow(user_weights[:count, : len(items)].T, aspect="auto", cmap="viridis", vmin=0.0)
         axis.set_xticks(range(count), [f"interest {k}" for k in range(count)], fontsize=8)

@@ -114,7 +114,7 @@ class Trainer:
 
     def __init__(self, model: InterestRetrieval, dataset: Dataset, config: RunConfig, folder: RunFolder) -> None:
         self.model, self.dataset, self.config, self.folder = model, dataset, config, folder
-        examples = examples_per_epoch(dataset.train, config.data.min_history, config.data.examples)
+        examples = examples_per_epoch(dataset.train, config.data.min_history)
         if examples == 0:
             raise DataError(
                 f"{dataset.name}: no training example: no training sequence has more than data.min_history = {config.data.min_history} "
@@ -205,9 +205,10 @@ class Trainer:
     def _summary(self, row: dict[str, float]) -> str:
         monitor = self.config.training.monitor
         speed = row["step"] * self.config.training.batch_size / max(row["seconds"], 1e-9)
-        best = "best so far" if self.state.best_step == self.state.step else f"best {self.state.best_value:.4f} at step {self.state.best_step}"
+        state = self.state
+        best = "best so far" if state.best_step == state.step else f"best {state.best_value:.4f} at step {state.best_step}"
         return (
-            f"step {int(row['step']):>6} of {self.total_steps}: loss {row['loss']:.4f}, validation {monitor} {row[monitor]:.4f} ({best}), "
+            f"step {state.step:>6} of {self.total_steps}: loss {row['loss']:.4f}, validation {monitor} {row[monitor]:.4f} ({best}), "
             f"{speed:,.0f} examples/s"
         )
 

@@ -1,0 +1,161 @@
+"""InterestRetrieval: any extractor, readout and objective train together; unknown items and padding never matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfmi.layers.base import EXTRACTORS, READOUTS
+from tfmi.losses.base import OBJECTIVES, Regularizer, RegularizerInputs
+from tfmi.models.retrieval import InterestRetrieval, drop_unknown_items
+from tfmi.models.towers import ItemTower, UserTower
+from tfmi.optimizers import RowSparseAdam
+
+NUM_ROWS, LENGTH, DIMENSION = 32, 6, 8
+
+
+def _model(
+    extractor: str = "capsule_routing", readout: str = "label_aware", objective: str = "full_softmax", **options: Any
+) -> InterestRetrieval:
+    tf.keras.utils.set_random_seed(3)
+    return InterestRetrieval(
+        item_tower=ItemTower(NUM_ROWS, DIMENSION),
+        user_tower=UserTower(DIMENSION, hidden=[16]),
+        extractor=EXTRACTORS.build({"name": extractor}, "extractor"),
+        readout=READOUTS.build({"name": readout}, "readout"),
+        objective=OBJECTIVES.build({"name": objective}, "objective"),
+        regularizers=options.pop("regularizers", []),
+        history_length=LENGTH,
+        item_counts=np.arange(NUM_ROWS),
+        **{"temperature": 0.1, "seed": 3, **options},
+    )
+
+
+def _batch(rows: int = 16, seed: int = 0) -> dict[str, tf.Tensor]:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, LENGTH + 1, rows)
+    history = rng.integers(2, NUM_ROWS, (rows, LENGTH)) * (np.arange(LENGTH) < lengths[:, None])
+    return {"history": tf.constant(history, tf.int32), "target": tf.constant(rng.integers(2, NUM_ROWS, rows), tf.int32)}
+
+
+@pytest.fixture
+def float32_afterwards() -> Iterator[None]:
+    yield
+    tf.keras.mixed_precision.set_global_policy("float32")
+
+
+def test_drop_unknown_items_keeps_order_and_moves_left() -> None:
+    history = tf.constant([[0, 5, 1, 7, 0, 6], [1, 1, 0, 0, 0, 0], [2, 3, 4, 5, 6, 7]])
+    expected = [[5, 7, 6, 0, 0, 0], [0] * 6, [2, 3, 4, 5, 6, 7]]
+    np.testing.assert_array_equal(drop_unknown_items(history), expected)
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS.names())
+@pytest.mark.parametrize("readout", READOUTS.names())
+def test_every_extractor_trains_with_every_readout(extractor: str, readout: str) -> None:
+    model = _model(extractor, readout, history_dropout=0.1)
+    batch = _batch()
+    model.compile(optimizer=RowSparseAdam(0.02))
+    first = model.evaluate(tf.data.Dataset.from_tensors(batch), verbose=0, return_dict=True)["loss"]
+    model.fit(tf.data.Dataset.from_tensors(batch).repeat(), steps_per_epoch=40, epochs=1, verbose=0)
+    last = model.evaluate(tf.data.Dataset.from_tensors(batch), verbose=0, return_dict=True)["loss"]
+    assert last < 0.8 * first
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.names())
+@pytest.mark.parametrize("readout", READOUTS.names())
+def test_every_objective_trains_with_every_readout(objective: str, readout: str) -> None:
+    model = _model(readout=readout, objective=objective)
+    model.compile(optimizer=RowSparseAdam(0.02))
+    history = model.fit(tf.data.Dataset.from_tensors(_batch()).repeat(), steps_per_epoch=20, epochs=3, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+
+
+def test_history_items_and_unknown_items_anywhere_give_the_same_interests() -> None:
+    model = _model("self_attentive")
+    clean, _ = model.user_interests(tf.constant([[5, 9, 4, 0, 0, 0]]), {})
+    messy, _ = model.user_interests(tf.constant([[0, 5, 1, 9, 1, 4]]), {})
+    np.testing.assert_allclose(clean, messy, atol=1e-6)
+
+
+def test_scores_are_cosines_when_normalized() -> None:
+    model = _model()
+    interests, active = model.user_interests(_batch()["history"], {})
+    norms = np.linalg.norm(interests.numpy(), axis=-1)
+    np.testing.assert_allclose(norms[active.numpy()], 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(norms[~active.numpy()], 0.0)
+    vectors = model.item_vectors().numpy()
+    np.testing.assert_array_equal(vectors[:2], 0.0)
+    np.testing.assert_allclose(np.linalg.norm(vectors[2:], axis=-1), 1.0, rtol=1e-5)
+    assert len(vectors) == NUM_ROWS
+
+
+def test_inactive_interests_stay_zero_behind_a_tower_with_bias() -> None:
+    model = _model()
+    interests, active = model.user_interests(tf.constant([[5, 0, 0, 0, 0, 0]]), {})
+    assert active.numpy().tolist() == [[True, False, False, False]]
+    np.testing.assert_array_equal(interests[0, 1:], np.zeros((3, DIMENSION)))
+
+
+def test_full_softmax_loss_equals_numpy() -> None:
+    model = _model("mean_pooling", objective="full_softmax")
+    batch = _batch(5)
+    interests, _ = model.user_interests(batch["history"], {})
+    logits = interests.numpy()[:, 0] @ model.item_vectors().numpy()[2:].T / 0.1
+    log_sum = np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) + logits.max(1)
+    expected = (log_sum - logits[np.arange(5), batch["target"].numpy() - 2]).mean()
+    np.testing.assert_allclose(model.compute_loss(batch), expected, rtol=1e-5)
+
+
+def test_weights_of_zero_remove_examples() -> None:
+    model = _model("mean_pooling")
+    batch = _batch(6)
+    half = {name: value[:3] for name, value in batch.items()}
+    weighted = {**batch, "weight": tf.constant([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])}
+    np.testing.assert_allclose(model.compute_loss(weighted), model.compute_loss(half), rtol=1e-5)
+
+
+def test_regularizers_are_added_and_see_the_internals() -> None:
+    class WeightsPenalty(Regularizer):
+        def call(self, inputs: RegularizerInputs, training: bool | None = None) -> tf.Tensor:
+            return 10.0 * tf.reduce_mean(
+                tf.reduce_sum(inputs.output.weights, axis=[1, 2]) / tf.reduce_sum(tf.cast(inputs.mask, tf.float32), 1)
+            )
+
+    batch = _batch()
+    plain, penalized = _model(), _model(regularizers=[WeightsPenalty()])
+    # Coupling weights sum to 1 over the interests of each item, so the penalty is exactly 10.
+    np.testing.assert_allclose(penalized.compute_loss(batch) - plain.compute_loss(batch), 10.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(policy: str, float32_afterwards: None) -> None:
+    tf.keras.mixed_precision.set_global_policy(policy)
+    model = _model()
+    optimizer = RowSparseAdam(0.02)
+    model.compile(optimizer=tf.keras.mixed_precision.LossScaleOptimizer(optimizer) if policy == "mixed_float16" else optimizer)
+    history = model.fit(tf.data.Dataset.from_tensors(_batch()).repeat(), steps_per_epoch=20, epochs=4, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    assert all(variable.dtype == tf.float32 for variable in model.trainable_variables)
+    assert model.user_interests(_batch()["history"], {})[0].dtype == tf.float32
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
+    def train(seed: int) -> np.ndarray:
+        model = _model(history_dropout=0.3, seed=seed, objective="sampled_softmax")
+        model.compile(optimizer=RowSparseAdam(0.01))
+        model.fit(tf.data.Dataset.from_tensors(_batch()).repeat(), steps_per_epoch=5, verbose=0)
+        return model.item_vectors().numpy()
+
+    np.testing.assert_array_equal(train(1), train(1))
+    assert np.abs(train(1) - train(2)).max() > 0
+
+
+def test_predict_gives_the_scored_interests() -> None:
+    model = _model("self_attentive")
+    batch = _batch()
+    np.testing.assert_allclose(model(batch), model.user_interests(batch["history"], {})[0], atol=1e-6)
