@@ -18,6 +18,10 @@ class DataError(TfmiError):
     """Input data cannot be used: a missing file or column, too many rejected rows, nothing left after filtering."""
 
 
+class IndexBuildError(TfmiError):
+    """An index cannot be built: no items, vectors that are not finite, or a library that is missing here."""
+
+
 class ExportError(TfmiError):
     """A model could not be exported, or its warm-up requests failed, so nothing was published."""
 

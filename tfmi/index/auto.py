@@ -1,0 +1,76 @@
+"""ScaNN's parameters from the catalogue's size, down to a handful of items, or by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+# Below this a scan of all vectors takes less than a millisecond and finds everything, so approximation has nothing to give.
+BRUTE_FORCE_BELOW = 5_000
+# ScaNN's hashing learns 16 codes per block and refuses to train on fewer vectors than that.
+FEWEST_HASHED_ITEMS = 16
+# A leaf with fewer items than this costs more to choose than to scan.
+ITEMS_PER_LEAF = 16
+# Share of the leaves to search. Interests lie between clusters more often than items do, so it is generous for small catalogues.
+SEARCHED_SHARE_AT_10_000 = 0.25
+FEWEST_SEARCHED_LEAVES = 10
+# Exact scores for five times as many candidates as results lose about 1 % of the results to quantisation; for twice as many, 10 %.
+REORDERING_PER_RESULT = 5
+FEWEST_REORDERING_CANDIDATES = 200
+DEFAULT_DIMENSIONS_PER_BLOCK = 2
+
+
+@dataclass(frozen=True)
+class ScannParameters:
+    """How a ScaNN index is built and searched.
+
+    Attributes:
+        brute_force: Score every vector exactly; the other fields then have no meaning.
+        leaves: Partitions of the catalogue.
+        leaves_to_search: Partitions scored per query.
+        reordering_candidates: At least this many of the best approximate scores are computed again exactly ...
+        reordering_per_result: ... and at least this many for each result asked for.
+        dimensions_per_block: Dimensions that share one 4-bit code: more is smaller and faster, and less accurate.
+        training_iterations: Of the clustering that makes the partitions.
+    """
+
+    brute_force: bool
+    leaves: int
+    leaves_to_search: int
+    reordering_candidates: int
+    reordering_per_result: int
+    dimensions_per_block: int
+    training_iterations: int
+
+
+def choose_parameters(
+    num_items: int,
+    dimension: int,
+    *,
+    leaves: int | None = None,
+    leaves_to_search: int | None = None,
+    reordering_candidates: int | None = None,
+    dimensions_per_block: int | None = None,
+    training_iterations: int = 12,
+) -> ScannParameters:
+    """Fill in what is None from the catalogue's size, and bring what is given by hand within what the catalogue allows.
+
+    A small catalogue is scored by brute force, unless a parameter of the approximation is given by hand; one too small for ScaNN to
+    learn its codes from always is.
+    """
+    by_hand = any(value is not None for value in (leaves, leaves_to_search, reordering_candidates, dimensions_per_block))
+    brute_force = num_items < FEWEST_HASHED_ITEMS or (num_items < BRUTE_FORCE_BELOW and not by_hand)
+    leaves = leaves if leaves is not None else round(2 * math.sqrt(num_items))
+    leaves = max(1, min(leaves, num_items // ITEMS_PER_LEAF))
+    if leaves_to_search is None:
+        share = SEARCHED_SHARE_AT_10_000 * math.sqrt(10_000 / num_items)
+        leaves_to_search = max(FEWEST_SEARCHED_LEAVES, round(share * leaves))
+    return ScannParameters(
+        brute_force=brute_force,
+        leaves=leaves,
+        leaves_to_search=min(leaves_to_search, leaves),
+        reordering_candidates=min(reordering_candidates or FEWEST_REORDERING_CANDIDATES, num_items),
+        reordering_per_result=REORDERING_PER_RESULT if reordering_candidates is None else 1,
+        dimensions_per_block=min(dimensions_per_block or DEFAULT_DIMENSIONS_PER_BLOCK, dimension),
+        training_iterations=training_iterations,
+    )

@@ -1,0 +1,101 @@
+"""What every index has in common: its interface, the shape of its answers, and the check of what it is built from.
+
+An index knows item indices and vectors only. Item vectors come with one row per item index; rows 0 and 1 (padding, unknown) are
+ignored and never found. Shapes: M queries, d width, N items.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
+from tfmi.errors import IndexBuildError
+
+MISSING_SCORE = float("-inf")
+
+
+class InterestIndex(tf.Module):
+    """Search for the items whose vectors have the largest inner products with a query.
+
+    Subclasses implement ``search``, ``vectors`` and ``parameters``. Everything is traceable by ``tf.function`` and can be saved in a
+    SavedModel; ``op_namespaces`` are the custom op namespaces that saving has to allow.
+
+    Attributes:
+        num_rows: Rows of the item table that the index was built from, padding and unknown included.
+        dimension: d, the width of a vector.
+    """
+
+    kind: ClassVar[str]
+    op_namespaces: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, num_rows: int, dimension: int) -> None:
+        super().__init__()
+        self.num_rows = num_rows
+        self.dimension = dimension
+
+    @property
+    def num_items(self) -> int:
+        """N, the number of real items."""
+        return self.num_rows - FIRST_INDEX
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Find the best ``k`` items of each query.
+
+        Args:
+            queries: float32 [M, d].
+            k: How many, at least 1; it may exceed the catalogue.
+
+        Returns:
+            Inner products float32 [M, k] and item indices int32 [M, k], best first; missing ones are -inf and 0.
+        """
+        raise NotImplementedError
+
+    def vectors(self, items: tf.Tensor) -> tf.Tensor:
+        """Vectors float32 [B, d] of item indices int32 [B]; 0 at padding and unknown."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, int | str]:
+        """How the index was built, for reports."""
+        raise NotImplementedError
+
+
+def check_item_vectors(item_vectors: np.ndarray | tf.Tensor) -> np.ndarray:
+    """Return item vectors as float32 [num_rows, d], the rows of padding and unknown set to 0.
+
+    Raises:
+        IndexBuildError: They are not a table, hold no item, or an item's vector is not finite.
+    """
+    vectors = np.array(item_vectors, dtype=np.float32)
+    if vectors.ndim != 2:
+        raise IndexBuildError(f"item vectors: expected a table [num_rows, dimension], got the shape {vectors.shape}")
+    if len(vectors) <= FIRST_INDEX:
+        raise IndexBuildError("item vectors: the catalogue holds no item; an index needs at least one")
+    vectors[:FIRST_INDEX] = 0.0
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(broken):
+        raise IndexBuildError(
+            f"item vectors: {len(broken)} of {len(vectors) - FIRST_INDEX} items have NaN or infinite values (the first is item index "
+            f"{broken[0]}); the model has probably diverged, so train it with a lower learning rate or gradient clipping"
+        )
+    return vectors
+
+
+def finish_answer(scores: tf.Tensor, positions: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Turn scores [M, w] and positions among the real items [M, w], w <= k, into an answer of ``InterestIndex.search``.
+
+    A score of NaN or -inf marks a missing result.
+    """
+    found = scores > MISSING_SCORE  # False for NaN, too
+    scores = tf.where(found, scores, MISSING_SCORE)
+    items = tf.where(found, tf.cast(positions, tf.int32) + FIRST_INDEX, PADDING_INDEX)
+    return pad_columns(scores, k, MISSING_SCORE), pad_columns(items, k, PADDING_INDEX)
+
+
+def pad_columns(values: tf.Tensor, width: tf.Tensor | int, padding: float) -> tf.Tensor:
+    """Append ``padding`` to the rows of ``values`` [B, w] up to ``width`` columns; w must not exceed it."""
+    missing = width - tf.shape(values)[1]
+    padded = tf.pad(values, [[0, 0], [0, missing]], constant_values=padding)
+    return tf.ensure_shape(padded, [values.shape[0], width if isinstance(width, int) else None])

@@ -1,0 +1,49 @@
+"""Exact search by matrix products, in stock TensorFlow ops."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.data.structures import FIRST_INDEX
+from tfmi.index.base import InterestIndex, check_item_vectors, finish_answer
+from tfmi.index.blocked import SCORES_PER_BLOCK, block_length, blocked_top_k
+
+
+class ExactIndex(InterestIndex):
+    """Scores every item, in blocks that bound the memory; ties go to the lower item index.
+
+    Args:
+        item_vectors: [num_rows, d].
+        scores_per_block: Scores to hold at once.
+
+    Raises:
+        IndexBuildError: See ``check_item_vectors``.
+    """
+
+    kind = "exact"
+
+    def __init__(self, item_vectors: np.ndarray | tf.Tensor, scores_per_block: int = SCORES_PER_BLOCK) -> None:
+        vectors = check_item_vectors(item_vectors)
+        super().__init__(*vectors.shape)
+        self.scores_per_block = scores_per_block
+        self._vectors = tf.Variable(vectors, trainable=False, name="item_vectors")
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See ``InterestIndex.search``."""
+        vectors = self._vectors.read_value()
+
+        def score_block(start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
+            return tf.matmul(queries, vectors[FIRST_INDEX + start : FIRST_INDEX + stop], transpose_b=True)  # [M, stop - start]
+
+        items_per_block = block_length(tf.shape(queries)[0], self.scores_per_block)
+        scores, positions = blocked_top_k(score_block, self.num_items, k, items_per_block)
+        return finish_answer(scores, positions, k)
+
+    def vectors(self, items: tf.Tensor) -> tf.Tensor:
+        """See ``InterestIndex.vectors``."""
+        return tf.gather(self._vectors, items)
+
+    def parameters(self) -> dict[str, int | str]:
+        """See ``InterestIndex.parameters``."""
+        return {"kind": self.kind}

@@ -1,0 +1,82 @@
+"""One list of candidates per user from the answers of K searches (comirec.md section 5).
+
+Shapes: B users, K interests, k results per interest, C = K * k candidates.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
+from tfmi.index.base import MISSING_SCORE
+
+NO_INTEREST = -1
+
+
+class Candidates(NamedTuple):
+    """Distinct items per user by falling score, ties by lower item index; missing ones stand at the end.
+
+    Attributes:
+        items: int32 [B, C] item indices, 0 where missing.
+        scores: float32 [B, C], -inf where missing.
+        interests: int32 [B, C]: which interest found the item, -1 where missing.
+    """
+
+    items: tf.Tensor
+    scores: tf.Tensor
+    interests: tf.Tensor
+
+
+def merge_interests(scores: tf.Tensor, items: tf.Tensor, active: tf.Tensor) -> Candidates:
+    """Merge what K interests found: each item once, with its best score (ties: the lower interest).
+
+    Args:
+        scores: float32 [B, K, k]; -inf and NaN mark missing results.
+        items: int32 [B, K, k] item indices; below 2 marks missing results.
+        active: bool [B, K]; inactive interests contribute nothing.
+
+    Returns:
+        ``Candidates`` with C = K * k columns.
+    """
+    shape = tf.shape(scores)
+    batch, num_interests, per_interest = shape[0], shape[1], shape[2]
+    width = num_interests * per_interest
+    found = active[:, :, None] & (items >= FIRST_INDEX) & (scores > MISSING_SCORE)
+    # tf.reshape with -1 cannot tell the width of an empty batch, so the width is spelled out everywhere.
+    scores = tf.reshape(tf.where(found, scores, MISSING_SCORE), [batch, width])  # [B, C]
+    items = tf.reshape(tf.where(found, items, PADDING_INDEX), [batch, width])
+    interests = tf.broadcast_to(tf.range(num_interests)[None, :, None], shape)
+    interests = tf.reshape(tf.where(found, interests, NO_INTEREST), [batch, width])
+
+    _, by_item = tf.math.top_k(_item_then_score_key(items, scores), width)  # [B, C], equal items side by side, best first
+    items, scores, interests = (tf.gather(values, by_item, batch_dims=1) for values in (items, scores, interests))
+    repeated = tf.concat([tf.zeros([batch, 1], tf.bool), items[:, 1:] == items[:, :-1]], axis=1)
+    distinct = Candidates(items, tf.where(repeated, MISSING_SCORE, scores), interests)
+    return best_candidates(distinct, width)
+
+
+def best_candidates(candidates: Candidates, n: tf.Tensor | int, values: tf.Tensor | None = None) -> Candidates:
+    """The ``n`` <= C candidates of the largest ``values`` [B, C], by default their scores; ties keep the order given.
+
+    Candidates with a value of -inf become missing ones.
+    """
+    values, order = tf.math.top_k(candidates.scores if values is None else values, n)  # stable: the first of equals stays first
+    items, scores, interests = (tf.gather(field, order, batch_dims=1) for field in candidates)
+    found = values > MISSING_SCORE
+    return Candidates(
+        tf.where(found, items, PADDING_INDEX), tf.where(found, scores, MISSING_SCORE), tf.where(found, interests, NO_INTEREST)
+    )
+
+
+def _item_then_score_key(items: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """int64 keys whose falling order is: items rising, then scores falling.
+
+    One integer sort then does the work of two float sorts. The bits of a float32, read as an integer, are in the order of the
+    floats once those of negative ones (sign bit set) have their other bits turned round.
+    """
+    scores = scores + 0.0  # -0.0 becomes 0.0, its equal
+    bits = tf.bitcast(scores, tf.int32)
+    ordered = tf.bitwise.bitwise_xor(bits, tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, 31), 0x7FFFFFFF))
+    return tf.cast(-items, tf.int64) * 2**32 + tf.cast(ordered, tf.int64)

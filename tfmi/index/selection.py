@@ -1,0 +1,90 @@
+"""From candidates to the answer: exclusions, then ComiRec's controllable diversity (comirec.md section 5), in stock TensorFlow ops.
+
+Shapes: B users, C candidates, E exclusions, n results.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfmi.data.structures import PADDING_INDEX
+from tfmi.index.base import MISSING_SCORE, pad_columns
+from tfmi.index.merging import NO_INTEREST, Candidates, best_candidates
+
+# Stands for an infinite diversity: it outweighs every score, and its product with a rank is still finite.
+LARGEST_DIVERSITY = 1e30
+
+
+def select(
+    candidates: Candidates,
+    n: tf.Tensor | int,
+    exclude: tf.Tensor | None = None,
+    diversity: tf.Tensor | None = None,
+    categories: tf.Tensor | None = None,
+) -> Candidates:
+    """Choose ``n`` of each user's candidates.
+
+    With diversity λ > 0 this is ComiRec's greedy rule: again and again take the candidate with the largest
+    ``score - λ * (items of its category already taken)``, ties to the higher score, then to the lower item index.
+
+    Args:
+        candidates: In the order that ``merge_interests`` gives.
+        n: How many; answers that are shorter are padded.
+        exclude: int32 [B, E] item indices never to answer with; 0 pads.
+        diversity: float32 [B] λ; 0, negative and NaN mean off, infinity takes categories in turn.
+        categories: int32 [num_rows] category of each item index; 0 is unknown and counts as a category of its own for each item.
+            Without it no two items share a category, and diversity changes nothing.
+
+    Returns:
+        ``Candidates`` [B, n] in the order of selection, with the items' own scores.
+    """
+    if exclude is not None:
+        candidates = _without(candidates, exclude)
+    kept = tf.minimum(n, tf.shape(candidates.items)[1])
+    if diversity is None or categories is None:
+        selected = best_candidates(candidates, kept)
+    else:
+        strength = tf.where(diversity > 0.0, tf.minimum(diversity, LARGEST_DIVERSITY), 0.0)  # NaN > 0 is False
+        selected = tf.cond(
+            tf.reduce_any(strength > 0.0),
+            lambda: _best_diverse_candidates(candidates, kept, strength, categories),
+            lambda: best_candidates(candidates, kept),
+        )
+    return Candidates(
+        pad_columns(selected.items, n, PADDING_INDEX),
+        pad_columns(selected.scores, n, MISSING_SCORE),
+        pad_columns(selected.interests, n, NO_INTEREST),
+    )
+
+
+def _without(candidates: Candidates, exclude: tf.Tensor) -> Candidates:
+    """The candidates with a score of -inf at excluded items."""
+    excluded = tf.reduce_any(candidates.items[:, :, None] == exclude[:, None, :], axis=2)  # [B, C]
+    return candidates._replace(scores=tf.where(excluded, MISSING_SCORE, candidates.scores))
+
+
+def _best_diverse_candidates(candidates: Candidates, n: tf.Tensor, strength: tf.Tensor, categories: tf.Tensor) -> Candidates:
+    """ComiRec's greedy choice without its loop.
+
+    Within a category greedy takes items by falling score, so when the one of rank r (0 is the best) gets its turn, exactly r of its
+    category have been taken: its value is then ``score - λ r``. These values fall along each category, so taking the largest among
+    the heads of all categories again and again is merging sorted lists, and that is one sort by ``score - λ r``.
+    """
+    ranks = _ranks_in_category(candidates, categories)
+    values = candidates.scores - strength[:, None] * tf.cast(ranks, tf.float32)  # [B, C]
+    return best_candidates(candidates, n, values)  # candidates come by falling score, then rising index: ties are right
+
+
+def _ranks_in_category(candidates: Candidates, categories: tf.Tensor) -> tf.Tensor:
+    """int32 [B, C]: how many available candidates of the same category stand before each one."""
+    shape = tf.shape(candidates.items)
+    width = tf.cast(shape[1], tf.int64)
+    positions = tf.broadcast_to(tf.range(width), shape)
+    category = tf.cast(tf.gather(categories, candidates.items), tf.int64)
+    available = candidates.scores > MISSING_SCORE
+    shared = available & (category > 0)
+    category = tf.where(shared, category, -1 - positions)  # an own category for each of the others
+    keys = category * width + positions  # distinct; by category, then by position
+    ordered = tf.sort(keys, axis=1)
+    first_of_category = tf.searchsorted(ordered, category * width)
+    return tf.searchsorted(ordered, keys) - first_of_category
