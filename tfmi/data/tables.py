@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ class EventTable:
         timestamps: float64 [events] seconds since the epoch (or any consistent number), or None if the file's order is the time order.
         weights: float32 [events], or None.
         report: Counts of what was read, rejected (by reason) and dropped.
+        profiles: Profile columns that stood in the log itself, row by row as ``user_ids``; None if none were asked for.
     """
 
     user_ids: Sequence[str]
@@ -26,7 +28,8 @@ class EventTable:
     item_codes: np.ndarray
     timestamps: np.ndarray | None
     weights: np.ndarray | None
-    report: Mapping[str, object] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+    profiles: UserTable | None = None
 
     def __len__(self) -> int:
         return len(self.user_codes)
@@ -47,6 +50,7 @@ class ItemTable:
     brands: Sequence[str] | None = None
     tags: Sequence[Sequence[tuple[str, float]]] | None = None
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,4 @@ class UserTable:
 
     user_ids: Sequence[str]
     columns: Mapping[str, Sequence[str] | np.ndarray]
+    report: Mapping[str, Any] = field(default_factory=dict)
