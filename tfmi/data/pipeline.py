@@ -1,0 +1,219 @@
+"""Batches for training and evaluation, gathered in the graph from arrays in memory.
+
+Every training batch is a pure function of (seed, step): an epoch's order is a keyed permutation that is computed, not stored, so a run
+that resumes at step s sees exactly the batches that an uninterrupted run sees from step s on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.data.features import feature_arrays
+from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX, EvaluationSet, Sequences, UserProfiles
+from tfmi.errors import DataError
+
+ExampleOrder = Literal["prefixes", "random_position"]
+
+# Enough to hide the making of a batch behind a training step, few enough to cost no memory.
+PREFETCHED_BATCHES = 8
+# Rounds of the cipher that computes an epoch's permutation; four is TensorFlow's own choice for shuffling data.
+SHUFFLE_ROUNDS = 4
+
+
+def target_positions(sequences: Sequences, min_history: int) -> np.ndarray:
+    """int64 [examples]: the positions in ``sequences.items`` that can be a training target.
+
+    A target has at least ``min_history`` items before it in its row, and is a real item.
+    """
+    return np.flatnonzero((_positions_in_row(sequences) >= min_history) & (sequences.items >= FIRST_INDEX))
+
+
+def examples_per_epoch(sequences: Sequences, min_history: int) -> int:
+    """The number of training examples: the possible targets. An epoch has as many in either order."""
+    return len(target_positions(sequences, min_history))
+
+
+def training_batches(
+    sequences: Sequences,
+    *,
+    history_length: int,
+    min_history: int,
+    batch_size: int,
+    seed: int,
+    order: ExampleOrder = "prefixes",
+    start_step: int = 0,
+    profiles: UserProfiles | None = None,
+) -> tf.data.Dataset:
+    """Make an infinite dataset of training batches.
+
+    Args:
+        sequences: The training sequences.
+        history_length: L, the newest items before the target that an example holds.
+        min_history: A target has at least this many items before it.
+        batch_size: B; every batch has this size. An epoch's last, incomplete batch is filled up from the next epoch.
+        seed: Decides the order.
+        order: ``prefixes``: every possible target once per epoch, shuffled. ``random_position``: a random row, then a random target of
+            that row, so that a short row's targets come as often as a long row's (ComiRec).
+        start_step: Leave out the batches of the steps before this one.
+        profiles: Users' features, or None.
+
+    Returns:
+        A dataset of dicts: ``history`` int32 [B, L] oldest to newest, right-padded with 0; ``target`` int32 [B]; ``timestamps``
+        float64 [B, L], 0 at padding, if the sequences have any; ``weight`` float32 [B] of the target, if the sequences have any;
+        ``profile``, if there are profiles: a dict of ``feature_arrays`` rows.
+
+    Raises:
+        DataError: No row is long enough to hold a target.
+    """
+    targets = target_positions(sequences, min_history)
+    if not len(targets):
+        raise DataError(
+            f"no training example: no sequence has an item with data.min_history = {min_history} items before it; lower data.min_history"
+        )
+    choose_positions = _chooser(sequences, targets, batch_size=batch_size, seed=seed, order=order)
+    gather = _ExampleGatherer(sequences, history_length, profiles)
+
+    def make_batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
+        positions = tf.ensure_shape(choose_positions(step), [batch_size])
+        return gather.examples(positions)
+
+    steps = tf.data.Dataset.counter(start=start_step)
+    return steps.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(PREFETCHED_BATCHES)
+
+
+def evaluation_batches(
+    examples: EvaluationSet, *, history_length: int, batch_size: int, profiles: UserProfiles | None = None
+) -> tf.data.Dataset:
+    """Make one pass over the users of an evaluation set, in order; the last batch may be smaller.
+
+    Returns:
+        A dataset of dicts: ``history``, ``timestamps`` and ``profile`` as in ``training_batches``, and ``row`` int64 [b], the rows of
+        ``examples`` that the batch holds.
+    """
+    gather = _ExampleGatherer(examples.histories, history_length, profiles)
+    rows = tf.data.Dataset.range(len(examples)).batch(batch_size)
+    return rows.map(gather.rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(PREFETCHED_BATCHES)
+
+
+def _positions_in_row(sequences: Sequences) -> np.ndarray:
+    """int64 [events]: how many events of the same row come before each event."""
+    return np.arange(len(sequences.items)) - np.repeat(sequences.offsets[:-1], sequences.lengths())
+
+
+def _chooser(
+    sequences: Sequences, targets: np.ndarray, *, batch_size: int, seed: int, order: ExampleOrder
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The function from a step to the target positions int64 [B] of its batch."""
+    if order == "prefixes":
+        return _ShuffledTargets(targets, batch_size, seed)
+    return _RandomRowTargets(sequences, targets, batch_size, seed)
+
+
+class _ShuffledTargets:
+    """Every target once per epoch, in an order keyed by (seed, epoch)."""
+
+    def __init__(self, targets: np.ndarray, batch_size: int, seed: int) -> None:
+        self._targets = tf.constant(targets, tf.int64)
+        self._num_targets = len(targets)
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        places = step * self._batch_size + tf.range(self._batch_size, dtype=tf.int64)  # [B] in the endless stream of examples
+        epochs = places // self._num_targets
+        keys = tf.stack([tf.fill([self._batch_size], tf.constant(self._seed, tf.int64)), epochs, tf.zeros_like(epochs)], axis=1)  # [B, 3]
+        last = tf.constant(self._num_targets - 1, tf.int64)
+        # The raw op takes a key per index, which tf.random.experimental.index_shuffle does not: a batch may span epochs.
+        shuffled = tf.raw_ops.RandomIndexShuffle(index=places % self._num_targets, seed=keys, max_index=last, rounds=SHUFFLE_ROUNDS)  # [B]
+        return tf.gather(self._targets, shuffled)
+
+
+class _RandomRowTargets:
+    """A random row that has a target, then one of its targets, independently for every example."""
+
+    def __init__(self, sequences: Sequences, targets: np.ndarray, batch_size: int, seed: int) -> None:
+        rows = np.searchsorted(sequences.offsets, targets, side="right") - 1
+        _, first_target, num_targets = np.unique(rows, return_index=True, return_counts=True)
+        self._targets = tf.constant(targets, tf.int64)
+        self._first_target = tf.constant(first_target, tf.int64)  # [rows with targets]
+        self._num_targets = tf.constant(num_targets, tf.int64)
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        key = tf.stack([tf.constant(self._seed, tf.int64), step])
+        row_key, place_key = tf.unstack(tf.random.experimental.stateless_split(key, num=2))
+        rows = tf.random.stateless_uniform([self._batch_size], row_key, 0, tf.size(self._first_target, tf.int64), tf.int64)
+        # A 31-bit draw modulo a row's length favours none of its places by more than length / 2^31.
+        draws = tf.random.stateless_uniform([self._batch_size], place_key, 0, 2**31 - 1, tf.int64)
+        places = draws % tf.gather(self._num_targets, rows)
+        return tf.gather(self._targets, tf.gather(self._first_target, rows) + places)
+
+
+@dataclass(frozen=True)
+class _EventColumn:
+    """An array with one value per event, to be gathered with 0 at padding."""
+
+    values: tf.Tensor
+
+    def gather(self, positions: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+        return tf.where(real, tf.gather(self.values, positions), tf.zeros([], self.values.dtype))
+
+
+class _ExampleGatherer:
+    """Gathers histories, targets and profiles. Arrays become tensors once; the graphs of ``tf.data`` capture them by reference."""
+
+    def __init__(self, sequences: Sequences, history_length: int, profiles: UserProfiles | None) -> None:
+        # One event at least, so that gathering at a padding position reads something.
+        events = max(len(sequences.items), 1)
+        self._history_length = history_length
+        self._items = _EventColumn(tf.constant(np.resize(sequences.items, events), tf.int32))
+        self._timestamps = None
+        if sequences.timestamps is not None:
+            self._timestamps = _EventColumn(tf.constant(np.resize(sequences.timestamps, events), tf.float64))
+        self._weights = None if sequences.weights is None else tf.constant(sequences.weights, tf.float32)
+        self._offsets = tf.constant(sequences.offsets, tf.int64)
+        self._positions_in_row = tf.constant(_positions_in_row(sequences), tf.int32)
+        self._profile: dict[str, tf.Tensor] = {}
+        if profiles is not None:
+            self._profile = {name: tf.constant(array) for name, array in feature_arrays(profiles.features).items()}
+            self._row_users = tf.constant(sequences.users, tf.int32)
+            self._event_users = tf.constant(np.repeat(sequences.users, sequences.lengths()), tf.int32)
+
+    def examples(self, positions: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The examples whose targets stand at ``positions`` int64 [B]."""
+        batch = self._histories(positions, tf.cast(tf.gather(self._positions_in_row, positions), tf.int64))
+        batch["target"] = tf.gather(self._items.values, positions)
+        if self._weights is not None:
+            batch["weight"] = tf.gather(self._weights, positions)
+        if self._profile:
+            batch["profile"] = self._profiles(tf.gather(self._event_users, positions))
+        return batch
+
+    def rows(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Whole rows int64 [B] as histories."""
+        ends = tf.gather(self._offsets, rows + 1)
+        batch = self._histories(ends, ends - tf.gather(self._offsets, rows))
+        batch["row"] = rows
+        if self._profile:
+            batch["profile"] = self._profiles(tf.gather(self._row_users, rows))
+        return batch
+
+    def _histories(self, ends: tf.Tensor, available: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The newest L of the ``available`` [B] events before the positions ``ends`` [B]."""
+        kept = tf.minimum(available, self._history_length)
+        columns = tf.range(self._history_length, dtype=tf.int64)  # [L]
+        real = columns < kept[:, None]  # [B, L]
+        positions = tf.where(real, (ends - kept)[:, None] + columns, PADDING_INDEX)  # [B, L]
+        batch = {"history": self._items.gather(positions, real)}
+        if self._timestamps is not None:
+            batch["timestamps"] = self._timestamps.gather(positions, real)
+        return batch
+
+    def _profiles(self, users: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: tf.gather(array, users) for name, array in self._profile.items()}
