@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfmi.layers.arguments import require_at_least, require_choice
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, num_real_items, zero_padding
 from tfmi.layers.randomness import RandomStream
-from tfmi.layers.routing import Freeze, route
+from tfmi.layers.routing import Freeze, require_updates, route
 from tfmi.layers.slots import first_slots, num_slots
 
 _LARGEST_THRESHOLD = tf.int32.max
@@ -34,8 +34,8 @@ class CapsuleRouting(InterestExtractor):
 
     With ``b`` the routing logits, ``e`` the history's items and ``r`` iterations::
 
-        w = softmax of b over the active interests, 0 at padding           [B, L, K]
-        u = squash(sum over l of w[l] * S e[l])                            [B, K, d]
+        w = softmax of b over the active interests, 0 at padding           [B, K, L]
+        u = squash(sum over l of w[:, l] * S e[l])                         [B, K, d]
         b = b + u . S e      (all but the last iteration)
 
     Couplings come from routing, not from back-propagation: gradients reach items and S through the last sum only. The logits start
@@ -86,8 +86,7 @@ class CapsuleRouting(InterestExtractor):
         require_at_least(0, logit_deviation=logit_deviation)
         require_choice(("accumulate", "replace"), logit_update=logit_update)
         require_choice(("random", "fixed"), routing_init=routing_init)
-        if not stop_gradient_routing and iterations == 1:
-            raise ValueError("stop_gradient_routing=False needs iterations of at least 2: one iteration never updates its logits")
+        require_updates(iterations, stop_gradient_routing)
         self.num_interests = num_interests
         self.iterations = iterations
         self.logit_deviation = logit_deviation
@@ -124,7 +123,7 @@ class CapsuleRouting(InterestExtractor):
             history: [B, L, d] item vectors.
             mask: bool [B, L], True at real items.
             training: Whether to draw noise.
-            initial_logits: [B, L, K] to start from instead of noise; no gradient reaches them.
+            initial_logits: [B, K, L] to start from instead of noise; no gradient reaches them.
 
         Returns:
             Interests of norm below 1, [B, K, d]; 0 beyond the active ones, and 0 for an empty history.
@@ -137,32 +136,31 @@ class CapsuleRouting(InterestExtractor):
 
         # S is applied to the K sums instead of the L items, which is the same by linearity and cheaper, most of all backwards.
         def aggregate(weights: tf.Tensor, freeze: Freeze) -> tf.Tensor:
-            pooled = tf.matmul(weights, freeze(items), transpose_a=True)  # [B, K, d]
+            pooled = tf.matmul(weights, freeze(items))  # [B, K, d]
             return tf.einsum("bkd,de->bke", pooled, freeze(self.transformation))
 
         def agree(capsules: tf.Tensor, freeze: Freeze) -> tf.Tensor:
             directions = tf.einsum("bke,de->bkd", capsules, freeze(self.transformation))
-            return tf.matmul(freeze(items), directions, transpose_b=True)  # [B, L, K]
+            return tf.matmul(directions, freeze(items), transpose_b=True)  # [B, K, L]
 
         routed = route(
             self._start(history, training, initial_logits),
-            mask[:, :, None] & active[:, None, :],
+            active[:, :, None] & mask[:, None, :],
             aggregate,
             agree,
             iterations=self.iterations,
             logit_update=self.logit_update,
             stop_gradient_routing=self.stop_gradient_routing,
         )
-        weights = tf.transpose(routed.weights, [0, 2, 1])  # [B, K, L]
-        internals = {"routing": weights, "logits": tf.transpose(routed.logits, [0, 2, 1])}
-        return InterestOutput(tf.cast(routed.capsules, self.compute_dtype), active, weights, internals)
+        internals = {"routing": routed.weights, "logits": routed.logits}
+        return InterestOutput(tf.cast(routed.capsules, self.compute_dtype), active, routed.weights, internals)
 
     def _start(self, history: tf.Tensor, training: bool | None, initial_logits: tf.Tensor | None) -> tf.Tensor:
-        """Logits [B, L, K] before the first iteration."""
+        """Logits [B, K, L] before the first iteration."""
         shape = tf.shape(history)
         if initial_logits is not None:
             return tf.stop_gradient(tf.cast(initial_logits, tf.float32))
         if training and self.routing_init == "random":
-            return self._noise.normal([shape[0], shape[1], self.num_interests], self.logit_deviation)
-        fixed = first_slots(self.fixed_logits, history)  # [L, K]
-        return tf.broadcast_to(fixed, [shape[0], shape[1], self.num_interests])
+            return self._noise.normal([shape[0], self.num_interests, shape[1]], self.logit_deviation)
+        fixed = tf.transpose(first_slots(self.fixed_logits, history))  # [K, L]
+        return tf.broadcast_to(fixed, [shape[0], self.num_interests, shape[1]])
