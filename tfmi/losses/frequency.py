@@ -43,7 +43,7 @@ class StreamingFrequency(ConfiguredLayer):
             return
         self._variables_exist = True
         with tf.init_scope():  # a first call inside a tf.function must not make the variables part of its graph
-            options = {"initializer": "zeros", "trainable": False}
+            options = {"initializer": "zeros", "trainable": False, "experimental_autocast": False}
             self.last_step = self.add_weight(name="last_step", shape=[num_rows], dtype=tf.int64, **options)
             self.mean_gap = self.add_weight(name="mean_gap", shape=[num_rows], dtype=tf.float32, **options)
             self.gaps_seen = self.add_weight(name="gaps_seen", shape=[num_rows], dtype=tf.int32, **options)

@@ -1,0 +1,115 @@
+"""Full softmax: exact, whatever the block size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfmi.losses.base import candidate_logits, target_logits
+from tfmi.losses.full_softmax import FullSoftmax
+
+TARGETS = tf.constant([2, 3, 17, 41, 2])
+
+
+@pytest.mark.parametrize("block_rows", [7, 40, 1000])
+@pytest.mark.parametrize("shape", [(5, 8), (5, 3, 8)])
+def test_loss_and_gradient_equal_the_plain_formula(
+    block_rows: int,
+    shape: tuple[int, ...],
+    item_table: Callable[..., Any],
+    random_queries: Callable[..., tf.Variable],
+    reference_losses: Callable[..., np.ndarray],
+) -> None:
+    items, queries = item_table(40), random_queries(*shape)
+    objective = FullSoftmax(block_rows)
+
+    @tf.function
+    def blocked() -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            losses = objective(queries, TARGETS, items, training=True)
+        return losses, tape.gradient(losses, [queries, items.table])
+
+    losses, gradients = blocked()
+    np.testing.assert_allclose(losses, reference_losses(queries.numpy(), TARGETS.numpy(), items.table.numpy()), atol=1e-5)
+    with tf.GradientTape() as tape:
+        catalogue = items.embed_catalogue()
+        plain = tf.reduce_logsumexp(candidate_logits(queries, catalogue), axis=1) - target_logits(
+            queries, tf.gather(catalogue, TARGETS - 2)
+        )
+    for ours, expected in zip(gradients, tape.gradient(plain, [queries, items.table]), strict=True):
+        np.testing.assert_allclose(tf.convert_to_tensor(ours), tf.convert_to_tensor(expected), atol=1e-5)
+
+
+def test_equal_interests_share_the_gradient_and_the_loss_is_that_of_one(
+    item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]
+) -> None:
+    items, single = item_table(40), random_queries(5, 8)
+    twice = tf.Variable(tf.stack([single, single], axis=1))
+    with tf.GradientTape() as tape:
+        losses = FullSoftmax(16)(twice, TARGETS, items)
+    gradient = tape.gradient(losses, twice)
+    np.testing.assert_allclose(losses, FullSoftmax(16)(single, TARGETS, items), rtol=1e-6)
+    np.testing.assert_allclose(gradient[:, 0], gradient[:, 1], atol=1e-6)
+
+
+def test_large_scores_stay_finite(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
+    items, queries = item_table(40), random_queries(5, 8)
+    queries.assign(queries * 1000.0)
+    with tf.GradientTape() as tape:
+        losses = FullSoftmax(16)(queries, TARGETS, items)
+    assert np.all(np.isfinite(losses))
+    assert np.all(np.isfinite(tape.gradient(losses, queries)))
+
+
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
+def test_low_precision_vectors_meet_a_float32_softmax(
+    dtype: tf.DType, item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable], reference_losses: Callable[..., np.ndarray]
+) -> None:
+    items, queries = item_table(40), random_queries(5, 3, 8)
+    low = tf.Variable(tf.cast(queries, dtype))
+    objective = FullSoftmax(16, dtype=tf.keras.mixed_precision.Policy(f"mixed_{dtype.name}"))
+    with tf.GradientTape() as tape:
+        losses = objective(low, TARGETS, items)
+    assert losses.dtype == tf.float32
+    np.testing.assert_allclose(losses, reference_losses(queries.numpy(), TARGETS.numpy(), items.table.numpy()), atol=0.1)
+    assert tape.gradient(losses, low).dtype == dtype
+
+
+def test_only_one_block_of_scores_exists_at_a_time(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
+    """No tensor of the compiled step, forward or backward, is as wide as the catalogue and as long as the batch."""
+    items, queries, targets = item_table(501), random_queries(37, 8), tf.fill([37], 5)
+    objective = FullSoftmax(block_rows=50)
+
+    @tf.function
+    def step() -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            losses = objective(queries, targets, items)
+        return tape.gradient(losses, [queries, items.table])
+
+    graph = step.get_concrete_function().graph
+    graphs = [graph]
+    for inner in graphs:
+        graphs += [branch for operation in inner.get_operations() for branch in _bodies(inner, operation)]
+    shapes = [tensor.shape for inner in graphs for operation in inner.get_operations() for tensor in operation.outputs]
+    assert len(graphs) > 1
+    assert not [shape for shape in shapes if shape.rank == 2 and shape[0] == 37 and shape[1] == 501]
+
+
+def _bodies(graph: Any, operation: Any) -> list[Any]:
+    """The function graphs that a loop operation calls."""
+    if operation.type not in {"While", "StatelessWhile"}:
+        return []
+    return [graph._get_function(operation.get_attr(name).name).graph for name in ("body", "cond")]
+
+
+def test_configuration_round_trip() -> None:
+    assert FullSoftmax.from_config(FullSoftmax(77).get_config()).block_rows == 77
+
+
+def test_empty_blocks_are_refused() -> None:
+    with pytest.raises(ValueError, match="block_rows must be at least 1"):
+        FullSoftmax(0)
