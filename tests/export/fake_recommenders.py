@@ -1,0 +1,104 @@
+"""Small recommenders and catalogues whose answers a test can work out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.data.structures import FIRST_INDEX, Catalogue, CategoricalFeature, MultiValuedFeature, NumericFeature, UserProfiles, Vocabulary
+
+HISTORY_LENGTH = 5
+NUM_INTERESTS = 3
+DIMENSION = 8
+
+
+def make_catalogue(items: int = 40, categories: int = 4) -> Catalogue:
+    """Items "item-0" (most popular) to "item-<n-1>"; item i is of category i % categories, the last item of none."""
+    rows = items + FIRST_INDEX
+    values = np.zeros(rows, dtype=np.int32)
+    values[FIRST_INDEX:] = np.arange(items) % categories + FIRST_INDEX
+    values[-1] = 0
+    category = CategoricalFeature(Vocabulary([f"category-{c}" for c in range(categories)]), values)
+    counts = np.zeros(rows, dtype=np.int64)
+    counts[FIRST_INDEX:] = np.arange(items, 0, -1)
+    return Catalogue(Vocabulary([f"item-{i}" for i in range(items)]), {"category": category}, None, counts)
+
+
+def make_profiles(users: int = 6) -> UserProfiles:
+    """One feature of each kind; row 0 is the unknown user."""
+    random = np.random.default_rng(3)
+    known = np.arange(users + 1) > 0
+    genres = np.where(known[:, None], random.integers(2, 5, (users + 1, 2)), 0).astype(np.int32)
+    return UserProfiles(
+        ["", *[f"user-{u}" for u in range(users)]],
+        {
+            "region": CategoricalFeature(
+                Vocabulary(["nord", "süd"]), np.where(known, random.integers(2, 4, users + 1), 0).astype(np.int32)
+            ),
+            "age": NumericFeature(np.where(known, random.uniform(18, 70, users + 1), np.nan).astype(np.float32), 40.0, 10.0),
+            "genres": MultiValuedFeature(Vocabulary(["a", "b", "c"]), genres, (genres > 0).astype(np.float32)),
+        },
+    )
+
+
+class TableRecommender(tf.Module):
+    """A ``VectorRecommender``: interest k is the mean vector of the history's items at positions k, k + K, ...; K' = distinct such k.
+
+    With a profile, "region" and "age" and "genres" shift the first interest.
+    """
+
+    def __init__(self, catalogue: Catalogue, profile_features: tuple[str, ...] = (), seed: int = 0) -> None:
+        super().__init__()
+        random = np.random.default_rng(seed)
+        self.history_length, self.num_rows = HISTORY_LENGTH, catalogue.num_rows
+        self.profile_features = profile_features
+        self.table = tf.Variable(random.normal(size=(catalogue.num_rows, DIMENSION)).astype(np.float32), name="table")
+        self.shift = tf.Variable(random.normal(size=(DIMENSION,)).astype(np.float32), name="shift")
+
+    def user_interests(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        known = history >= FIRST_INDEX
+        order = tf.argsort(tf.cast(known, tf.int32), axis=1, direction="DESCENDING", stable=True)
+        history = tf.gather(tf.where(known, history, 0), order, batch_dims=1)
+        mask = tf.cast(history >= FIRST_INDEX, tf.float32)
+        vectors = tf.gather(self.table, history) * mask[:, :, None]
+        counts = tf.stack([tf.reduce_sum(mask[:, k::NUM_INTERESTS], axis=1) for k in range(NUM_INTERESTS)], axis=1)
+        sums = tf.stack([tf.reduce_sum(vectors[:, k::NUM_INTERESTS], axis=1) for k in range(NUM_INTERESTS)], axis=1)
+        interests = tf.math.divide_no_nan(sums, counts[:, :, None])
+        active = counts > 0
+        active = tf.concat([tf.ones_like(active[:, :1]), active[:, 1:]], axis=1)
+        return interests + self._profile_shift(profile, tf.shape(history)[0])[:, None, None] * self.shift, active
+
+    def _profile_shift(self, profile: Mapping[str, tf.Tensor], rows: tf.Tensor) -> tf.Tensor:
+        shift = tf.zeros([rows])
+        if "region" in self.profile_features:
+            shift += tf.cast(profile["region"], tf.float32)
+        if "age" in self.profile_features:
+            shift += profile["age"]
+        if "genres" in self.profile_features:
+            shift += tf.reduce_sum(tf.cast(profile["genres"], tf.float32) * profile["genres_weights"], axis=1)
+        return shift
+
+    def item_vectors(self) -> tf.Tensor:
+        return self.table * tf.cast(tf.range(self.num_rows) >= FIRST_INDEX, tf.float32)[:, None]
+
+
+class NextInLine(tf.Module):
+    """A ``DirectRecommender``: after an item come the items with the following indices, cyclically; score -1, -2, ..."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        super().__init__()
+        self.history_length, self.num_rows = HISTORY_LENGTH, catalogue.num_rows
+        self.first = tf.Variable(FIRST_INDEX, name="first")
+
+    def top_k(self, history: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.similar_items(tf.reduce_max(history, axis=1), k)
+
+    def similar_items(self, items: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        num_items = self.num_rows - self.first
+        steps = tf.range(1, k + 1)
+        neighbours = (items[:, None] - self.first + steps) % num_items + self.first
+        present = tf.broadcast_to(steps[None, :] < num_items, tf.shape(neighbours))
+        scores = tf.broadcast_to(-tf.cast(steps, tf.float32), tf.shape(neighbours))
+        return tf.where(present, neighbours, 0), tf.where(present, scores, float("-inf"))

@@ -1,0 +1,55 @@
+"""Checks inside the graph.
+
+TensorFlow Serving does not enforce a signature's shapes, so a request of the wrong shape reaches the graph, where broadcasting would
+turn it into a wrong answer instead of an error.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def require_columns(tensor: tf.Tensor, name: str, columns: int | None = None) -> tf.Tensor:
+    """Pass ``tensor`` on if it is [B, ``columns``] ([B, any] for None), else fail with a message naming the input.
+
+    Raises:
+        tf.errors.InvalidArgumentError: At run time, on another rank or width.
+    """
+    shape = _run_time_shape(tensor)
+    valid = tf.equal(tf.size(shape), 2)
+    expected = f"input {name} must have two dimensions, one row per user"
+    if columns is not None:
+        last = tf.concat([[-1], shape], axis=0)[-1]  # the leading -1 gives a scalar something to index
+        valid = tf.logical_and(valid, tf.equal(last, columns))
+        expected += f" and exactly {columns} columns (pad rows on the right with empty strings)"
+    with tf.control_dependencies([tf.debugging.Assert(valid, [f"{expected}; its shape is", shape])]):
+        return tf.identity(tensor)
+
+
+def require_rows(tensor: tf.Tensor, name: str, rows: tf.Tensor) -> tf.Tensor:
+    """Pass ``tensor`` on if its first dimension is ``rows``, else fail with a message naming the input.
+
+    Raises:
+        tf.errors.InvalidArgumentError: At run time, on another number of rows.
+    """
+    first = tf.concat([_run_time_shape(tensor), [-1]], axis=0)[0]  # the trailing -1 gives a scalar something to index
+    message = f"input {name} must have as many rows as history; rows of each:"
+    with tf.control_dependencies([tf.debugging.Assert(tf.equal(first, rows), [message, first, rows])]):
+        return tf.identity(tensor)
+
+
+def require_vector(tensor: tf.Tensor, name: str) -> tf.Tensor:
+    """Pass ``tensor`` on if it has one dimension, else fail with a message naming the input.
+
+    Raises:
+        tf.errors.InvalidArgumentError: At run time, on another rank.
+    """
+    shape = _run_time_shape(tensor)
+    message = f"input {name} must have one dimension, one value per row; its shape is"
+    with tf.control_dependencies([tf.debugging.Assert(tf.equal(tf.size(shape), 1), [message, shape])]):
+        return tf.identity(tensor)
+
+
+def _run_time_shape(tensor: tf.Tensor) -> tf.Tensor:
+    # The signature's static shape would let TensorFlow fold the check into "true" while tracing; the placeholder forgets it.
+    return tf.shape(tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=tf.TensorShape(None)))

@@ -1,0 +1,88 @@
+"""What the metadata says about a servable and its index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.config import ExportConfig
+from tfmi.data.structures import FIRST_INDEX, Catalogue, Feature, Sequences
+from tfmi.export.profile import ProfileInputs, profile_values
+from tfmi.export.servable import Servable
+from tfmi.index.base import InterestIndex
+from tfmi.index.exact import ExactIndex
+from tfmi.index.recall import measure_recall
+from tfmi.models.recommender import Recommender, VectorRecommender
+from tfmi.versions import versions
+
+RECALL_QUERIES = 512
+
+
+def describe_servable(servable: Servable, catalogue: Catalogue, export: ExportConfig) -> dict[str, Any]:
+    """What a client needs to know of a servable, and which software made it."""
+    return {
+        "widths": {
+            "history_length": servable.history_length,
+            "num_results": export.num_results,
+            "exclusion_width": export.exclusion_width,
+        },
+        "exclude_history": export.exclude_history,
+        "diversity": catalogue.category_indices() is not None,
+        "items": len(catalogue.vocabulary),
+        "profile_inputs": servable.profile_inputs.describe(),
+        "signatures": {
+            name: {"inputs": _describe(servable.input_specs[name]), "outputs": _describe(function.structured_outputs)}
+            for name, function in sorted(servable.signatures.items())
+        },
+        "versions": versions(),
+    }
+
+
+def _describe(specs: Mapping[str, tf.TensorSpec]) -> dict[str, Any]:
+    return {name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()} for name, spec in specs.items()}
+
+
+def describe_index(
+    recommender: Recommender, index: InterestIndex | None, n: int, histories: Sequences | None, features: Mapping[str, Feature]
+) -> dict[str, Any]:
+    """Kind, parameters, and the share of the exact best n items of a query that the index finds.
+
+    Queries are the interests of a sample of users, or a sample of item vectors where there are no ``histories``.
+    """
+    if index is None or not isinstance(recommender, VectorRecommender):
+        return {"kind": "direct"}
+    if histories is None or not len(histories):
+        queries, of = _sample(recommender.item_vectors().numpy()[FIRST_INDEX:], RECALL_QUERIES), "item vectors"
+    else:
+        queries, of = _sample_interests(recommender, histories, features), "user interests"
+    exact = index if isinstance(index, ExactIndex) else ExactIndex(recommender.item_vectors())
+    recall = measure_recall(index, exact, queries, n)
+    return {"kind": index.kind, "parameters": index.parameters(), "recall": {"at": n, "value": recall, "queries": len(queries), "of": of}}
+
+
+def _sample_interests(recommender: VectorRecommender, histories: Sequences, features: Mapping[str, Feature]) -> np.ndarray:
+    """Active interests [M, d] of a sample of users."""
+    rows = _sample(np.arange(len(histories)), RECALL_QUERIES)
+    padded = histories.padded(recommender.history_length)[rows]
+    inputs = ProfileInputs(features)
+    requests = {name: tf.constant(values) for name, values in profile_values(features, histories.users[rows]).items()}
+    interests, active = recommender.user_interests(tf.constant(padded), inputs.encode(requests, tf.constant(len(rows))))
+    return _sample(tf.boolean_mask(interests, active).numpy(), RECALL_QUERIES)
+
+
+def _sample(rows: np.ndarray, most: int) -> np.ndarray:
+    if len(rows) <= most:
+        return rows
+    return rows[np.sort(np.random.default_rng(0).choice(len(rows), size=most, replace=False))]
+
+
+def summarize_index(description: Mapping[str, Any]) -> str:
+    """One line for people about what ``describe_index`` found."""
+    recall = description.get("recall")
+    if recall is None:
+        return "ranks without an index"
+    measured = f"{recall['value']:.4f} on {recall['queries']} {recall['of']}"
+    return f"index {description['kind']}, recall@{recall['at']} against exact search {measured}"

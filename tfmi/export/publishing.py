@@ -1,0 +1,98 @@
+"""Version folders that appear complete or not at all, as TensorFlow Serving needs them.
+
+TensorFlow Serving loads a folder as soon as its name is a number, half-copied or not; it ignores one named ``tmp-...``. So a version is
+written to ``<directory>/tmp-<version>-<process>-<token>`` and renamed. A process that is killed leaves such a folder behind: it is
+never served and can be deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tfmi.errors import ExportError
+
+
+def published_versions(directory: Path) -> list[int]:
+    """The versions in a model's directory, rising; none if it does not exist."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in directory.iterdir() if entry.is_dir() and entry.name.isascii() and entry.name.isdigit())
+
+
+def publish(directory: Path, fill: Callable[[Path], None], version: int | None = None) -> Path:
+    """Let ``fill`` write a version into a temporary folder, then make it visible.
+
+    Args:
+        directory: The model's directory; made if needed.
+        fill: Writes the content of the folder it is given, and checks it.
+        version: The version number; None takes 1 + the highest one, even if another export publishes at the same time.
+
+    Returns:
+        The version folder.
+
+    Raises:
+        ExportError: The given version exists, or the directory cannot be written. Nothing is left behind.
+    """
+    if version is not None and (directory / str(version)).exists():
+        raise _version_exists(directory, version)
+    temporary = _make_temporary(directory, version if version is not None else _next_version(directory))
+    try:
+        fill(temporary)
+        _flush_to_disk(temporary)
+        return _rename(temporary, directory, version)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _next_version(directory: Path) -> int:
+    return max(published_versions(directory), default=0) + 1
+
+
+def _make_temporary(directory: Path, version: int) -> Path:
+    temporary = directory / f"tmp-{version}-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise ExportError(f"{directory}: cannot write a model here: {error}; choose another folder with --savedmodels") from None
+    return temporary
+
+
+def _rename(temporary: Path, directory: Path, version: int | None) -> Path:
+    while True:
+        target = directory / str(version if version is not None else _next_version(directory))
+        try:
+            os.rename(temporary, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise ExportError(f"{target}: cannot publish: {error}") from None
+            if version is not None:
+                raise _version_exists(directory, version) from None
+            continue  # another export took this version in the meantime
+        _flush(directory)
+        return target
+
+
+def _version_exists(directory: Path, version: int) -> ExportError:
+    return ExportError(f"{directory / str(version)}: this version exists already; published versions never change, so choose a new number")
+
+
+def _flush_to_disk(folder: Path) -> None:
+    """Make sure that a rename cannot become durable before the files it shows."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _flush(Path(parent) / name)
+        _flush(Path(parent))
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,196 @@
+"""The servable: a recommender, its candidates and its vocabularies as functions of raw strings.
+
+Shapes: B users, L history length, E exclusions, n results, K interests, d width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfmi.config import ExportConfig
+from tfmi.data.structures import FIRST_INDEX, Catalogue, Feature
+from tfmi.export.checks import require_columns, require_rows, require_vector
+from tfmi.export.cold_start import ColdStart
+from tfmi.export.lookup import ItemTable
+from tfmi.export.profile import ProfileInputs
+from tfmi.index.base import InterestIndex
+from tfmi.index.selection import select
+from tfmi.index.sources import CandidateSource, DirectCandidates, InterestCandidates
+from tfmi.models.recommender import Recommender
+
+Tensors = dict[str, tf.Tensor]
+
+
+class Servable:
+    """Functions from strings to strings for every signature, and how to save them.
+
+    Args:
+        recommender: A trained model.
+        index: Built from the recommender's item vectors; None for a ``DirectRecommender``.
+        catalogue: The items, with their counts and categories.
+        export: n, E, whether histories are excluded, and the candidates among which diversity chooses.
+        profile_features: The profile features that the recommender reads, by name.
+
+    Attributes:
+        signatures: Concrete functions by signature name; each takes keyword tensors and returns a dict of tensors.
+        input_specs: The keyword tensors by signature name.
+        profile_inputs: The profile at the boundary.
+    """
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        index: InterestIndex | None,
+        catalogue: Catalogue,
+        export: ExportConfig,
+        profile_features: Mapping[str, Feature],
+    ) -> None:
+        self._recommender = recommender
+        self._index = index
+        self._source: CandidateSource = (
+            DirectCandidates(recommender) if index is None else InterestCandidates(recommender, index)  # type: ignore[arg-type]
+        )
+        self._export = export
+        self.history_length = recommender.history_length
+        self._num_items = catalogue.num_rows - FIRST_INDEX
+        self._items = ItemTable(catalogue.vocabulary)
+        self._cold_start = ColdStart(catalogue.counts)
+        categories = catalogue.category_indices()
+        self._categories = None if categories is None else tf.Variable(categories, trainable=False, name="categories")
+        self.profile_inputs = ProfileInputs(profile_features)
+        functions = self._functions()
+        self.input_specs = {name: inputs for name, (_, inputs) in functions.items()}
+        self.signatures: dict[str, Any] = {
+            name: tf.function(function).get_concrete_function(**inputs) for name, (function, inputs) in functions.items()
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the SavedModel. Only what the signatures read is saved: no optimiser, no training functions."""
+        root = tf.Module()
+        root.tables = [self._items, self.profile_inputs]
+        root.index = self._index
+        root.variables_read = _distinct_variables(self.signatures.values())
+        namespaces = self._index.op_namespaces if self._index is not None else ()
+        options = tf.saved_model.SaveOptions(namespace_whitelist=list(namespaces))
+        tf.saved_model.save(root, str(folder), signatures=self.signatures, options=options)
+
+    # Signatures
+
+    def _functions(self) -> dict[str, tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]]:
+        history = {"history": tf.TensorSpec([None, self.history_length], tf.string, name="history")}
+        profile = self.profile_inputs.specs()
+        wishes = {
+            "exclude": tf.TensorSpec([None, self._export.exclusion_width], tf.string, name="exclude"),
+            "diversity": tf.TensorSpec([None], tf.float32, name="diversity"),
+        }
+        functions: dict[str, tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]] = {
+            "serving_default": (self._serve_history, history),
+            "recommend": (self._recommend, {**history, **profile, **wishes}),
+            "recommend_examples": (self._recommend_examples, {"examples": tf.TensorSpec([None], tf.string, name="examples")}),
+            "similar_items": (self._similar_items, {"item_ids": tf.TensorSpec([None], tf.string, name="item_ids")}),
+        }
+        if self._index is not None:
+            functions["user_interests"] = (self._user_interests, {**history, **profile})
+        return functions
+
+    def _serve_history(self, history: tf.Tensor) -> Tensors:
+        history = self._check_history(history)
+        profile = self.profile_inputs.missing(tf.shape(history)[0])
+        return self._answer(self._items.indices(history), profile)
+
+    def _recommend(self, history: tf.Tensor, exclude: tf.Tensor, diversity: tf.Tensor, **profile: tf.Tensor) -> Tensors:
+        history = self._check_history(history)
+        rows = tf.shape(history)[0]
+        exclude = require_rows(require_columns(exclude, "exclude"), "exclude", rows)
+        diversity = require_rows(require_vector(diversity, "diversity"), "diversity", rows)
+        return self._answer(self._items.indices(history), profile, self._items.indices(exclude), diversity)
+
+    def _recommend_examples(self, examples: tf.Tensor) -> Tensors:
+        parsed = tf.io.parse_example(
+            require_vector(examples, "examples"),
+            {
+                "history": tf.io.RaggedFeature(tf.string),
+                "exclude": tf.io.RaggedFeature(tf.string),
+                "diversity": tf.io.FixedLenFeature([], tf.float32, default_value=0.0),
+                **self.profile_inputs.example_features(),
+            },
+        )
+        history = parsed["history"]
+        named = tf.ragged.boolean_mask(history, history != "")
+        newest = named[:, -self.history_length :].to_tensor("", shape=[None, self.history_length])
+        profile = self.profile_inputs.from_example(parsed)
+        exclude = self._items.indices(parsed["exclude"].to_tensor(""))
+        return self._answer(self._items.indices(newest), profile, exclude, parsed["diversity"])
+
+    def _user_interests(self, history: tf.Tensor, **profile: tf.Tensor) -> Tensors:
+        indices = self._items.indices(self._check_history(history))
+        encoded = self.profile_inputs.encode(profile, tf.shape(indices)[0])
+        interests, active = self._recommender.user_interests(indices, encoded)  # type: ignore[union-attr]
+        active = active & _has_known_item(indices)[:, None]
+        return {
+            "interests": tf.where(active[:, :, None], interests, 0.0),
+            "count": tf.reduce_sum(tf.cast(active, tf.int32), axis=1),
+        }
+
+    def _similar_items(self, item_ids: tf.Tensor) -> Tensors:
+        items = self._items.indices(require_vector(item_ids, "item_ids"))
+        neighbours = self._source.similar(items, self._export.num_results)
+        return {"item_ids": self._items.identifiers(neighbours.items), "scores": neighbours.scores}
+
+    # Their common part
+
+    def _check_history(self, history: tf.Tensor) -> tf.Tensor:
+        return require_columns(history, "history", self.history_length)
+
+    def _answer(
+        self, history: tf.Tensor, profile: Mapping[str, tf.Tensor], exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+    ) -> Tensors:
+        """The answer for histories [B, L], profile inputs, exclusions [B, E] and λ [B], the last two optional."""
+        n = self._export.num_results
+        excluded = self._excluded(history, exclude)
+        most_excluded = _most_real_items(excluded)
+        pool = self._pool_size(diversity)
+        k = tf.minimum(pool + most_excluded, self._num_items)
+        encoded = self.profile_inputs.encode(profile, tf.shape(history)[0])
+        found = self._source.candidates(history, encoded, k)
+        found = self._cold_start.replace(found, ~_has_known_item(history), k)
+        if diversity is not None and self._categories is not None:
+            # Every row chooses among its own best candidates, however many its neighbours in the batch exclude.
+            found = select(found, pool, excluded)
+            excluded = None
+        chosen = select(found, n, excluded, diversity, self._categories)
+        return {"item_ids": self._items.identifiers(chosen.items), "scores": chosen.scores, "interests": chosen.interests}
+
+    def _excluded(self, history: tf.Tensor, exclude: tf.Tensor | None) -> tf.Tensor | None:
+        if not self._export.exclude_history:
+            return exclude
+        return history if exclude is None else tf.concat([exclude, history], axis=1)
+
+    def _pool_size(self, diversity: tf.Tensor | None) -> tf.Tensor | int:
+        """Candidates that compete for the n places: n, or more if any user of the batch asks for diversity."""
+        n = self._export.num_results
+        if diversity is None or self._categories is None:
+            return n
+        return tf.where(tf.reduce_any(diversity > 0.0), n * self._export.diversity_pool, n)
+
+
+def _has_known_item(history: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_any(history >= FIRST_INDEX, axis=1)  # [B]
+
+
+def _most_real_items(items: tf.Tensor | None) -> tf.Tensor | int:
+    """The largest number of real items in a row of int32 [B, E]."""
+    if items is None:
+        return 0
+    counts = tf.reduce_sum(tf.cast(items >= FIRST_INDEX, tf.int32), axis=1)  # [B]
+    return tf.reduce_max(tf.concat([counts, [0]], axis=0))  # the 0 answers for an empty batch
+
+
+def _distinct_variables(functions: Any) -> list[tf.Variable]:
+    """Every variable that concrete functions read, once."""
+    found = {id(variable): variable for function in functions for variable in function.graph.variables}
+    return list(found.values())
