@@ -220,6 +220,7 @@ class ExportConfig(Section):
     num_results: int = Field(50, ge=1, description="n: items per answer")
     exclusion_width: int = Field(50, ge=1, description="E: width that clients pad 'exclude' to")
     exclude_history: bool = Field(False, description="never answer with an item of the request's own history")
+    diversity_pool: int = Field(4, ge=1, description="with diversity, the best diversity_pool x num_results candidates compete")
     warmup_batch_sizes: list[int] = Field(default_factory=lambda: [1, 8], min_length=1)
 
 

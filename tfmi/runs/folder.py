@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 from tfmi.config import RunConfig, read_config_file, validate_config
 from tfmi.errors import ConfigError
 from tfmi.files import write_atomically, write_json
-
-VERSIONED_PACKAGES = ("tfmi", "tensorflow", "tf-keras", "tensorflow-recommenders", "scann", "numpy")
 
 
 class RunFolder:
@@ -85,14 +81,3 @@ def differing_keys(first: dict[str, Any], second: dict[str, Any], prefix: str = 
         elif a != b:
             keys.append(f"{prefix}{key}")
     return keys
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result; packages that are not installed are left out."""
-    found = {"python": platform.python_version()}
-    for package in VERSIONED_PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

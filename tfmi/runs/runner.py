@@ -18,9 +18,10 @@ from tfmi.export import export_savedmodel
 from tfmi.files import write_json
 from tfmi.models.build import build_counter, build_model, count_parameters
 from tfmi.models.recommender import Recommender
-from tfmi.runs.folder import RunFolder, versions
+from tfmi.runs.folder import RunFolder
 from tfmi.runs.plots import plot_curves, plot_routing
 from tfmi.runs.training import Trainer
+from tfmi.versions import versions
 
 log = logging.getLogger(__name__)
 
