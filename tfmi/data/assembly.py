@@ -172,9 +172,9 @@ def assemble_from_codes(
     item_ids: Sequence[str],
     candidates: np.ndarray,
     user_ids: Sequence[str],
-    items: ItemTable | None,
-    users: UserTable | None,
     report: Mapping[str, Any],
+    items: ItemTable | None = None,
+    users: UserTable | None = None,
     assignments: TagAssignments | None = None,
 ) -> Dataset:
     """From parts in table codes to a ``Dataset``: number items and users, attach features, count.
@@ -184,9 +184,9 @@ def assemble_from_codes(
         parts: Sequences whose items and users are codes.
         item_ids, user_ids: The id of each code.
         candidates: int [n] codes of the items that may be recommended.
+        report: Counts to add to the dataset's own.
         items: The catalogue, or None.
         users: The profiles, or None.
-        report: Counts to add to the dataset's own.
         assignments: Tags given by users, joined to the catalogue's, as far as they belong to training events.
     """
     if assignments is not None:

@@ -1,40 +1,99 @@
-"""Loading a dataset by name."""
+"""Loading a dataset by name: the embedded generator, a user's own log, or a public data set in its original files."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
-from tfmi.config import DataConfig
+from tfmi.config import DataConfig, DatasetName
 from tfmi.data.embedded import generate, with_truth
+from tfmi.data.log import read_log_files
 from tfmi.data.named.comirec import load_comirec
+from tfmi.data.named.download import fetch_movielens
+from tfmi.data.named.lastfm import load_lastfm
+from tfmi.data.named.movielens import load_movielens
+from tfmi.data.named.sequences import load_sequences
+from tfmi.data.named.sessions import load_sessions
 from tfmi.data.splits import split_events
 from tfmi.data.structures import Dataset
-from tfmi.errors import ConfigError, DataError
+from tfmi.errors import ConfigError
+
+DEFAULT_CACHE = "data_cache"
 
 
 def load_dataset(config: DataConfig) -> Dataset:
-    """Load the dataset that ``config.dataset`` names.
+    """Load the dataset that ``config.dataset`` names, split and indexed.
+
+    Returns:
+        The dataset. ``docs/data.md`` says what each is and how it is split with ``data.split.method: auto``.
 
     Raises:
         ConfigError: A dataset that needs a path has none, or the split method cannot be had from it.
         DataError: The data is missing or cannot be used.
     """
-    if config.dataset == "embedded":
-        return _load_embedded(config)
-    if config.dataset == "comirec":
-        return load_comirec(_required_path(config), config.split)
-    raise DataError(f"dataset {config.dataset!r} is not known")
+    return _LOADERS[config.dataset](config)
+
+
+def rejects_folder(config: DataConfig) -> Path:
+    """Where the rejected rows of ``config.path`` go: a folder of the cache that belongs to this path alone."""
+    path = Path(config.path or config.dataset).resolve()
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    return _cache(config) / "rejects" / f"{path.name}-{digest}"
 
 
 def _load_embedded(config: DataConfig) -> Dataset:
     if config.path is not None:
-        raise ConfigError(f"data.path: the embedded dataset is generated and reads no file; give --dataset log to read {config.path}")
+        raise ConfigError(
+            f"data.path: the embedded dataset is generated and reads no file; to read {config.path}, name what it is: --dataset log, "
+            "movielens, lastfm, sequences, comirec or sessions"
+        )
     log = generate(config.embedded)
-    dataset = split_events("embedded", log.events, config.split, "by_user", items=log.items, users=log.users)
-    return with_truth(dataset, log)
+    return with_truth(split_events("embedded", log.events, config.split, "by_user", items=log.items, users=log.users), log)
+
+
+def _load_log(config: DataConfig) -> Dataset:
+    tables = read_log_files(_required_path(config), config.log, rejects_folder(config))
+    return split_events("log", tables.events, config.split, "by_user", items=tables.items, users=tables.users)
+
+
+def _load_movielens(config: DataConfig) -> Dataset:
+    folder = fetch_movielens(_cache(config)) if config.path is None else Path(config.path)
+    return load_movielens(folder, config.split, rejects_folder(config))
+
+
+def _load_lastfm(config: DataConfig) -> Dataset:
+    return load_lastfm(_required_path(config), config.split)
+
+
+def _load_sequences(config: DataConfig) -> Dataset:
+    return load_sequences(_required_path(config), config.split)
+
+
+def _load_comirec(config: DataConfig) -> Dataset:
+    return load_comirec(_required_path(config), config.split)
+
+
+def _load_sessions(config: DataConfig) -> Dataset:
+    return load_sessions(_required_path(config), config.split)
+
+
+_LOADERS: dict[DatasetName, Callable[[DataConfig], Dataset]] = {
+    "embedded": _load_embedded,
+    "log": _load_log,
+    "movielens": _load_movielens,
+    "lastfm": _load_lastfm,
+    "sequences": _load_sequences,
+    "comirec": _load_comirec,
+    "sessions": _load_sessions,
+}
+
+
+def _cache(config: DataConfig) -> Path:
+    return Path(config.cache or DEFAULT_CACHE)
 
 
 def _required_path(config: DataConfig) -> Path:
     if config.path is None:
-        raise ConfigError(f"data.path: dataset {config.dataset!r} needs the path of its files; give --data PATH")
+        raise ConfigError(f"data.path: dataset {config.dataset!r} needs its files; give --data PATH")
     return Path(config.path)

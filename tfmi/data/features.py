@@ -21,9 +21,12 @@ from tfmi.data.structures import (
     Vocabulary,
 )
 from tfmi.data.tables import ItemTable, UserTable
+from tfmi.errors import DataError
 
 # A multi-valued feature is a [rows, width] array: without a bound one item with a thousand tags would widen every row.
 MAX_TAGS_PER_ITEM = 32
+# The features of an item that are not numbers, and the key under which feature_arrays gives the weights of tags.
+RESERVED_FEATURES = ("category", "brand", "tags", "tags_weights")
 
 Tags = Sequence[tuple[str, float]]
 T = TypeVar("T")
@@ -40,6 +43,9 @@ def build_catalogue(vocabulary: Vocabulary, counts: np.ndarray, table: ItemTable
     Returns:
         The catalogue. Values of "category", "brand" and "tags" are ordered by falling frequency among the training events, ties by
         value; numbers are standardised over all items, since the catalogue is known before anything happens.
+
+    Raises:
+        DataError: A number column is called like one of ``RESERVED_FEATURES``.
     """
     if table is None:
         return Catalogue(vocabulary=vocabulary, features={}, titles=None, counts=counts)
@@ -51,6 +57,8 @@ def build_catalogue(vocabulary: Vocabulary, counts: np.ndarray, table: ItemTable
     if table.tags is not None:
         features["tags"] = multi_valued_feature(_pick(table.tags, rows, []), counts)
     for name, numbers in table.numbers.items():
+        if name in RESERVED_FEATURES:
+            raise DataError(f"the catalogue's number column {name!r} has the name of a feature of another kind; rename the column")
         features[name] = numeric_feature(_pick_numbers(numbers, rows))
     titles = None if table.titles is None else _pick(table.titles, rows, "")
     return Catalogue(vocabulary=vocabulary, features=features, titles=titles, counts=counts)

@@ -14,7 +14,7 @@ from tfmi.config import SplitConfig
 from tfmi.data.assembly import Parts, assemble, training_counts
 from tfmi.data.features import build_catalogue
 from tfmi.data.named.attributes import ATTRIBUTES_FILE, read_attributes
-from tfmi.data.named.text import read_integers, require_file
+from tfmi.data.named.text import read_integer_table, require_file
 from tfmi.data.slicing import cut_rows
 from tfmi.data.splits import history_and_rest
 from tfmi.data.structures import FIRST_INDEX, Dataset, EvaluationSet, Sequences, Vocabulary
@@ -61,7 +61,7 @@ def load_comirec(folder: Path, config: SplitConfig) -> Dataset:
 
 def _read_part(path: Path) -> Sequences:
     """One file as sequences of item indices, users by number, events by position."""
-    users, items, positions = read_integers(path, columns=3).T
+    users, items, positions = read_integer_table(path, 3, ",").T
     if items.min() < 1:
         raise DataError(f"{path}, line {int(items.argmin()) + 1}: items are numbered from 1, got {items.min()}")
     order = np.lexsort((positions, users))
@@ -79,7 +79,7 @@ def _read_vocabulary(path: Path, num_items: int) -> Vocabulary:
     """The items' original ids by number; the numbers themselves without a map."""
     if not path.is_file():
         return Vocabulary(str(number) for number in range(1, num_items + 1))
-    original, numbers = read_integers(path, columns=2).T
+    original, numbers = read_integer_table(path, 2, ",").T
     by_number = np.argsort(numbers)
     if not np.array_equal(numbers[by_number], np.arange(1, len(numbers) + 1)) or len(numbers) < num_items:
         raise DataError(f"{path}: expected one 'original,number' row for each of the numbers 1 to {num_items}, got {len(numbers)} rows")

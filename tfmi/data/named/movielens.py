@@ -1,0 +1,83 @@
+"""MovieLens in its CSV files: ``ratings.csv``, ``movies.csv``, ``tags.csv``.
+
+Every rating is an event, whatever its value: the task is what a user watches next. A movie's first genre is its category; its genres
+are its tags, of weight 1 each, joined by the tags that users gave it, in lower case, weighted by how many training events carry them.
+The year at the end of a title is a number.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tfmi.config import CatalogueColumns, LogColumns, LogConfig, SplitConfig
+from tfmi.data.assembly import TagAssignments
+from tfmi.data.log import read_catalogue, read_log
+from tfmi.data.named.text import require_file
+from tfmi.data.reading import read_rows
+from tfmi.data.rejects import Rejects
+from tfmi.data.rows import ColumnRequest
+from tfmi.data.splits import split_events
+from tfmi.data.structures import Dataset
+from tfmi.data.tables import EventTable, ItemTable
+
+RATINGS_FILE, MOVIES_FILE, TAGS_FILE = "ratings.csv", "movies.csv", "tags.csv"
+NO_GENRE = "(no genres listed)"
+_YEAR = re.compile(r"\((\d{4})\)\s*$")
+
+# A public file of known content has no bad rows; one that has is damaged.
+_LOG = LogConfig(
+    columns=LogColumns(user="userId", item="movieId", time="timestamp"),
+    catalogue_columns=CatalogueColumns(item="movieId", title="title", category=None, brand=None, tags="genres"),
+    max_reject_share=0.0,
+)
+
+
+def load_movielens(folder: Path, config: SplitConfig, rejects_folder: Path) -> Dataset:
+    """Load a MovieLens folder. The customary split is leave-one-out.
+
+    Args:
+        folder: Holds the three files.
+        config: How to split.
+        rejects_folder: Where a list of unusable rows would go.
+
+    Raises:
+        DataError: A file is missing or damaged.
+    """
+    ratings = require_file(folder, RATINGS_FILE, "movielens")
+    movies = require_file(folder, MOVIES_FILE, "movielens")
+    tags = require_file(folder, TAGS_FILE, "movielens")
+    items = describe_movies(read_catalogue(movies, _LOG, rejects_folder / "movies.jsonl"))
+    events = read_log(ratings, _LOG, rejects_folder / "ratings.jsonl", catalogue=items)
+    assignments = _read_tag_assignments(tags, events, rejects_folder / "tags.jsonl")
+    return split_events("movielens", events, config, "leave_one_out", items=items, assignments=assignments)
+
+
+def describe_movies(movies: ItemTable) -> ItemTable:
+    """Add the first genre as category and the year, and drop the word for "no genre"."""
+    genres = [[(genre, weight) for genre, weight in tags if genre != NO_GENRE] for tags in movies.tags or []]
+    years = [_YEAR.search(title) for title in movies.titles or []]
+    return replace(
+        movies,
+        categories=[tags[0][0] if tags else "" for tags in genres],
+        tags=genres,
+        numbers={"year": np.array([float(year[1]) if year else np.nan for year in years], dtype=np.float32)},
+    )
+
+
+def _read_tag_assignments(path: Path, events: EventTable, rejects_path: Path) -> TagAssignments:
+    """The tags that users gave to movies they rated."""
+    columns = ["userId", "movieId", "tag"]
+    with Rejects(path, rejects_path) as rejects:
+        chunks = [{name: chunk.columns[name].to_pylist() for name in columns} for chunk in read_rows(path, ColumnRequest(columns), rejects)]
+    table = pd.DataFrame({name: [value for chunk in chunks for value in chunk[name]] for name in columns})
+    users = pd.Index(events.user_ids).get_indexer(pd.Index(table["userId"]))
+    items = pd.Index(events.item_ids).get_indexer(pd.Index(table["movieId"]))
+    names = table["tag"].str.strip().str.lower()
+    known = (users >= 0) & (items >= 0) & (names != "").to_numpy()
+    tag_codes, tag_names = pd.factorize(names[known].to_numpy(dtype=object))
+    return TagAssignments(users[known], items[known], tag_codes, tag_names.tolist())
