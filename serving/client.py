@@ -1,0 +1,716 @@
+"""A client for models exported by tfmi, on the local server and on TensorFlow Serving alike; one file, to be copied where it is needed.
+
+Over REST it needs the standard library only. Over gRPC it needs the package tensorflow-serving-api (which brings TensorFlow), imported
+when the first client for gRPC is made.
+
+    from client import Client
+
+    client = Client("http://127.0.0.1:8501", "mind")
+    (answer,) = client.recommend([["item1", "item2"]])
+    for found in answer.items:
+        print(found.item, found.score, found.interest)
+
+On the command line:
+
+    python serving/client.py recommend --model mind --history item1,item2
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import http
+import http.client
+import json
+import math
+import random
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+T = TypeVar("T")
+Value = Any  # a scalar or nested lists of them, as JSON has them
+ProfileValue = str | float | Sequence[str] | Mapping[str, float] | None
+
+_DEFAULT_SIGNATURE = "serving_default"
+_PROFILE_PREFIX = "profile_"
+_WEIGHTS_SUFFIX = "_weights"
+_PORTS = {"rest": 8501, "grpc": 8500}
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
+_HTTP_CODES = {
+    400: "INVALID_ARGUMENT",
+    404: "NOT_FOUND",
+    409: "ABORTED",
+    413: "RESOURCE_EXHAUSTED",
+    429: "RESOURCE_EXHAUSTED",
+    501: "UNIMPLEMENTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+class ServingError(Exception):
+    """A request that was not answered.
+
+    Attributes:
+        code: The canonical status code by name, the same over REST and gRPC: ``INVALID_ARGUMENT`` for a request that the model cannot
+            answer, ``NOT_FOUND`` for an unknown model or version, ``UNAVAILABLE`` where no server was reached, ...
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class RecommendedItem:
+    """One recommended item: its score, and which of the user's interests found it (-1: the cold-start list)."""
+
+    item: str
+    score: float
+    interest: int
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """The answer to one history, best first. May be shorter than the model's n, never padded."""
+
+    items: list[RecommendedItem]
+
+
+@dataclass(frozen=True)
+class UserInterests:
+    """A user's active interests, one vector each."""
+
+    vectors: list[list[float]]
+
+
+@dataclass(frozen=True)
+class SimilarItem:
+    """A neighbour of an item."""
+
+    item: str
+    score: float
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """A version's state: ``START``, ``LOADING``, ``AVAILABLE``, ``UNLOADING`` or ``END``, and why if it failed."""
+
+    version: int
+    state: str
+    error_code: str
+    error_message: str
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Type (``DT_STRING``, ...) and shape of an input or output; -1 where any size will do."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs of a signature by name."""
+
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What the server says of the version that answers.
+
+    Attributes:
+        model: Its name.
+        version: The version's number.
+        signatures: By name.
+    """
+
+    model: str
+    version: int
+    signatures: dict[str, Signature]
+
+    @property
+    def history_length(self) -> int:
+        """L: the number of columns that a history is padded to."""
+        return self.signatures[_DEFAULT_SIGNATURE].inputs["history"].shape[1]
+
+    @property
+    def profile_columns(self) -> list[str]:
+        """The profile features that ``recommend`` takes."""
+        return sorted(_profile_infos(self.signatures["recommend"])) if "recommend" in self.signatures else []
+
+
+class _Transport(Protocol):
+    """How requests travel. Both implementations speak in the terms of the REST API's JSON."""
+
+    def predict(self, signature_name: str, signature: Signature, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        """Outputs by name."""
+
+    def metadata(self) -> dict[str, Any]:
+        """The body of ``GET .../metadata``."""
+
+    def status(self) -> dict[str, Any]:
+        """The body of ``GET .../models/<model>``."""
+
+
+class Client:
+    """Asks one model for recommendations. Thread-safe.
+
+    Histories run oldest to newest; the newest L items are sent. Requests are padded to the widths that the server's metadata gives,
+    and padding is taken off answers.
+
+    Args:
+        address: ``http://host:port`` or ``https://...`` for REST, ``host:port`` for gRPC; without a port the customary 8501 or 8500.
+        model: The model's name.
+        protocol: ``"rest"`` or ``"grpc"`` (without TLS).
+        timeout: Seconds that one attempt may take.
+        version: The version to ask; None for the newest.
+        retries: How often to try again, with growing pauses, when the server cannot be reached or says that it is busy (503). Any other
+            error is raised at once.
+
+    Raises:
+        ServingError: From every method, for whatever the server did not answer.
+        ValueError: For an address or arguments that cannot be sent.
+    """
+
+    def __init__(
+        self,
+        address: str = "http://127.0.0.1:8501",
+        model: str = "mind",
+        protocol: Literal["rest", "grpc"] = "rest",
+        timeout: float = 10.0,
+        *,
+        version: int | None = None,
+        retries: int = 3,
+    ) -> None:
+        if protocol not in _PORTS:
+            raise ValueError(f"protocol: expected 'rest' or 'grpc', got {protocol!r}")
+        transport = _RestTransport if protocol == "rest" else _GrpcTransport
+        self._transport: _Transport = transport(address, model, timeout, version)
+        self._retries = retries
+        self._metadata: ModelMetadata | None = None
+
+    def recommend(
+        self,
+        histories: Sequence[Sequence[str]],
+        exclude: Sequence[Sequence[str]] | None = None,
+        diversity: float | Sequence[float] | None = None,
+        profiles: Sequence[Mapping[str, ProfileValue]] | None = None,
+    ) -> list[Recommendations]:
+        """Recommend items to users.
+
+        Args:
+            histories: One list of item ids per user, oldest first. Unknown ids are ignored; one without any known id gets the model's
+                cold-start list.
+            exclude: One list of item ids per user that must not be recommended.
+            diversity: The weight of category diversity, one number for all or one per user; 0 turns it off.
+            profiles: One mapping per user from profile column to value: a string, a number, or for a multi-valued column a list of
+                strings or a mapping from string to weight. What is left out counts as unknown.
+
+        Returns:
+            One answer per history, in order.
+        """
+        rows = _check_lists("histories", histories)
+        if not rows:
+            return []
+        if exclude is None and diversity is None and profiles is None:
+            return _recommendations(self._predict(_DEFAULT_SIGNATURE, lambda signature: _history_inputs(signature, rows)))
+        excluded = _check_lists("exclude", exclude, len(rows)) if exclude is not None else [[]] * len(rows)
+        weights = list(diversity) if isinstance(diversity, Sequence) else [0.0 if diversity is None else diversity] * len(rows)
+        if len(weights) != len(rows):
+            raise ValueError(f"diversity: expected one number, or one per history ({len(rows)}), got {len(weights)}")
+
+        def inputs(signature: Signature) -> dict[str, Value]:
+            return {
+                **_history_inputs(signature, rows),
+                "exclude": _pad_exclusions(excluded, _width(signature, "exclude")),
+                "diversity": [float(weight) for weight in weights],
+                **_profile_inputs(signature, profiles, len(rows)),
+            }
+
+        return _recommendations(self._predict("recommend", inputs))
+
+    def user_interests(
+        self, histories: Sequence[Sequence[str]], profiles: Sequence[Mapping[str, ProfileValue]] | None = None
+    ) -> list[UserInterests]:
+        """The interest vectors of users, for systems that have them; arguments as in ``recommend``."""
+        rows = _check_lists("histories", histories)
+        if not rows:
+            return []
+        outputs = self._predict(
+            "user_interests",
+            lambda signature: {**_history_inputs(signature, rows), **_profile_inputs(signature, profiles, len(rows))},
+        )
+        return [UserInterests(vectors[:count]) for vectors, count in zip(outputs["interests"], outputs["count"], strict=True)]
+
+    def similar_items(self, items: Sequence[str]) -> list[list[SimilarItem]]:
+        """The neighbours of each item, best first; none for an unknown one."""
+        (ids,) = _check_lists("items", [items])
+        if not ids:
+            return []
+        outputs = self._predict("similar_items", lambda _: {"item_ids": ids})
+        rows = zip(outputs["item_ids"], outputs["scores"], strict=True)
+        return [[SimilarItem(item, score) for item, score in zip(*row, strict=True) if item] for row in rows]
+
+    def status(self) -> list[VersionStatus]:
+        """The state of each version that the server knows of, newest first."""
+        entries = self._retry(self._transport.status)["model_version_status"]
+        return [
+            VersionStatus(int(entry["version"]), entry["state"], entry["status"]["error_code"], entry["status"]["error_message"])
+            for entry in entries
+        ]
+
+    def metadata(self) -> ModelMetadata:
+        """The signatures of the version that answers, asked afresh."""
+        self._metadata = _parse_metadata(self._retry(self._transport.metadata))
+        return self._metadata
+
+    def _predict(self, name: str, inputs: Callable[[Signature], dict[str, Value]]) -> dict[str, Value]:
+        known = self._metadata or self.metadata()
+        try:
+            return self._predict_by(known, name, inputs)
+        except ServingError as error:
+            # A newer version may have other widths or inputs than the one that the request was padded for.
+            if error.code != "INVALID_ARGUMENT" or self.metadata().signatures == known.signatures:
+                raise
+        return self._predict_by(self._metadata or known, name, inputs)
+
+    def _predict_by(self, metadata: ModelMetadata, name: str, inputs: Callable[[Signature], dict[str, Value]]) -> dict[str, Value]:
+        signature = metadata.signatures.get(name)
+        if signature is None:
+            available = ", ".join(sorted(metadata.signatures))
+            message = f"model {metadata.model!r} version {metadata.version} has no signature {name!r}; it has: {available}"
+            raise ServingError("INVALID_ARGUMENT", message)
+        request = inputs(signature)
+        return self._retry(lambda: self._transport.predict(name, signature, request))
+
+    def _retry(self, attempt: Callable[[], T]) -> T:
+        pause = _FIRST_PAUSE_SECONDS
+        for _ in range(self._retries):
+            try:
+                return attempt()
+            except ServingError as error:
+                if error.code != "UNAVAILABLE":
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.0))  # so that many clients do not come back all at once
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        return attempt()
+
+
+class _RestTransport:
+    """REST by the standard library, one connection per request."""
+
+    def __init__(self, address: str, model: str, timeout: float, version: int | None) -> None:
+        parts = urllib.parse.urlsplit(address if "://" in address else f"http://{address}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"address: expected http://host:port or https://host:port, got {address!r}")
+        self._connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._host = parts.hostname
+        self._port = parts.port or (443 if parts.scheme == "https" else _PORTS["rest"])
+        self._timeout = timeout
+        self._model_path = f"{parts.path.rstrip('/')}/v1/models/{urllib.parse.quote(model, safe='')}"
+        self._path = self._model_path if version is None else f"{self._model_path}/versions/{version}"
+
+    def predict(self, signature_name: str, signature: Signature, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        outputs = self._request("POST", f"{self._path}:predict", {"signature_name": signature_name, "inputs": inputs})["outputs"]
+        if len(signature.outputs) == 1:  # then the server leaves the name out
+            return dict.fromkeys(signature.outputs, outputs)
+        return dict(outputs)
+
+    def metadata(self) -> dict[str, Any]:
+        return self._request("GET", f"{self._path}/metadata")
+
+    def status(self) -> dict[str, Any]:
+        return self._request("GET", self._path)
+
+    def _request(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        where = f"http://{self._host}:{self._port}{path}"
+        body = None if document is None else json.dumps(document).encode("ascii")
+        connection = self._connection(self._host, self._port, timeout=self._timeout)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json", "Connection": "close"})
+            response = connection.getresponse()
+            status, text = response.status, response.read()
+        except TimeoutError:
+            raise ServingError("DEADLINE_EXCEEDED", f"no answer from {where} within {self._timeout} s") from None
+        except ConnectionRefusedError:
+            raise ServingError("UNAVAILABLE", f"nothing listens at {self._host}:{self._port}; is the server running?") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise ServingError("UNKNOWN", f"{where}: {error or type(error).__name__}") from None
+        finally:
+            connection.close()
+        return _read_answer(status, text, where)
+
+
+class _GrpcTransport:
+    """gRPC by tensorflow-serving-api, on one channel."""
+
+    def __init__(self, address: str, model: str, timeout: float, version: int | None) -> None:
+        try:
+            import grpc
+            import numpy
+            import tensorflow
+            from google.protobuf import json_format
+            from tensorflow_serving import apis
+            from tensorflow_serving.apis import (  # noqa: F401 - attributes of apis from here on
+                get_model_metadata_pb2,
+                get_model_status_pb2,
+                model_service_pb2_grpc,
+                predict_pb2,
+                prediction_service_pb2_grpc,
+            )
+        except ImportError as error:
+            raise ImportError(
+                f"protocol 'grpc' needs the package tensorflow-serving-api ({error}); protocol 'rest' needs nothing"
+            ) from error
+        self._grpc, self._apis, self._json_format, self._numpy, self._tensorflow = grpc, apis, json_format, numpy, tensorflow
+        target = address.rpartition("://")[2].rstrip("/")
+        if not urllib.parse.urlsplit(f"//{target}").port:
+            target = f"{target}:{_PORTS['grpc']}"
+        options = [
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
+            # By default a channel that was refused fails every call of the next second without trying, retries included.
+            ("grpc.initial_reconnect_backoff_ms", int(1000 * _FIRST_PAUSE_SECONDS)),
+            ("grpc.min_reconnect_backoff_ms", int(1000 * _FIRST_PAUSE_SECONDS)),
+            ("grpc.max_reconnect_backoff_ms", int(1000 * _LONGEST_PAUSE_SECONDS)),
+        ]
+        channel = grpc.insecure_channel(target, options=options)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(channel)
+        self._model, self._timeout, self._version = model, timeout, version
+
+    def predict(self, signature_name: str, signature: Signature, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        request = self._addressed(self._apis.predict_pb2.PredictRequest())
+        request.model_spec.signature_name = signature_name
+        for name, value in inputs.items():
+            dtype = signature.inputs[name].dtype.removeprefix("DT_").lower()
+            request.inputs[name].CopyFrom(self._tensorflow.make_tensor_proto(value, dtype=dtype))
+        response = self._call(self._predictions.Predict, request)
+        return {name: self._plain(self._tensorflow.make_ndarray(proto)) for name, proto in response.outputs.items()}
+
+    def metadata(self) -> dict[str, Any]:
+        request = self._addressed(self._apis.get_model_metadata_pb2.GetModelMetadataRequest())
+        request.metadata_field.append("signature_def")
+        response = self._call(self._predictions.GetModelMetadata, request)
+        signatures = self._apis.get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        spec = {"name": response.model_spec.name, "version": response.model_spec.version.value}
+        return {"model_spec": spec, "metadata": {"signature_def": self._as_json(signatures, preserving_proto_field_name=True)}}
+
+    def status(self) -> dict[str, Any]:
+        request = self._addressed(self._apis.get_model_status_pb2.GetModelStatusRequest())
+        return self._as_json(self._call(self._models.GetModelStatus, request))
+
+    def _addressed(self, request: Any) -> Any:
+        request.model_spec.name = self._model
+        if self._version is not None:
+            request.model_spec.version.value = self._version
+        return request
+
+    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+        try:
+            return method(request, timeout=self._timeout)
+        except self._grpc.RpcError as error:
+            raise ServingError(error.code().name, error.details() or error.code().name) from None
+
+    def _as_json(self, message: Any, **options: bool) -> dict[str, Any]:
+        return self._json_format.MessageToDict(message, always_print_fields_with_no_presence=True, **options)
+
+    def _plain(self, array: Any) -> Value:
+        if array.dtype == object:
+            return self._numpy.vectorize(lambda value: value.decode("utf-8", "replace"), otypes=[object])(array).tolist()
+        # By way of text, as REST does it: 0.2 in float32 becomes 0.2 and not 0.20000000298.
+        return array.astype(str).astype(float).tolist() if array.dtype == self._numpy.float32 else array.tolist()
+
+
+def _read_answer(status: int, text: bytes, where: str) -> dict[str, Any]:
+    """The JSON of an answer; Python's reader knows the NaN and -Infinity that TensorFlow Serving writes."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = None
+    if status == http.HTTPStatus.OK and isinstance(answer, dict):
+        return answer
+    code = _HTTP_CODES.get(status, "UNKNOWN")
+    if isinstance(answer, dict) and "error" in answer:
+        raise ServingError(code, str(answer["error"]))
+    raise ServingError(code, f"{where} answered {status} without the JSON of TensorFlow Serving; is something else listening there?")
+
+
+def _parse_metadata(document: Mapping[str, Any]) -> ModelMetadata:
+    signatures = document["metadata"]["signature_def"]["signature_def"]
+    return ModelMetadata(
+        model=document["model_spec"]["name"],
+        version=int(document["model_spec"]["version"]),
+        signatures={
+            name: Signature(inputs=_parse_infos(signature["inputs"]), outputs=_parse_infos(signature["outputs"]))
+            for name, signature in signatures.items()
+            if signature["method_name"] == "tensorflow/serving/predict"
+        },
+    )
+
+
+def _parse_infos(infos: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    return {
+        name: TensorInfo(info["dtype"], tuple(int(dimension["size"]) for dimension in info["tensor_shape"].get("dim", [])))
+        for name, info in infos.items()
+    }
+
+
+def _check_lists(name: str, rows: Sequence[Sequence[str]], expected: int | None = None) -> list[list[str]]:
+    """Lists of strings; a string in place of a list would otherwise be read as a list of letters."""
+    for row in rows:
+        if isinstance(row, str) or not all(isinstance(item, str) for item in row):
+            raise ValueError(f"{name}: expected lists of item ids (strings), one list per user, got {row!r}")
+    if expected is not None and len(rows) != expected:
+        raise ValueError(f"{name}: expected one list per history ({expected}), got {len(rows)}")
+    return [list(row) for row in rows]
+
+
+def _width(signature: Signature, name: str) -> int:
+    shape = signature.inputs[name].shape
+    return shape[1] if len(shape) > 1 else -1
+
+
+def _history_inputs(signature: Signature, rows: Sequence[Sequence[str]]) -> dict[str, Value]:
+    """Histories padded on the right to the model's L, the newest items kept; to the longest one where the model takes any width."""
+    width = _width(signature, "history")
+    if width < 0:
+        width = max(1, *(len(row) for row in rows))
+    return {"history": [_pad(row[-width:], width) for row in rows]}
+
+
+def _pad(row: Sequence[str], width: int) -> list[str]:
+    return [*row, *[""] * (width - len(row))]
+
+
+def _pad_exclusions(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    longest = max(len(row) for row in rows)
+    if width < 0:
+        width = max(1, longest)
+    if longest > width:
+        # Leaving some out would recommend what must not be recommended.
+        raise ValueError(
+            f"exclude: this model takes at most {width} exclusions per user, got {longest}; export with a larger exclusion_width"
+        )
+    return [_pad(row, width) for row in rows]
+
+
+def _profile_infos(signature: Signature) -> dict[str, TensorInfo]:
+    """The profile inputs by column; the weights of a multi-valued one are not a column of their own."""
+    infos = {name.removeprefix(_PROFILE_PREFIX): info for name, info in signature.inputs.items() if name.startswith(_PROFILE_PREFIX)}
+    return {
+        name: info for name, info in infos.items() if not (name.endswith(_WEIGHTS_SUFFIX) and name.removesuffix(_WEIGHTS_SUFFIX) in infos)
+    }
+
+
+def _profile_inputs(signature: Signature, profiles: Sequence[Mapping[str, ProfileValue]] | None, rows: int) -> dict[str, Value]:
+    """The values of every profile input of the signature, as "" or NaN where a user's profile does not say."""
+    profiles = [{}] * rows if profiles is None else profiles
+    if len(profiles) != rows:
+        raise ValueError(f"profiles: expected one per history ({rows}), got {len(profiles)}")
+    infos = _profile_infos(signature)
+    for profile in profiles:
+        unknown = sorted(set(profile) - set(infos))
+        if unknown:
+            raise ValueError(
+                f"profiles: this model has no profile column {', '.join(unknown)}; it has: {', '.join(sorted(infos)) or 'none'}"
+            )
+    inputs: dict[str, Value] = {}
+    for column, info in infos.items():
+        values = [profile.get(column) for profile in profiles]
+        name = f"{_PROFILE_PREFIX}{column}"
+        if len(info.shape) > 1:
+            weighted = [_weighted(column, value) for value in values]
+            width = info.shape[1] if info.shape[1] >= 0 else max(1, *(len(row) for row in weighted))
+            inputs[name] = [_pad(list(row)[:width], width) for row in weighted]
+            if f"{name}{_WEIGHTS_SUFFIX}" in signature.inputs:
+                inputs[f"{name}{_WEIGHTS_SUFFIX}"] = [[*row.values(), *[0.0] * width][:width] for row in weighted]
+        else:
+            inputs[name] = [_single(column, value, info.dtype) for value in values]
+    return inputs
+
+
+def _weighted(column: str, value: ProfileValue) -> dict[str, float]:
+    """The weights of a multi-valued column's values, in order; 1 where none are given."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return {str(key): float(weight) for key, weight in value.items()}
+    if isinstance(value, str | int | float):
+        raise ValueError(f"profiles: column {column!r} takes a list of strings or a mapping from string to weight, got {value!r}")
+    return {str(key): 1.0 for key in value}
+
+
+def _single(column: str, value: ProfileValue, dtype: str) -> str | float:
+    """The value of a column that takes one."""
+    if dtype == "DT_STRING":
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"profiles: column {column!r} takes a string, got {value!r}")
+        return value or ""
+    if value is None:
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"profiles: column {column!r} takes a number, got {value!r}") from None
+
+
+def _recommendations(outputs: Mapping[str, Value]) -> list[Recommendations]:
+    rows = zip(outputs["item_ids"], outputs["scores"], outputs["interests"], strict=True)
+    return [Recommendations([RecommendedItem(*found) for found in zip(*row, strict=True) if found[0]]) for row in rows]
+
+
+# Command line
+
+
+def _parse_ids(text: str) -> list[str]:
+    """``a,b,c``, or a JSON list for ids with commas in them."""
+    if not text.startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        ids = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not a JSON list of ids: {error}") from None
+    if not all(isinstance(item, str) for item in ids):
+        raise argparse.ArgumentTypeError("every id in the JSON list must be a string")
+    return list(ids)
+
+
+def _parse_profile(text: str) -> dict[str, ProfileValue]:
+    """A JSON object from column to value."""
+    try:
+        profile = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not a JSON object: {error}") from None
+    if not isinstance(profile, dict):
+        raise argparse.ArgumentTypeError("expected a JSON object from column to value")
+    return profile
+
+
+def _one_per_history(option: str, values: Sequence[T], histories: int) -> list[T] | None:
+    """No value, one for all histories, or one for each."""
+    if not values:
+        return None
+    if len(values) not in (1, histories):
+        raise ValueError(f"{option}: give it once for all histories, or once per --history ({histories}); got {len(values)}")
+    return list(values) * (histories if len(values) == 1 else 1)
+
+
+def _recommend_command(client: Client, arguments: argparse.Namespace) -> Any:
+    histories = arguments.history
+    return client.recommend(
+        histories,
+        exclude=_one_per_history("--exclude", arguments.exclude, len(histories)),
+        diversity=arguments.diversity,
+        profiles=_one_per_history("--profile", arguments.profile, len(histories)),
+    )
+
+
+def _print_readably(arguments: argparse.Namespace, answer: Any) -> None:
+    if arguments.command == "recommend":
+        for history, found in zip(arguments.history, answer, strict=True):
+            print(f"after {', '.join(history) or '(nothing)'}:")
+            for place, item in enumerate(found.items, start=1):
+                origin = "cold start" if item.interest < 0 else f"interest {item.interest}"
+                print(f"  {place:3}. {item.item}  score {item.score:.4f}  {origin}")
+    elif arguments.command == "similar":
+        for wanted, neighbours in zip(arguments.item, answer, strict=True):
+            print(f"like {wanted}:" if neighbours else f"like {wanted}: unknown item")
+            for place, item in enumerate(neighbours, start=1):
+                print(f"  {place:3}. {item.item}  score {item.score:.4f}")
+    elif arguments.command == "status":
+        for version in answer:
+            reason = f"  {version.error_code}: {version.error_message}" if version.error_message else ""
+            print(f"version {version.version}  {version.state}{reason}")
+    else:
+        print(f"model {answer.model}, version {answer.version}")
+        for name, signature in sorted(answer.signatures.items()):
+            for kind, infos in (("takes", signature.inputs), ("gives", signature.outputs)):
+                described = ", ".join(f"{key} {info.dtype}{list(info.shape)}" for key, info in sorted(infos.items()))
+                print(f"  {name} {kind} {described}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--address", help="http://host:port for REST, host:port for gRPC (default: 127.0.0.1 and the customary port)")
+    common.add_argument("--model", default="mind", help="the model's name (default: %(default)s)")
+    common.add_argument("--protocol", choices=sorted(_PORTS), default="rest", help="default: %(default)s")
+    common.add_argument("--version", type=int, help="ask this version (default: the newest)")
+    common.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for an answer (default: %(default)s)")
+    common.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser = argparse.ArgumentParser(
+        description="Ask a served model for recommendations.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  what to show a user who clicked three items, oldest first:
+    python serving/client.py recommend --model mind --history item7,item2,item9
+  two users at once, without two items, with more diverse categories:
+    python serving/client.py recommend --history item7,item2 --history item5 --exclude item1,item3 --diversity 0.1
+  ids with commas in them, as JSON:
+    python serving/client.py recommend --history '["a,b", "c"]'
+  neighbours of an item; which versions are being served; what the model takes and gives:
+    python serving/client.py similar item7
+    python serving/client.py status
+    python serving/client.py metadata""",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    recommend = commands.add_parser("recommend", parents=[common], help="recommend items to users")
+    recommend.add_argument(
+        "--history", type=_parse_ids, action="append", required=True, metavar="IDS", help="a user's items, oldest first; repeatable"
+    )
+    recommend.add_argument(
+        "--exclude", type=_parse_ids, action="append", default=[], metavar="IDS", help="never answer these; once, or once per --history"
+    )
+    recommend.add_argument("--diversity", type=float, help="weight of category diversity, 0 or more")
+    recommend.add_argument(
+        "--profile",
+        type=_parse_profile,
+        action="append",
+        default=[],
+        metavar="JSON",
+        help='e.g. \'{"age": 31, "city": "Oslo"}\'; once, or once per --history',
+    )
+    similar = commands.add_parser("similar", parents=[common], help="neighbours of items")
+    similar.add_argument("item", nargs="+")
+    commands.add_parser("status", parents=[common], help="the versions being served")
+    commands.add_parser("metadata", parents=[common], help="what the model takes and gives")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0, or 1 with a message if there was no answer."""
+    arguments = build_parser().parse_args(argv)
+    address = arguments.address or f"127.0.0.1:{_PORTS[arguments.protocol]}"
+    try:
+        client = Client(address, arguments.model, arguments.protocol, arguments.timeout, version=arguments.version)
+        commands: dict[str, Callable[[], Any]] = {
+            "recommend": lambda: _recommend_command(client, arguments),
+            "similar": lambda: client.similar_items(arguments.item),
+            "status": client.status,
+            "metadata": client.metadata,
+        }
+        answer = commands[arguments.command]()
+    except (ServingError, ValueError, ImportError) as error:
+        code = f"{error.code}: " if isinstance(error, ServingError) else ""
+        print(f"error: {code}{error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps(answer, default=dataclasses.asdict, ensure_ascii=False, indent=1))
+    else:
+        _print_readably(arguments, answer)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
