@@ -1,7 +1,7 @@
 """Rows of CSV and TSV files with a header.
 
-Blocks without quotes whose every line has the right number of cells are cut by Arrow; any other block goes line by line through
-Python's ``csv``, so that every bad line is named exactly and quoted cells may hold delimiters and line ends.
+Blocks whose every line is a good row are cut by Arrow, or, if they hold quotes, by Python's ``csv``; any other block is read line by
+line, so that every bad line is named exactly and quoted cells may hold line ends.
 """
 
 from __future__ import annotations
@@ -102,25 +102,23 @@ def _parse_block(block: bytes, first_line: int, layout: _Layout, rejects: Reject
     """The rows of a block, and what of it belongs to a row that the next block finishes."""
     if not block:
         return RowChunk(np.empty(0, np.int64), {name: text_array([]) for name in layout.positions}, 0), b""
-    rows = _clean_rows(block, layout)
-    if rows is None:
+    columns = _cut_with_arrow(block, layout) if _is_plain(block, layout) else _cut_with_csv(block, layout)
+    if columns is None:
         return _parse_lines(block, first_line, layout, rejects, final=final)
-    columns = _cut_with_arrow(block, layout)
+    rows = len(next(iter(columns.values())))
     return RowChunk(np.arange(first_line, first_line + rows), columns, rows), b""
 
 
-def _clean_rows(block: bytes, layout: _Layout) -> int | None:
-    """The number of rows if every line is a plain row of the right width, in UTF-8, without quotes; None if any is not."""
-    if layout.dialect.quoting and b'"' in block:
-        return None
+def _is_plain(block: bytes, layout: _Layout) -> bool:
+    """Whether every line is a row of the right width, in UTF-8, without quotes."""
+    if (layout.dialect.quoting and b'"' in block) or not layout.dialect.delimiter.isascii():
+        return False
     if block.count(b"\r") != block.count(b"\r\n"):
-        return None
+        return False
     try:
         block.decode("utf-8")
     except UnicodeDecodeError:
-        return None
-    if not layout.dialect.delimiter.isascii():
-        return None
+        return False
     characters = np.frombuffer(block, dtype=np.uint8)
     ends = np.flatnonzero(characters == ord("\n"))
     if not block.endswith(b"\n"):
@@ -130,9 +128,7 @@ def _clean_rows(block: bytes, layout: _Layout) -> int | None:
     # A file of one column has no delimiters, so its blank lines show only by their length; "\r\n" alone is blank too.
     lengths = np.diff(ends, prepend=-1) - 1
     blank = lengths <= 1 if b"\r" in block else lengths == 0
-    if layout.width == 1 and blank.any():
-        return None
-    return len(ends) if (per_line == layout.width - 1).all() else None
+    return bool((per_line == layout.width - 1).all()) and not (layout.width == 1 and blank.any())
 
 
 def _cut_with_arrow(block: bytes, layout: _Layout) -> dict[str, pa.Array]:
@@ -148,6 +144,22 @@ def _cut_with_arrow(block: bytes, layout: _Layout) -> dict[str, pa.Array]:
         ),
     )
     return {name: table.column(str(position)).combine_chunks() for name, position in layout.positions.items()}
+
+
+def _cut_with_csv(block: bytes, layout: _Layout) -> dict[str, pa.Array] | None:
+    """The columns of a block with quotes, if every line is one well-formed row of the right width; else None."""
+    if not layout.dialect.quoting or b"\n" not in block:
+        return None
+    try:
+        lines = block.decode("utf-8").removesuffix("\n").split("\n")
+        rows = list(csv.reader(lines, delimiter=layout.dialect.delimiter, strict=True))
+    except (UnicodeDecodeError, csv.Error):
+        return None
+    # The reader takes one or more lines for each row, so equal counts mean one line each.
+    if len(rows) != len(lines) or set(map(len, rows)) != {layout.width}:
+        return None
+    cells = list(zip(*rows, strict=True))
+    return {name: text_array(cells[position]) for name, position in layout.positions.items()}
 
 
 def _parse_lines(block: bytes, first_line: int, layout: _Layout, rejects: Rejects, *, final: bool) -> tuple[RowChunk, bytes]:
