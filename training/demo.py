@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from serving.client import Client, Recommendation, ServingError
+from serving.client import Client, RecommendedItem, ServingError
 from tfmi.config import DataConfig
 from tfmi.data.datasets import load_dataset
 from tfmi.data.structures import FIRST_INDEX, Catalogue, CategoricalFeature, Dataset
@@ -49,7 +50,6 @@ def main() -> int:
     _headline("2. Serve it on this machine")
     dataset = load_dataset(DataConfig())
     with _server() as client:
-        print(f"The local server answers on {client.url}: {json.dumps(client.status())}")
         _headline(f"3. Ask it for {options.users} users who were held out of training, over REST")
         _show_users(client, dataset, options.users)
 
@@ -66,23 +66,32 @@ def main() -> int:
 @contextmanager
 def _server() -> Iterator[Client]:
     """The local server on the exported model, on a free port; stopped afterwards."""
-    port_file = ROOT / "runs" / f".demo-port-{os.getpid()}"
-    command = [sys.executable, str(ROOT / "serving" / "local_server.py"), "--model-name", "mind"]
-    command += ["--model-base-path", str(ROOT / "savedmodels" / "mind"), "--rest-port", "0", "--port", "0", "--port-file", str(port_file)]
-    server = subprocess.Popen(command)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, str(ROOT / "serving" / "local_server.py"), "--model-name", "mind", "--rest-port", str(port), "--port", "0"]
+    server = subprocess.Popen([*command, "--model-base-path", str(ROOT / "savedmodels" / "mind")])
+    client = Client(f"http://127.0.0.1:{port}", "mind")
     try:
-        deadline = time.monotonic() + SERVER_START_SECONDS
-        while not port_file.exists():
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("The local server did not start; its message is above.")
-            time.sleep(0.2)
-        yield Client(f"http://127.0.0.1:{json.loads(port_file.read_text(encoding='utf-8'))['rest']}", "mind")
+        _wait_until_available(server, client)
+        yield client
     except ServingError as error:
         raise SystemExit(f"The server answered with an error: {error}") from None
     finally:
         server.terminate()
         server.wait(timeout=30)
-        port_file.unlink(missing_ok=True)
+
+
+def _wait_until_available(server: subprocess.Popen[bytes], client: Client) -> None:
+    deadline = time.monotonic() + SERVER_START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            if any(version.state == "AVAILABLE" for version in client.status()):
+                return
+        except ServingError:
+            pass
+        time.sleep(0.3)
+    raise SystemExit("The local server did not start; its message is above.")
 
 
 def _show_users(client: Client, dataset: Dataset, users: int) -> None:
@@ -91,7 +100,8 @@ def _show_users(client: Client, dataset: Dataset, users: int) -> None:
     # Users with a medium history, so that it fits on a screen and still holds several interests.
     rows = [int(row) for row in abs(lengths - 16).argsort(kind="stable")[:users]]
     histories = [[catalogue.vocabulary.identifier(int(item)) for item in dataset.test.histories.row(row)] for row in rows]
-    for row, history, found in zip(rows, histories, client.recommend(histories), strict=True):
+    for row, history, answer in zip(rows, histories, client.recommend(histories), strict=True):
+        found = answer.items
         later = {catalogue.vocabulary.identifier(int(item)) for item in dataset.test.targets.row(row)}
         print(f"\nUser {row}: {len(history)} events, the newest {min(len(history), LISTED_HISTORY)}:")
         for item in history[-LISTED_HISTORY:]:
@@ -99,13 +109,13 @@ def _show_users(client: Client, dataset: Dataset, users: int) -> None:
         print("  is recommended:")
         for position, recommendation in enumerate(found[:LISTED_ITEMS], start=1):
             print(_line(catalogue, position, recommendation, later))
-        hits = sum(recommendation.item_id in later for recommendation in found)
+        hits = sum(recommendation.item in later for recommendation in found)
         print(f"  Of the {len(later)} items that this user really took next, {hits} are among the {len(found)} recommended.")
 
 
-def _line(catalogue: Catalogue, position: int, found: Recommendation, later: set[str]) -> str:
-    mark = "  <- taken next" if found.item_id in later else ""
-    return f"    {position}. interest {found.interest}  {found.score:.3f}  {_describe(catalogue, found.item_id)}{mark}"
+def _line(catalogue: Catalogue, position: int, found: RecommendedItem, later: set[str]) -> str:
+    mark = "  <- taken next" if found.item in later else ""
+    return f"    {position}. interest {found.interest}  {found.score:.3f}  {_describe(catalogue, found.item)}{mark}"
 
 
 def _describe(catalogue: Catalogue, item_id: str) -> str:

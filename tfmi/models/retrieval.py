@@ -102,6 +102,8 @@ class InterestRetrieval(tfrs.Model):
         smoothed = np.asarray(item_counts, dtype=np.float64) + 1.0
         log_frequencies = np.log(smoothed / smoothed[FIRST_INDEX:].sum()).astype(np.float32)
         self.items = ScoredItems(item_tower, normalize, tf.Variable(log_frequencies, trainable=False, name="log_frequencies"))
+        # The names of the profile's features, which export turns into inputs.
+        self.profile_features = [] if profile_encoder is None else profile_encoder.feature_names
         self._loss_tracker = tf.keras.metrics.Mean(name="loss")
         self._regularization_tracker = tf.keras.metrics.Mean(name="regularization_loss")
         for regularizer in self.regularizers:

@@ -19,7 +19,6 @@ class RunFolder:
         config, metrics, state: ``config.yaml`` (resolved), ``metrics.json``, ``state.json`` (how far training has come).
         curves: ``curves.json``, one row per validation.
         checkpoints, best, tensorboard, plots: Folders.
-        rejects: Rejected input rows.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -32,7 +31,6 @@ class RunFolder:
         self.best = self.path / "checkpoints" / "best"
         self.tensorboard = self.path / "tensorboard"
         self.plots = self.path / "plots"
-        self.rejects = self.path / "rejects"
 
     @property
     def holds_run(self) -> bool:

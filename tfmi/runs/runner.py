@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfmi.config import RunConfig
 from tfmi.data.datasets import load_dataset
 from tfmi.data.structures import Dataset
-from tfmi.evaluation.full_catalogue import evaluate
+from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.export import export_savedmodel
 from tfmi.files import write_json
 from tfmi.models.build import build_counter, build_model, count_parameters
@@ -54,7 +54,7 @@ def run(config: RunConfig, folder: RunFolder, savedmodels: Path | None, resume: 
         TfmiError: The data, the configuration or the export has a problem that the user can mend.
     """
     started = time.perf_counter()
-    dataset = load_dataset(config.data, rejects=folder.rejects)
+    dataset = load_dataset(config.data)
     log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
     if config.model.kind == "counting":
         recommender, train = _count(config, dataset)
@@ -75,6 +75,7 @@ def run(config: RunConfig, folder: RunFolder, savedmodels: Path | None, resume: 
             export=config.export,
             index=config.index,
             profiles=dataset.profiles,
+            histories=dataset.valid.histories,
             metadata={"system": config.system, "configuration": config.model_dump(), "metrics": metrics, "data": dict(dataset.report)},
         )
     return RunResult(metrics, folder, savedmodel)
@@ -131,12 +132,10 @@ def _set_precision(config: RunConfig) -> None:
 
 
 def _measure(recommender: Recommender, config: RunConfig, dataset: Dataset, train: dict[str, float]) -> dict[str, Any]:
-    parts = {"test": dataset.test, "valid": dataset.valid}
-    measured: dict[str, Any] = {
-        part: evaluate(recommender, examples, dataset.catalogue, config.evaluation, dataset.profiles) for part, examples in parts.items()
-    }
+    evaluator = CatalogueEvaluator(recommender, dataset.catalogue, config.evaluation)
     return {
-        **measured,
+        "test": evaluator.evaluate(dataset.test, dataset.profiles),
+        "valid": evaluator.evaluate(dataset.valid, dataset.profiles),
         "train": train,
         "data": dict(dataset.report),
         "versions": versions(),

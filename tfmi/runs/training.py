@@ -18,7 +18,7 @@ from tfmi.config import RunConfig
 from tfmi.data.pipeline import examples_per_epoch, training_batches
 from tfmi.data.structures import Dataset
 from tfmi.errors import DataError
-from tfmi.evaluation.full_catalogue import evaluate
+from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.files import write_json
 from tfmi.models.build import create_variables
 from tfmi.models.retrieval import InterestRetrieval
@@ -132,6 +132,7 @@ class Trainer:
         self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoints), max_to_keep=2)
         self._best = tf.train.Checkpoint(model=model)
+        self._evaluator = CatalogueEvaluator(model, dataset.catalogue, config.evaluation)
         self.state = TrainingState()
 
     def _batches(self, start_step: int) -> tf.data.Dataset:
@@ -190,7 +191,7 @@ class Trainer:
 
     def _validate(self, losses: dict[str, float]) -> dict[str, float]:
         state, monitor = self.state, self.config.training.monitor
-        metrics = evaluate(self.model, self.dataset.valid, self.dataset.catalogue, self.config.evaluation, self.dataset.profiles)
+        metrics = self._evaluator.evaluate(self.dataset.valid, self.dataset.profiles)
         value = metrics[monitor]
         if value > state.best_value:
             state.best_value, state.best_step, state.rounds_without_improvement = value, state.step, 0
