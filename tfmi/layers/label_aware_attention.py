@@ -61,7 +61,7 @@ class LabelAwareAttention(Readout):
         Returns:
             Queries [B, d].
         """
-        scores = tf.cast(tf.einsum("bkd,bd->bk", interests, target), tf.float32)
+        scores = tf.einsum("bkd,bd->bk", tf.cast(interests, tf.float32), tf.cast(target, tf.float32))
         if self._is_hard():
             choosable = tf.where(active, tf.stop_gradient(scores), scores.dtype.min)
             return tf.gather(interests, tf.argmax(choosable, axis=1, output_type=tf.int32), batch_dims=1)

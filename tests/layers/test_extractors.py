@@ -1,0 +1,251 @@
+"""What every extractor promises, whatever it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput
+
+LENGTH, WIDTH, PROFILE_WIDTH = 12, 6, 3
+ITEM_COUNTS = [0, 1, 2, 5, 9, 12]
+VARIANTS: list[dict[str, Any]] = [
+    {"name": "capsule_routing", "adaptive": False, "logit_update": "replace"},
+    {"name": "capsule_routing", "num_interests": 1, "stop_gradient_routing": False},
+    {"name": "comirec_routing", "num_interests": 1},
+    {"name": "comirec_routing", "stop_gradient_routing": False},
+    {"name": "self_attentive", "num_interests": 1, "positions": "none"},
+    {"name": "self_attentive", "positions": "newest", "use_bias": True},
+    {"name": "mean_pooling", "recency_decay": 0.8},
+]
+SPECS = [{"name": name} for name in EXTRACTORS.names()] + VARIANTS
+
+
+@pytest.fixture(params=SPECS, ids=lambda spec: "-".join(str(value) for value in spec.values()))
+def extractor(request: pytest.FixtureRequest) -> InterestExtractor:
+    tf.keras.utils.set_random_seed(3)
+    return EXTRACTORS.build(request.param, "extractor")
+
+
+@pytest.fixture(params=["mixed_float16", "mixed_bfloat16"])
+def mixed_policy(request: pytest.FixtureRequest) -> Iterator[str]:
+    tf.keras.mixed_precision.set_global_policy(request.param)
+    yield request.param
+    tf.keras.mixed_precision.set_global_policy("float32")
+
+
+def batch(length: int = LENGTH, garbage: float = 0.0) -> tuple[tf.Tensor, tf.Tensor]:
+    """Six histories of 0 to 12 items, cut to ``length`` at the right, with ``garbage`` at padding."""
+    history = np.random.default_rng(0).normal(size=[len(ITEM_COUNTS), LENGTH, WIDTH])
+    mask = np.arange(LENGTH) < np.array(ITEM_COUNTS)[:, None]
+    history = np.where(mask[..., None], history, garbage).astype(np.float32)
+    return tf.constant(history[:, :length]), tf.constant(mask[:, :length])
+
+
+def extract(extractor: InterestExtractor, history: tf.Tensor, mask: tf.Tensor, training: bool = False) -> InterestOutput:
+    offered = {
+        "profile": tf.ones([history.shape[0], PROFILE_WIDTH]),
+        "timestamps": tf.cast(tf.where(mask, tf.range(history.shape[1])[None], 0), tf.float64),
+    }
+    optional = {name: offered[name] for name in extractor.requested_inputs()}
+    return extractor(history, mask, training=training, **optional)
+
+
+def test_output_has_the_promised_shapes_and_types(extractor: InterestExtractor) -> None:
+    history, mask = batch()
+    for training in (False, True):
+        output = extract(extractor, history, mask, training)
+        assert output.interests.shape == [len(ITEM_COUNTS), extractor.num_interests, WIDTH]
+        assert output.interests.dtype == tf.float32
+        assert output.active.shape == [len(ITEM_COUNTS), extractor.num_interests]
+        assert output.active.dtype == tf.bool
+        assert output.weights.shape == [len(ITEM_COUNTS), extractor.num_interests, LENGTH]
+        assert output.weights.dtype == tf.float32
+
+
+def test_active_interests_come_first_and_the_others_are_zero(extractor: InterestExtractor) -> None:
+    output = extract(extractor, *batch())
+    active = output.active.numpy()
+    assert active[:, 0].all()
+    assert (np.diff(active.astype(int), axis=1) <= 0).all()
+    assert (output.interests.numpy()[~active] == 0).all()
+
+
+def test_weights_are_exactly_zero_at_padding(extractor: InterestExtractor) -> None:
+    history, mask = batch()
+    weights = extract(extractor, history, mask).weights.numpy()
+    at_padding = np.broadcast_to(~mask.numpy()[:, None, :], weights.shape)
+    assert (weights[at_padding] == 0).all()
+    assert (weights[~at_padding] >= 0).all()
+    assert weights[~at_padding].sum() > 0
+
+
+@pytest.mark.parametrize("garbage", [1e9, np.inf, np.nan])
+def test_what_stands_at_padding_changes_nothing(extractor: InterestExtractor, garbage: float) -> None:
+    clean, mask = batch()
+    dirty, _ = batch(garbage=garbage)
+    expected, output = extract(extractor, clean, mask), extract(extractor, dirty, mask)
+    np.testing.assert_array_equal(output.interests, expected.interests)
+    np.testing.assert_array_equal(output.weights, expected.weights)
+
+
+def test_more_padding_changes_nothing(extractor: InterestExtractor) -> None:
+    long_history, long_mask = batch()
+    expected = extract(extractor, long_history, long_mask)  # builds for the longest history
+    rows = np.array(ITEM_COUNTS) <= 9
+    short_history, short_mask = batch(length=9)
+    output = extract(extractor, short_history, short_mask)
+    np.testing.assert_allclose(output.interests.numpy()[rows], expected.interests.numpy()[rows], atol=1e-6)
+    np.testing.assert_allclose(output.weights.numpy()[rows], expected.weights.numpy()[rows, :, :9], atol=1e-6)
+    np.testing.assert_array_equal(output.active.numpy()[rows], expected.active.numpy()[rows])
+
+
+def test_gradients_are_finite_and_ignore_padding_even_where_it_is_not_a_number(extractor: InterestExtractor) -> None:
+    history, mask = batch(garbage=np.nan)
+    extract(extractor, history, mask)
+    with tf.GradientTape() as tape:
+        tape.watch(history)
+        loss = tf.reduce_sum(tf.square(extract(extractor, history, mask, training=True).interests))
+    gradient, *weight_gradients = tape.gradient(loss, [history, *extractor.trainable_variables])
+    assert (gradient.numpy()[~mask.numpy()] == 0).all()
+    assert np.abs(gradient.numpy()[mask.numpy()]).max() > 0
+    for variable, weight_gradient in zip(extractor.trainable_variables, weight_gradients, strict=True):
+        assert weight_gradient is not None, variable.name
+        assert np.isfinite(tf.convert_to_tensor(weight_gradient).numpy()).all(), variable.name
+
+
+def test_an_empty_history_gives_zeros_and_finite_gradients(extractor: InterestExtractor) -> None:
+    history, mask = tf.zeros([2, LENGTH, WIDTH]), tf.zeros([2, LENGTH], tf.bool)
+    extract(extractor, history, mask)
+    with tf.GradientTape() as tape:
+        tape.watch(history)
+        output = extract(extractor, history, mask, training=True)
+        loss = tf.reduce_sum(output.interests + tf.square(output.interests))
+    assert (output.interests.numpy() == 0).all()
+    for gradient in tape.gradient(loss, [history, *extractor.trainable_variables], unconnected_gradients="zero"):
+        assert np.isfinite(tf.convert_to_tensor(gradient).numpy()).all()
+
+
+def test_users_do_not_influence_each_other(extractor: InterestExtractor) -> None:
+    history, mask = batch()
+    together = extract(extractor, history, mask).interests
+    for user in range(len(ITEM_COUNTS)):
+        alone = extract(extractor, history[user : user + 1], mask[user : user + 1]).interests
+        np.testing.assert_allclose(alone[0], together[user], atol=1e-6)
+
+
+def test_inference_repeats_itself_draws_nothing_and_compiles_for_any_batch_size(extractor: InterestExtractor) -> None:
+    history, mask = batch()
+    expected = extract(extractor, history, mask).interests.numpy()
+    np.testing.assert_array_equal(extract(extractor, history, mask).interests, expected)
+    signature = [tf.TensorSpec([None, LENGTH, WIDTH]), tf.TensorSpec([None, LENGTH], tf.bool)]
+    compiled = tf.function(lambda *inputs: extractor(*inputs, training=False).interests, input_signature=signature)
+    operations = {operation.type for operation in compiled.get_concrete_function().graph.get_operations()}
+    assert not [name for name in operations if "Random" in name or "Rng" in name]
+    np.testing.assert_allclose(compiled(history, mask), expected, atol=1e-6)
+    np.testing.assert_allclose(compiled(history[2:3], mask[2:3]), expected[2:3], atol=1e-6)
+    assert compiled(history[:0], mask[:0]).shape == [0, extractor.num_interests, WIDTH]
+
+
+def test_equal_seeds_give_equal_training_outputs(extractor: InterestExtractor) -> None:
+    history, mask = batch()
+    extract(extractor, history, mask)
+    other = type(extractor).from_config(extractor.get_config())
+    extract(other, history, mask)
+    other.set_weights(extractor.get_weights())
+    tf.random.set_seed(99)  # neither operation seeds nor the global seed matter
+    for _ in range(2):
+        first, second = extract(extractor, history, mask, training=True), extract(other, history, mask, training=True)
+        np.testing.assert_array_equal(first.interests, second.interests)
+
+
+def test_configuration_survives_a_round_trip(extractor: InterestExtractor) -> None:
+    history, mask = batch()
+    expected = extract(extractor, history, mask).interests
+    copy = type(extractor).from_config(extractor.get_config())
+    extract(copy, history, mask)
+    copy.set_weights(extractor.get_weights())
+    assert copy.get_config() == extractor.get_config()
+    np.testing.assert_array_equal(extract(copy, history, mask).interests, expected)
+
+
+def functional_model(extractor: InterestExtractor) -> tf.keras.Model:
+    history = tf.keras.Input([LENGTH, WIDTH])
+    mask = tf.keras.Input([LENGTH], dtype=tf.bool)
+    return tf.keras.Model([history, mask], extractor(history, mask).interests)
+
+
+def test_the_keras_format_restores_outputs(extractor: InterestExtractor, tmp_path: Path) -> None:
+    model = functional_model(extractor)
+    expected = model(batch())
+    model.save(tmp_path / "model.keras")
+    restored = tf.keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(restored(batch()), expected)
+
+
+def test_a_checkpoint_restores_outputs_and_the_random_stream(extractor: InterestExtractor, tmp_path: Path) -> None:
+    history, mask = batch()
+    extract(extractor, history, mask, training=True)
+    path = tf.train.Checkpoint(extractor=extractor).save(str(tmp_path / "checkpoint"))
+    expected = [extract(extractor, history, mask, training=training).interests for training in (True, True, False)]
+    tf.keras.utils.set_random_seed(4)
+    fresh = type(extractor).from_config(extractor.get_config())
+    extract(fresh, history, mask)
+    tf.train.Checkpoint(extractor=fresh).restore(path).assert_consumed()
+    for training, interests in zip((True, True, False), expected, strict=True):
+        np.testing.assert_array_equal(extract(fresh, history, mask, training=training).interests, interests)
+
+
+def test_a_saved_model_of_the_inference_path_gives_the_same_answers(extractor: InterestExtractor, tmp_path: Path) -> None:
+    history, mask = batch()
+    expected = extract(extractor, history, mask).interests
+    servable = tf.Module()
+    servable.extractor = extractor
+    signature = [tf.TensorSpec([None, LENGTH, WIDTH]), tf.TensorSpec([None, LENGTH], tf.bool)]
+    servable.interests = tf.function(lambda *inputs: extractor(*inputs, training=False).interests, input_signature=signature)
+    tf.saved_model.save(servable, str(tmp_path))
+    restored = tf.saved_model.load(str(tmp_path))
+    for _ in range(2):
+        np.testing.assert_allclose(restored.interests(history, mask), expected, atol=1e-6)
+
+
+def test_mixed_precision_computes_weights_in_float32(mixed_policy: str) -> None:
+    history, mask = batch()
+    for spec in SPECS:
+        tf.keras.mixed_precision.set_global_policy("float32")
+        reference = EXTRACTORS.build(spec, "extractor")
+        expected = extract(reference, history, mask)
+        tf.keras.mixed_precision.set_global_policy(mixed_policy)
+        extractor = EXTRACTORS.build(spec, "extractor")
+        extract(extractor, history, mask)
+        extractor.set_weights(reference.get_weights())
+        output = extract(extractor, history, mask)
+        assert output.interests.dtype == tf.as_dtype(mixed_policy.removeprefix("mixed_"))
+        assert output.weights.dtype == tf.float32
+        np.testing.assert_allclose(tf.cast(output.interests, tf.float32), expected.interests, atol=0.1, err_msg=str(spec))
+        assert all(variable.dtype == tf.float32 for variable in extractor.variables)
+        large = extract(extractor, history * 100.0, mask, training=True)
+        assert np.isfinite(tf.cast(large.interests, tf.float32).numpy()).all()
+
+
+def test_a_mask_from_an_embedding_is_taken_and_ends_here() -> None:
+    embedding = tf.keras.layers.Embedding(9, WIDTH, mask_zero=True)
+    extractor = EXTRACTORS.build({"name": "mean_pooling"}, "extractor")
+    vectors = embedding(tf.constant([[3, 4, 0]]))
+    interests = extractor(vectors, mask=vectors._keras_mask).interests
+    np.testing.assert_allclose(interests[0, 0], tf.reduce_mean(vectors[0, :2], axis=0), atol=1e-6)
+    assert not hasattr(interests, "_keras_mask")
+
+
+@pytest.mark.parametrize("name", ["capsule_routing", "comirec_routing", "self_attentive"])
+def test_a_history_longer_than_built_for_is_refused(name: str) -> None:
+    extractor = EXTRACTORS.build({"name": name, "max_length": 4}, "extractor")
+    extractor(tf.ones([1, 3, WIDTH]), tf.ones([1, 3], tf.bool))
+    extractor(tf.ones([1, 4, WIDTH]), tf.ones([1, 4], tf.bool))
+    with pytest.raises(ValueError, match=r"longer than the 4 positions.*max_length.*it has 5"):
+        extractor(tf.ones([1, 5, WIDTH]), tf.ones([1, 5], tf.bool))

@@ -1,0 +1,90 @@
+"""The parts that layers share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfmi.layers.arguments import require_at_least, require_choice
+from tfmi.layers.base import MASKED_LOGIT, masked_softmax, num_real_items, repeat_first_where_inactive, squash, zero_padding
+from tfmi.layers.positions import items_after
+from tfmi.layers.slots import first_slots, num_slots
+
+
+@pytest.mark.parametrize(("vector", "expected"), [([3.0, 4.0], [0.576923, 0.769231]), ([0.3, 0.4], [0.12, 0.16]), ([0.0, 0.0], [0.0, 0.0])])
+def test_squash_golden_values(vector: list[float], expected: list[float]) -> None:
+    np.testing.assert_allclose(squash(tf.constant(vector)), expected, atol=1e-6)
+
+
+def test_squash_has_finite_gradients_and_norms_below_one() -> None:
+    vectors = tf.constant([[0.0, 0.0], [1e-8, 0.0], [30.0, 40.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(vectors)
+        squashed = squash(vectors)
+    assert np.isfinite(tape.gradient(squashed, vectors).numpy()).all()
+    assert (np.linalg.norm(squashed, axis=-1) < 1).all()
+
+
+def test_masked_softmax_matches_a_softmax_of_the_kept_cells() -> None:
+    logits = tf.constant([[1.0, 5.0, 2.0], [0.0, 0.0, 0.0]])
+    weights = masked_softmax(logits, tf.constant([[True, False, True], [False, False, False]])).numpy()
+    kept = np.exp([1.0, 2.0]) / np.exp([1.0, 2.0]).sum()
+    np.testing.assert_allclose(weights[0, [0, 2]], kept, atol=1e-6)
+    assert weights[0, 1] == 0
+    assert (weights[1] == 0).all()
+
+
+def test_masked_softmax_leaves_half_precision() -> None:
+    weights = masked_softmax(tf.constant([[6e4, -6e4]], tf.float16), tf.constant([[False, True]]))
+    assert weights.dtype == tf.float32
+    np.testing.assert_array_equal(weights, [[0.0, 1.0]])
+    assert np.exp(np.float32(MASKED_LOGIT)) == 0
+
+
+def test_zero_padding_removes_what_is_not_a_number() -> None:
+    history = tf.constant([[[1.0], [np.nan]], [[np.inf], [2.0]]])
+    np.testing.assert_array_equal(zero_padding(history, tf.constant([[True, False], [False, True]])), [[[1.0], [0.0]], [[0.0], [2.0]]])
+
+
+def test_repeat_first_where_inactive_hides_inactive_rows_from_a_maximum() -> None:
+    repeated = repeat_first_where_inactive(tf.constant([[[-3.0], [0.0]]]), tf.constant([[True, False]]))
+    np.testing.assert_array_equal(repeated, [[[-3.0], [-3.0]]])
+
+
+def test_positions_count_real_items() -> None:
+    mask = tf.constant([[True, True, True, False], [False, True, False, True], [False] * 4])
+    np.testing.assert_array_equal(num_real_items(mask), [3, 2, 0])
+    after = items_after(mask).numpy()
+    assert after[0, :3].tolist() == [2, 1, 0]
+    assert after[1, [1, 3]].tolist() == [1, 0]
+
+
+def test_slots_take_the_longest_history() -> None:
+    assert num_slots((None, 5, 3), None) == 5
+    assert num_slots(tf.TensorShape([None, 5, 3]), 8) == 8
+    assert num_slots((None, None, 3), 8) == 8
+    with pytest.raises(ValueError, match="max_length: required"):
+        num_slots((None, None, 3), None)
+    with pytest.raises(ValueError, match="9 positions, but max_length is 8"):
+        num_slots((None, 9, 3), 8)
+
+
+def test_first_slots_checks_lengths_that_only_the_run_knows() -> None:
+    slots = tf.reshape(tf.range(8.0), [4, 2])
+    compiled = tf.function(lambda history: first_slots(slots, history), input_signature=[tf.TensorSpec([None, None, 3])])
+    np.testing.assert_array_equal(compiled(tf.zeros([1, 2, 3])), slots[:2])
+    np.testing.assert_array_equal(compiled(tf.zeros([1, 4, 3])), slots)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="longer than the 4 positions"):
+        compiled(tf.zeros([1, 5, 3]))
+
+
+def test_arguments_out_of_range_are_named() -> None:
+    require_at_least(1, iterations=1, max_length=None)
+    require_choice(("a", "b"), mode="a")
+    with pytest.raises(ValueError, match="iterations: expected a number of at least 1, got 0"):
+        require_at_least(1, num_interests=2, iterations=0)
+    with pytest.raises(ValueError, match=r"power: .* got nan"):
+        require_at_least(0, power=float("nan"))
+    with pytest.raises(ValueError, match="mode: expected one of 'a', 'b', got 'c'"):
+        require_choice(("a", "b"), mode="c")

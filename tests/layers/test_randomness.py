@@ -1,0 +1,96 @@
+"""Random numbers that seeds repeat and checkpoints carry on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfmi.layers.base import ConfiguredLayer
+from tfmi.layers.history_dropout import HistoryDropout
+from tfmi.layers.randomness import RandomStream
+
+
+class Noise(ConfiguredLayer):
+    """Adds noise in training, and has a weight, as layers that draw usually have."""
+
+    def __init__(self, seed: int = 0, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+        self._stream = RandomStream(seed, "test")
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.scale = self.add_weight("scale", [], initializer="ones")
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return self.scale * inputs + (self._stream.normal(tf.shape(inputs)) if training else 0.0)
+
+
+def test_equal_seeds_and_purposes_give_equal_streams() -> None:
+    def draw(seed: int, purpose: str) -> list[float]:
+        return list(RandomStream(seed, purpose).normal([4]).numpy())
+
+    assert draw(1, "a") == draw(1, "a")
+    assert draw(1, "a") != draw(2, "a")
+    assert draw(1, "a") != draw(1, "b")
+    tf.random.set_seed(5)
+    assert draw(1, "a") == draw(1, "a")
+
+
+def test_a_stream_moves_on_also_inside_a_function() -> None:
+    expected = RandomStream(3, "a")
+    compiled = RandomStream(3, "a")
+    draw = tf.function(lambda: compiled.uniform([3]))
+    values = [draw().numpy() for _ in range(3)]
+    np.testing.assert_array_equal(values, [expected.uniform([3]).numpy() for _ in range(3)])
+    assert not np.array_equal(values[0], values[1])
+
+
+def test_distributions() -> None:
+    stream = RandomStream(0, "distributions")
+    normal = stream.normal([20000], deviation=2.0).numpy()
+    assert abs(normal.mean()) < 0.06
+    assert abs(normal.std() - 2.0) < 0.06
+    integers = stream.uniform([20000], 2, 6, dtype=tf.int32).numpy()
+    np.testing.assert_array_equal(np.unique(integers), [2, 3, 4, 5])
+    np.testing.assert_allclose(np.bincount(integers)[2:] / 20000, 0.25, atol=0.02)
+    uniform = stream.uniform([20000]).numpy()
+    assert 0 <= uniform.min() < 0.01
+    assert 0.99 < uniform.max() < 1
+
+
+@pytest.mark.parametrize("layer", [Noise(seed=5), HistoryDropout(0.5, seed=5)], ids=["with weights", "without weights"])
+@pytest.mark.parametrize("file_name", ["model.keras", "model.weights.h5"])
+def test_keras_files_carry_the_stream_on(layer: tf.keras.layers.Layer, file_name: str, tmp_path: Path) -> None:
+    inputs = tf.ones([1, 3, 4])
+    model = tf.keras.Sequential([tf.keras.Input([3, 4]), layer])
+    model(inputs, training=True)
+    path = tmp_path / file_name
+    if path.suffix == ".keras":
+        model.save(path)
+        restored = tf.keras.models.load_model(path)
+    else:
+        model.save_weights(path)
+        restored = tf.keras.models.clone_model(model)
+        restored.load_weights(path)
+    for _ in range(2):
+        np.testing.assert_array_equal(restored(inputs, training=True), model(inputs, training=True))
+
+
+def test_the_stream_is_not_a_weight() -> None:
+    layer = Noise(seed=5)
+    first = layer(tf.zeros([3]), training=True).numpy()
+    best = layer.get_weights()
+    assert len(best) == 1
+    second = layer(tf.zeros([3]), training=True).numpy()
+    layer.set_weights(best)
+    third = layer(tf.zeros([3]), training=True).numpy()
+    assert len({tuple(values) for values in (first, second, third)}) == 3
+
+
+def test_configuration_survives_a_round_trip() -> None:
+    stream = RandomStream(7, "a")
+    copy = RandomStream.from_config(stream.get_config())
+    np.testing.assert_array_equal(copy.normal([3]), stream.normal([3]))
