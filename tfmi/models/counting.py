@@ -1,0 +1,100 @@
+"""Models that count instead of learning: their registry, what they share, and plain popularity."""
+
+from __future__ import annotations
+
+import abc
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX, Sequences
+from tfmi.errors import DataError
+from tfmi.registry import Registry
+
+
+class CountingModel(tf.Module, abc.ABC):
+    """Base of the counting models: a ``DirectRecommender`` once ``fit`` has counted.
+
+    ``fit`` runs in NumPy and leaves tables in variables; ``top_k`` and ``similar_items`` are pure TensorFlow with stock ops, so that
+    they can be exported.
+    """
+
+    history_length: int
+    num_rows: int
+
+    def fit(self, sequences: Sequences, num_rows: int, history_length: int) -> None:
+        """Count.
+
+        Args:
+            sequences: Training rows; every event counts, whatever its weight.
+            num_rows: Rows of an item table: real items have indices 2 to ``num_rows - 1``.
+            history_length: How many of a user's newest items are looked at.
+
+        Raises:
+            DataError: There is no real item.
+        """
+        if num_rows <= FIRST_INDEX:
+            raise DataError("there is nothing to count: the catalogue holds no item")
+        self.num_rows = num_rows
+        self.history_length = history_length
+        counts = np.bincount(sequences.items, minlength=num_rows)
+        counts[:FIRST_INDEX] = 0
+        self._count(sequences, counts)
+
+    @abc.abstractmethod
+    def _count(self, sequences: Sequences, counts: np.ndarray) -> None:
+        """Fill the tables; ``counts`` int64 [num_rows] are each item's events, 0 for padding and unknown."""
+
+    @abc.abstractmethod
+    def top_k(self, history: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See ``DirectRecommender``."""
+
+    @abc.abstractmethod
+    def similar_items(self, items: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See ``DirectRecommender``."""
+
+
+COUNTERS: Registry[CountingModel] = Registry("counter", "tfmi.models")
+
+
+def rank_by_popularity(counts: np.ndarray) -> np.ndarray:
+    """int32 [num_rows - 2]: every real item, most events first, ties by lower index."""
+    order = np.argsort(-counts[FIRST_INDEX:], kind="stable")
+    return (order + FIRST_INDEX).astype(np.int32)
+
+
+def constant_table(values: np.ndarray, name: str) -> tf.Variable:
+    """A variable that training leaves alone and an export carries along."""
+    return tf.Variable(values, trainable=False, name=name)
+
+
+@COUNTERS.register("popularity")
+class Popularity(CountingModel):
+    """The most popular items for everybody. Scores are numbers of events."""
+
+    def _count(self, sequences: Sequences, counts: np.ndarray) -> None:
+        ranking = rank_by_popularity(counts)
+        # Where each item stands in the ranking; padding and unknown stand behind the last item.
+        places = np.full(self.num_rows, len(ranking), dtype=np.int32)
+        places[ranking] = np.arange(len(ranking))
+        self._ranking = constant_table(ranking, "ranking")
+        self._scores = constant_table(counts[ranking].astype(np.float32), "scores")
+        self._places = constant_table(places, "places")
+
+    def top_k(self, history: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The ``k`` most popular items, the same for every history int32 [B, L]."""
+        return self._at_places(tf.tile(tf.range(k)[None, :], [tf.shape(history)[0], 1]))
+
+    def similar_items(self, items: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The ``k`` most popular other items, for each of ``items`` int32 [B]."""
+        places = tf.range(k)[None, :]  # [1, k]
+        own = tf.gather(self._places, items)[:, None]  # [B, 1]
+        return self._at_places(places + tf.cast(places >= own, tf.int32))
+
+    def _at_places(self, places: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Items and scores at places [B, k] of the ranking; 0 and -inf behind its end."""
+        last = self.num_rows - FIRST_INDEX - 1
+        inside = places <= last
+        places = tf.minimum(places, last)
+        items = tf.where(inside, tf.gather(self._ranking, places), PADDING_INDEX)
+        return items, tf.where(inside, tf.gather(self._scores, places), -float("inf"))
