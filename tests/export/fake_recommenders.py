@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfmi.data.structures import FIRST_INDEX, Catalogue, CategoricalFeature, MultiValuedFeature, NumericFeature, UserProfiles, Vocabulary
+from tfmi.export import ExportedModel
 
 HISTORY_LENGTH = 5
 NUM_INTERESTS = 3
 DIMENSION = 8
+NUM_RESULTS = 6
+EXCLUSION_WIDTH = 4
+
+# Names as users give columns: spaces and any alphabet.
+REGION, AGE, GENRES = "home region", "âge", "genres"
 
 
 def make_catalogue(items: int = 40, categories: int = 4) -> Catalogue:
@@ -34,11 +43,9 @@ def make_profiles(users: int = 6) -> UserProfiles:
     return UserProfiles(
         ["", *[f"user-{u}" for u in range(users)]],
         {
-            "region": CategoricalFeature(
-                Vocabulary(["nord", "süd"]), np.where(known, random.integers(2, 4, users + 1), 0).astype(np.int32)
-            ),
-            "age": NumericFeature(np.where(known, random.uniform(18, 70, users + 1), np.nan).astype(np.float32), 40.0, 10.0),
-            "genres": MultiValuedFeature(Vocabulary(["a", "b", "c"]), genres, (genres > 0).astype(np.float32)),
+            REGION: CategoricalFeature(Vocabulary(["nord", "süd"]), np.where(known, random.integers(2, 4, users + 1), 0).astype(np.int32)),
+            AGE: NumericFeature(np.where(known, random.uniform(18, 70, users + 1), np.nan).astype(np.float32), 40.0, 10.0),
+            GENRES: MultiValuedFeature(Vocabulary(["a", "b", "c"]), genres, (genres > 0).astype(np.float32)),
         },
     )
 
@@ -46,7 +53,7 @@ def make_profiles(users: int = 6) -> UserProfiles:
 class TableRecommender(tf.Module):
     """A ``VectorRecommender``: interest k is the mean vector of the history's items at positions k, k + K, ...; K' = distinct such k.
 
-    With a profile, "region" and "age" and "genres" shift the first interest.
+    The profile features shift every interest.
     """
 
     def __init__(self, catalogue: Catalogue, profile_features: tuple[str, ...] = (), seed: int = 0) -> None:
@@ -55,7 +62,7 @@ class TableRecommender(tf.Module):
         self.history_length, self.num_rows = HISTORY_LENGTH, catalogue.num_rows
         self.profile_features = profile_features
         self.table = tf.Variable(random.normal(size=(catalogue.num_rows, DIMENSION)).astype(np.float32), name="table")
-        self.shift = tf.Variable(random.normal(size=(DIMENSION,)).astype(np.float32), name="shift")
+        self.shift = tf.Variable((0.1 * random.normal(size=(DIMENSION,))).astype(np.float32), name="shift")
 
     def user_interests(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         known = history >= FIRST_INDEX
@@ -72,12 +79,12 @@ class TableRecommender(tf.Module):
 
     def _profile_shift(self, profile: Mapping[str, tf.Tensor], rows: tf.Tensor) -> tf.Tensor:
         shift = tf.zeros([rows])
-        if "region" in self.profile_features:
-            shift += tf.cast(profile["region"], tf.float32)
-        if "age" in self.profile_features:
-            shift += profile["age"]
-        if "genres" in self.profile_features:
-            shift += tf.reduce_sum(tf.cast(profile["genres"], tf.float32) * profile["genres_weights"], axis=1)
+        if REGION in self.profile_features:
+            shift += tf.cast(profile[REGION], tf.float32)
+        if AGE in self.profile_features:
+            shift += profile[AGE]
+        if GENRES in self.profile_features:
+            shift += tf.reduce_sum(tf.cast(profile[GENRES], tf.float32) * profile[f"{GENRES}_weights"], axis=1)
         return shift
 
     def item_vectors(self) -> tf.Tensor:
@@ -102,3 +109,14 @@ class NextInLine(tf.Module):
         present = tf.broadcast_to(steps[None, :] < num_items, tf.shape(neighbours))
         scores = tf.broadcast_to(-tf.cast(steps, tf.float32), tf.shape(neighbours))
         return tf.where(present, neighbours, 0), tf.where(present, scores, float("-inf"))
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A published version beside what it was made of."""
+
+    recommender: Any
+    catalogue: Catalogue
+    folder: Path
+    model: ExportedModel
+    profiles: UserProfiles | None

@@ -6,12 +6,17 @@
 | number | ``profile_<column>`` float32 [B], raw as in the data | NaN |
 | multi-valued | ``profile_<column>`` string [B, M], ``profile_<column>_weights`` float32 [B, M] | "" and any weight |
 
+``<column>`` is the feature's name with every character other than ASCII letters, digits and _ replaced by _, because TensorFlow names
+inputs so; where two features would get the same name, the later one in sorted order gets a number after it. The metadata lists both.
+
 Values that training did not know count as unknown. Infinite numbers count as missing; weights that are not positive numbers count as 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,9 +54,9 @@ class ProfileInput(Protocol):
 class CategoricalInput(tf.Module):
     """One value per user: string [B]."""
 
-    def __init__(self, name: str, feature: CategoricalFeature) -> None:
+    def __init__(self, name: str, key: str, feature: CategoricalFeature) -> None:
         super().__init__()
-        self._feature_name, self._key = name, f"profile_{name}"
+        self._feature_name, self._key = name, key
         self._table = VocabularyTable(feature.vocabulary)
 
     def specs(self) -> dict[str, tf.TensorSpec]:
@@ -83,9 +88,9 @@ class CategoricalInput(tf.Module):
 class NumberInput(tf.Module):
     """One raw number per user: float32 [B]; standardised in the graph as in training."""
 
-    def __init__(self, name: str, feature: NumericFeature) -> None:
+    def __init__(self, name: str, key: str, feature: NumericFeature) -> None:
         super().__init__()
-        self._feature_name, self._key = name, f"profile_{name}"
+        self._feature_name, self._key = name, key
         self._mean, self._deviation = float(feature.mean), float(feature.deviation)
 
     def specs(self) -> dict[str, tf.TensorSpec]:
@@ -118,9 +123,9 @@ class NumberInput(tf.Module):
 class MultiValuedInput(tf.Module):
     """Several weighted values per user: string [B, M] and float32 [B, M], M being the width that was trained."""
 
-    def __init__(self, name: str, feature: MultiValuedFeature) -> None:
+    def __init__(self, name: str, key: str, feature: MultiValuedFeature) -> None:
         super().__init__()
-        self._feature_name, self._key, self._weights_key = name, f"profile_{name}", f"profile_{name}_weights"
+        self._feature_name, self._key, self._weights_key = name, key, f"{key}_weights"
         self._table = VocabularyTable(feature.vocabulary)
         self._width = int(feature.values.shape[1])
 
@@ -160,25 +165,37 @@ class MultiValuedInput(tf.Module):
         return {"feature": self._feature_name, "kind": "multi_valued", "inputs": [self._key, self._weights_key], "width": self._width}
 
 
-def profile_input(name: str, feature: Feature) -> ProfileInput:
-    """The request input of one profile feature."""
+def profile_input(name: str, key: str, feature: Feature) -> ProfileInput:
+    """The request input, called ``key``, of one profile feature."""
     if isinstance(feature, CategoricalFeature):
-        return CategoricalInput(name, feature)
+        return CategoricalInput(name, key, feature)
     if isinstance(feature, NumericFeature):
-        return NumberInput(name, feature)
-    return MultiValuedInput(name, feature)
+        return NumberInput(name, key, feature)
+    return MultiValuedInput(name, key, feature)
+
+
+def input_names(feature_names: Iterable[str]) -> dict[str, str]:
+    """The request input of each feature: ``profile_<column>``, as the module's description says."""
+    keys: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(feature_names):
+        base = "profile_" + re.sub(r"[^A-Za-z0-9_]", "_", name)
+        numbered = (base if number == 1 else f"{base}_{number}" for number in itertools.count(1))
+        keys[name] = next(key for key in numbered if not {key, f"{key}_weights"} & taken)
+        taken |= {keys[name], f"{keys[name]}_weights"}
+    return keys
 
 
 class ProfileInputs(tf.Module):
     """Every profile feature of a servable.
 
     Args:
-        features: Profile features by name, in the order of the inputs; empty for a model without profile.
+        features: Profile features by name; empty for a model without profile.
     """
 
     def __init__(self, features: Mapping[str, Feature]) -> None:
         super().__init__()
-        self._inputs = [profile_input(name, features[name]) for name in sorted(features)]
+        self._inputs = [profile_input(name, key, features[name]) for name, key in input_names(features).items()]
 
     def specs(self) -> dict[str, tf.TensorSpec]:
         """The request inputs by name."""
@@ -208,8 +225,9 @@ class ProfileInputs(tf.Module):
 def profile_values(features: Mapping[str, Feature], user_rows: np.ndarray) -> dict[str, np.ndarray]:
     """The request inputs that say what ``features`` hold at ``user_rows`` int [B]: what a client would send for these users."""
     values: dict[str, np.ndarray] = {}
-    for name, feature in features.items():
-        key, rows = f"profile_{name}", feature.values[user_rows]
+    for name, key in input_names(features).items():
+        feature = features[name]
+        rows = feature.values[user_rows]
         if isinstance(feature, NumericFeature):
             values[key] = rows.astype(np.float32)
             continue
