@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.data.features import feature_arrays
-from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX, EvaluationSet, Sequences, UserProfiles
+from tfmi.data.structures import FIRST_INDEX, EvaluationSet, Sequences, UserProfiles
 from tfmi.errors import DataError
 
 ExampleOrder = Literal["prefixes", "random_position"]
@@ -98,6 +98,18 @@ def evaluation_batches(
     gather = _ExampleGatherer(examples.histories, history_length, profiles)
     rows = tf.data.Dataset.range(len(examples)).batch(batch_size)
     return rows.map(gather.rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(PREFETCHED_BATCHES)
+
+
+def history_positions(ends: tf.Tensor, available: tf.Tensor, history_length: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where the newest ``history_length`` of the ``available`` [B] events before the positions ``ends`` [B] stand.
+
+    Returns:
+        int64 [B, L] positions, oldest to newest, 0 at padding; and bool [B, L], False at padding.
+    """
+    kept = tf.minimum(available, history_length)
+    columns = tf.range(history_length, dtype=tf.int64)  # [L]
+    real = columns < kept[:, None]  # [B, L]
+    return tf.where(real, (ends - kept)[:, None] + columns, 0), real  # [B, L]
 
 
 def _positions_in_row(sequences: Sequences) -> np.ndarray:
@@ -206,10 +218,7 @@ class _ExampleGatherer:
 
     def _histories(self, ends: tf.Tensor, available: tf.Tensor) -> dict[str, tf.Tensor]:
         """The newest L of the ``available`` [B] events before the positions ``ends`` [B]."""
-        kept = tf.minimum(available, self._history_length)
-        columns = tf.range(self._history_length, dtype=tf.int64)  # [L]
-        real = columns < kept[:, None]  # [B, L]
-        positions = tf.where(real, (ends - kept)[:, None] + columns, PADDING_INDEX)  # [B, L]
+        positions, real = history_positions(ends, available, self._history_length)
         batch = {"history": self._items.gather(positions, real)}
         if self._timestamps is not None:
             batch["timestamps"] = self._timestamps.gather(positions, real)
