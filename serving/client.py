@@ -313,7 +313,7 @@ class _RestTransport:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"address: expected http://host:port or https://host:port, got {address!r}")
         self._connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._host = parts.hostname
+        self._scheme, self._host = parts.scheme, parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else _PORTS["rest"])
         self._timeout = timeout
         self._model_path = f"{parts.path.rstrip('/')}/v1/models/{urllib.parse.quote(model, safe='')}"
@@ -332,7 +332,7 @@ class _RestTransport:
         return self._request("GET", self._path)
 
     def _request(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        where = f"http://{self._host}:{self._port}{path}"
+        where = f"{self._scheme}://{self._host}:{self._port}{path}"
         body = None if document is None else json.dumps(document).encode("ascii")
         connection = self._connection(self._host, self._port, timeout=self._timeout)
         try:

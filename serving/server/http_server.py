@@ -207,6 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(error_response(int(code), message or "bad request"))
 
     def _send(self, response: RestResponse) -> None:
+        if self.request_version == "HTTP/0.9":  # also what an unreadable request line counts as
+            self.request_version = "HTTP/1.0"
         self.send_response(response.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(response.body)))

@@ -153,8 +153,8 @@ def _leaf(value: Any, dtype: int, where: str) -> Any:
 def _decimal(value: float, dtype: int, where: str) -> float:
     kind = TENSOR_TYPES[dtype].numpy
     exact_integers = 2 ** (np.finfo(kind).nmant + 1)
-    too_wide = abs(value) > exact_integers if isinstance(value, int) else math.isfinite(value) and abs(value) > np.finfo(kind).max
-    if too_wide:
+    limit = exact_integers if isinstance(value, int) else float(np.finfo(kind).max)
+    if abs(value) > limit and value not in (math.inf, -math.inf):
         raise invalid(f"{where}: Cannot convert JSON value: {_show(value)} to {type_name(dtype)} without loss of precision.")
     return float(value)
 

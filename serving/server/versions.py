@@ -181,6 +181,11 @@ class ModelVersions(Generic[S]):
             elif self._try_to_load(version, folders[version], fingerprint):
                 chosen.append(version)
         self._pending = still_pending
+        with self._lock:
+            # A version that waited is not reported any more once a newer one has made it superfluous.
+            waiting = {version for version, status in self._statuses.items() if status.state is State.START}
+            for version in waiting - set(still_pending):
+                del self._statuses[version]
         return chosen
 
     def _try_to_load(self, version: int, folder: Path, fingerprint: Fingerprint) -> bool:
@@ -222,12 +227,12 @@ class ModelVersions(Generic[S]):
             logger.info("model %s: unloaded version %d", self.name, loaded.version)
 
     def _forget_missing(self, folders: Mapping[int, Path]) -> None:
-        """Drop what was reported about folders that are gone, unless the version is still loaded or was served once."""
+        """Drop the failures of folders that are gone."""
         with self._lock:
             for version in set(self._failed) - set(folders):
                 del self._failed[version]
-            stale = {number for number, status in self._statuses.items() if status.state is State.START or status.code is not Code.OK}
-            for version in stale - set(folders):
+            failed = {version for version, status in self._statuses.items() if status.code is not Code.OK}
+            for version in failed - set(folders):
                 del self._statuses[version]
 
     def _report(self, version: int, state: State, code: Code = Code.OK, message: str = "") -> None:
