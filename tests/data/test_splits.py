@@ -313,19 +313,16 @@ class TestFeatures:
         assert dataset.profiles is None
         assert dataset.train.users.tolist() == [0, 1, 2, 3]
 
-    def test_tags_given_to_held_out_items_are_not_learned(self) -> None:
-        # User 0 tags every item; c is the validation target, d the test target. User 1 also tags a.
-        assignments = TagAssignments(
-            user_codes=np.array([0, 0, 0, 1]),
-            item_codes=np.array([0, 2, 3, 0]),
-            tag_codes=np.array([0, 1, 1, 0]),
-            tag_names=["seen", "leaked"],
-        )
-        tags = self.split(assignments=assignments).catalogue.features["tags"]
-        assert isinstance(tags, MultiValuedFeature)
-        assert tags.vocabulary.ids == ["seen"]
-        assert tags.weights[2].tolist() == [2.0]
-        assert tags.values.sum() == 2
+    def test_tags_given_to_held_out_items_or_later_are_not_learned(self) -> None:
+        # User 0 trains with a and b, at times 0 and 1; c is the validation target, d the test target. User 1 also tags a.
+        rows = [(0, 0, 0, 0.5), (1, 0, 0, 1.0), (0, 1, 0, 2.0), (0, 2, 1, 0.0), (0, 3, 1, 0.0)]
+        users, items, tags, times = (np.array(column) for column in zip(*rows, strict=True))
+        assignments = TagAssignments(users, items, tags, times, ["seen", "leaked"])
+        feature = self.split(assignments=assignments).catalogue.features["tags"]
+        assert isinstance(feature, MultiValuedFeature)
+        assert feature.vocabulary.ids == ["seen"]
+        assert feature.weights[2].tolist() == [2.0]
+        assert feature.values.sum() == 2
 
 
 def test_given_is_for_data_that_comes_split() -> None:

@@ -34,11 +34,19 @@ class Parts:
 
 @dataclass(frozen=True)
 class TagAssignments:
-    """Tags that users gave to items, as codes of an ``EventTable``: ``tag_names[tag_codes[r]]`` by user and item of row r."""
+    """Tags that users gave to items: row r says that a user gave an item the tag ``tag_names[tag_codes[r]]`` at a time.
+
+    Attributes:
+        user_codes, item_codes: int64 [rows] codes of the ``EventTable`` that the assignments belong to.
+        tag_codes: int64 [rows] positions in ``tag_names``.
+        timestamps: float64 [rows], on the clock of the events.
+        tag_names: The distinct tags.
+    """
 
     user_codes: np.ndarray
     item_codes: np.ndarray
     tag_codes: np.ndarray
+    timestamps: np.ndarray
     tag_names: Sequence[str]
 
 
@@ -87,15 +95,20 @@ def training_counts(train: Sequences, num_rows: int) -> np.ndarray:
 
 
 def tags_from_training(assignments: TagAssignments, train: Sequences, item_ids: Sequence[str]) -> ItemTable:
-    """Item tags weighted by how many training events carry them.
+    """Item tags weighted by how often they were given, as far as that was before anything held out.
 
-    An assignment counts if the same user's event with the same item is in the training part, so that no tag tells a model about a
-    held-out event. ``train`` holds table codes.
+    An assignment counts if the user trains with the item, and gave the tag no later than the user's last training event, so that no
+    tag tells a model about a held-out event. ``train`` holds table codes.
     """
+    if train.timestamps is None:
+        raise ValueError("tags given by users need events with times")
     row_users = np.repeat(train.users, train.lengths()).astype(np.int64)
     training_pairs = np.unique(row_users * len(item_ids) + train.items)
     pairs = assignments.user_codes.astype(np.int64) * len(item_ids) + assignments.item_codes
-    kept = np.isin(pairs, training_pairs)
+    last_seen = np.full(int(assignments.user_codes.max(initial=-1)) + 1, -np.inf)
+    known = row_users < len(last_seen)
+    np.maximum.at(last_seen, row_users[known], train.timestamps[known])
+    kept = np.isin(pairs, training_pairs) & (assignments.timestamps <= last_seen[assignments.user_codes])
     keys = assignments.item_codes[kept].astype(np.int64) * len(assignments.tag_names) + assignments.tag_codes[kept]
     distinct, votes = np.unique(keys, return_counts=True)
     tags: list[list[tuple[str, float]]] = [[] for _ in item_ids]
@@ -154,15 +167,17 @@ def _part_counts(parts: Parts, catalogue: Catalogue) -> dict[str, Any]:
         "items_not_in_train": int((catalogue.counts[FIRST_INDEX:] == 0).sum()),
         "train": {"sequences": len(parts.train), "events": len(parts.train.items)},
     }
-    for part, examples in (("valid", parts.valid), ("test", parts.test)):
-        history_events, targets = len(examples.histories.items), examples.targets.items
-        counts[part] = {
-            "examples": len(examples),
-            "history_events": history_events,
-            "targets": len(targets),
-            "targets_not_in_train": int((catalogue.counts[targets] == 0).sum()),
-        }
-    return counts
+    return {**counts, "valid": evaluation_counts(parts.valid, catalogue), "test": evaluation_counts(parts.test, catalogue)}
+
+
+def evaluation_counts(examples: EvaluationSet, catalogue: Catalogue) -> dict[str, int]:
+    """How many examples, events of history and targets an evaluation set holds, and how many targets never occur in training."""
+    return {
+        "examples": len(examples),
+        "history_events": len(examples.histories.items),
+        "targets": len(examples.targets.items),
+        "targets_not_in_train": int((catalogue.counts[examples.targets.items] == 0).sum()),
+    }
 
 
 def assemble_from_codes(

@@ -10,12 +10,13 @@ from tfmi.config import DataConfig, DatasetName
 from tfmi.data.embedded import generate, with_truth
 from tfmi.data.log import read_log_files
 from tfmi.data.named.comirec import load_comirec
-from tfmi.data.named.download import fetch_movielens
+from tfmi.data.named.download import MOVIELENS_URL, fetch_movielens
 from tfmi.data.named.lastfm import load_lastfm
 from tfmi.data.named.movielens import load_movielens
 from tfmi.data.named.sequences import load_sequences
 from tfmi.data.named.sessions import load_sessions
 from tfmi.data.splits import split_events
+from tfmi.data.streaming import load_streamed_log
 from tfmi.data.structures import Dataset
 from tfmi.errors import ConfigError
 
@@ -37,9 +38,18 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 def rejects_folder(config: DataConfig) -> Path:
     """Where the rejected rows of ``config.path`` go: a folder of the cache that belongs to this path alone."""
+    return _cache(config) / "rejects" / _name_in_cache(config)
+
+
+def shard_folder(config: DataConfig) -> Path:
+    """Where the TFRecord shards of ``config.path`` go: a folder of the cache that belongs to this path alone."""
+    return _cache(config) / "shards" / _name_in_cache(config)
+
+
+def _name_in_cache(config: DataConfig) -> str:
     path = Path(config.path or config.dataset).resolve()
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    return _cache(config) / "rejects" / f"{path.name}-{digest}"
+    return f"{path.name}-{digest}"
 
 
 def _load_embedded(config: DataConfig) -> Dataset:
@@ -53,12 +63,14 @@ def _load_embedded(config: DataConfig) -> Dataset:
 
 
 def _load_log(config: DataConfig) -> Dataset:
+    if config.log.streaming:
+        return load_streamed_log(_required_path(config), config, shard_folder(config), rejects_folder(config))
     tables = read_log_files(_required_path(config), config.log, rejects_folder(config))
     return split_events("log", tables.events, config.split, "by_user", items=tables.items, users=tables.users)
 
 
 def _load_movielens(config: DataConfig) -> Dataset:
-    folder = fetch_movielens(_cache(config)) if config.path is None else Path(config.path)
+    folder = fetch_movielens(_cache(config), MOVIELENS_URL) if config.path is None else Path(config.path)
     return load_movielens(folder, config.split, rejects_folder(config))
 
 

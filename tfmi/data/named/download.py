@@ -32,14 +32,14 @@ _DAMAGE = (DataError, zipfile.BadZipFile, zlib.error, OSError, EOFError, Runtime
 _STATED_COUNTS = re.compile(r"contains (\d+) ratings and (\d+) tag applications across (\d+) movies")
 
 
-def fetch_movielens(cache: Path, url: str = MOVIELENS_URL) -> Path:
+def fetch_movielens(cache: Path, url: str) -> Path:
     """Return the folder of MovieLens latest-small in ``cache``, downloading and checking it if it is not there yet.
 
     The folder appears complete or not at all.
 
     Args:
         cache: Where downloads are kept.
-        url: Where the archive is.
+        url: Where the archive is, ``MOVIELENS_URL`` or a mirror.
 
     Raises:
         DataError: It cannot be downloaded, or is not what it should be; the message says what to download and where to put it.

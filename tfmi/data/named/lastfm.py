@@ -2,7 +2,8 @@
 
 The data says when a user tagged an artist, but not when a user listened: an event is a day on which a user tagged an artist, at that
 day's midnight UTC, and events of one day keep the file's order. ``user_artists.dat``, play counts without any time, can order nothing
-and is not read. An artist's tags are those that users gave it, weighted by how many training events carry them.
+and is not read. An artist's tags are those that training users gave it,
+weighted by how often, see ``tags_from_training``.
 """
 
 from __future__ import annotations
@@ -68,4 +69,5 @@ def read_assignments(path: Path, tag_names: dict[int, str]) -> tuple[EventTable,
         weights=None,
         report={"file": path.name, "rows": len(rows), "impossible_dates_left_out": int((~plausible).sum())},
     )
-    return events, TagAssignments(user_codes, item_codes, tag_codes, [tag_names[tag] for tag in tags.tolist()])
+    names = [tag_names[tag] for tag in tags.tolist()]
+    return events, TagAssignments(user_codes, item_codes, tag_codes, table["seconds"].to_numpy(), names)

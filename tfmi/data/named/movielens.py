@@ -1,7 +1,8 @@
 """MovieLens in its CSV files: ``ratings.csv``, ``movies.csv``, ``tags.csv``.
 
 Every rating is an event, whatever its value: the task is what a user watches next. A movie's first genre is its category; its genres
-are its tags, of weight 1 each, joined by the tags that users gave it, in lower case, weighted by how many training events carry them.
+are its tags, of weight 1 each, joined by the tags that training users gave it, in lower case, weighted by how often, see
+``tags_from_training``.
 The year at the end of a title is a number.
 """
 
@@ -16,11 +17,12 @@ import pandas as pd
 
 from tfmi.config import CatalogueColumns, LogColumns, LogConfig, SplitConfig
 from tfmi.data.assembly import TagAssignments
+from tfmi.data.checks import ChunkChecks
 from tfmi.data.log import read_catalogue, read_log
 from tfmi.data.named.text import require_file
 from tfmi.data.reading import read_rows
 from tfmi.data.rejects import Rejects
-from tfmi.data.rows import ColumnRequest
+from tfmi.data.rows import ColumnRequest, RowChunk
 from tfmi.data.splits import split_events
 from tfmi.data.structures import Dataset
 from tfmi.data.tables import EventTable, ItemTable
@@ -71,13 +73,19 @@ def describe_movies(movies: ItemTable) -> ItemTable:
 
 def _read_tag_assignments(path: Path, events: EventTable, rejects_path: Path) -> TagAssignments:
     """The tags that users gave to movies they rated."""
-    columns = ["userId", "movieId", "tag"]
+    columns = ["userId", "movieId", "tag", "timestamp"]
     with Rejects(path, rejects_path) as rejects:
-        chunks = [{name: chunk.columns[name].to_pylist() for name in columns} for chunk in read_rows(path, ColumnRequest(columns), rejects)]
-    table = pd.DataFrame({name: [value for chunk in chunks for value in chunk[name]] for name in columns})
+        chunks = [_tag_columns(chunk, rejects) for chunk in read_rows(path, ColumnRequest(columns), rejects) if len(chunk)]
+        rejects.stop_if_too_many(sum(map(len, chunks)), _LOG.max_reject_share)
+    table = pd.concat([pd.DataFrame(columns=columns), *chunks])
     users = pd.Index(events.user_ids).get_indexer(pd.Index(table["userId"]))
     items = pd.Index(events.item_ids).get_indexer(pd.Index(table["movieId"]))
     names = table["tag"].str.strip().str.lower()
     known = (users >= 0) & (items >= 0) & (names != "").to_numpy()
     tag_codes, tag_names = pd.factorize(names[known].to_numpy(dtype=object))
-    return TagAssignments(users[known], items[known], tag_codes, tag_names.tolist())
+    return TagAssignments(users[known], items[known], tag_codes, table["timestamp"].to_numpy(np.float64)[known], tag_names.tolist())
+
+
+def _tag_columns(chunk: RowChunk, rejects: Rejects) -> pd.DataFrame:
+    times = ChunkChecks(chunk, rejects).times("timestamp", "seconds")
+    return pd.DataFrame({**{name: chunk.columns[name].to_pylist() for name in ("userId", "movieId", "tag")}, "timestamp": times})
