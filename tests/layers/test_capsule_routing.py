@@ -210,6 +210,25 @@ def test_gradients_through_one_update_equal_finite_differences() -> None:
     assert np.abs(gradient).max() > 0.05
 
 
+def test_only_the_last_update_carries_gradients() -> None:
+    items, mask, start = random_inputs()
+    three = CapsuleRouting(INTERESTS, stop_gradient_routing=False)
+    two = CapsuleRouting(INTERESTS, stop_gradient_routing=False, iterations=2)
+    history, mask = tf.constant(items), tf.constant(mask)
+    for layer in (three, two):
+        layer.build(history.shape)
+        layer.transformation.assign(tf.eye(WIDTH))
+    after_one_update = two(history, mask, initial_logits=tf.constant(start)).internals["logits"]
+    gradients = []
+    for layer, logits in [(three, tf.constant(start)), (two, after_one_update)]:
+        with tf.GradientTape() as tape:
+            tape.watch(history)
+            spread = tf.reduce_sum(tf.square(layer(history, mask, initial_logits=logits).weights))
+        gradients.append(tape.gradient(spread, history).numpy())
+    np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-6)
+    assert np.abs(gradients[0]).max() > 0.01
+
+
 def test_training_draws_anew_and_inference_does_not() -> None:
     items, mask, _ = random_inputs()
     layer = CapsuleRouting(INTERESTS, adaptive=False, logit_deviation=2.0, iterations=1)
