@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.data.features import feature_arrays
-from tfmi.data.structures import FIRST_INDEX, EvaluationSet, Sequences, UserProfiles
+from tfmi.data.structures import FIRST_INDEX, EvaluationSet, Sequences, StreamedSequences, UserProfiles
 from tfmi.errors import DataError
 
 ExampleOrder = Literal["prefixes", "random_position"]
@@ -33,13 +33,15 @@ def target_positions(sequences: Sequences, min_history: int) -> np.ndarray:
     return np.flatnonzero((_positions_in_row(sequences) >= min_history) & (sequences.items >= FIRST_INDEX))
 
 
-def examples_per_epoch(sequences: Sequences, min_history: int) -> int:
+def examples_per_epoch(sequences: Sequences | StreamedSequences, min_history: int) -> int:
     """The number of training examples: the possible targets. An epoch has as many in either order."""
+    if not isinstance(sequences, Sequences):
+        return sequences.num_examples(min_history)
     return len(target_positions(sequences, min_history))
 
 
 def training_batches(
-    sequences: Sequences,
+    sequences: Sequences | StreamedSequences,
     *,
     history_length: int,
     min_history: int,
@@ -52,7 +54,7 @@ def training_batches(
     """Make an infinite dataset of training batches.
 
     Args:
-        sequences: The training sequences.
+        sequences: The training sequences. Streamed ones bring their own profiles and know only the order ``prefixes``.
         history_length: L, the newest items before the target that an example holds.
         min_history: A target has at least this many items before it.
         batch_size: B; every batch has this size. An epoch's last, incomplete batch is filled up from the next epoch.
@@ -70,6 +72,10 @@ def training_batches(
     Raises:
         DataError: No row is long enough to hold a target.
     """
+    if not isinstance(sequences, Sequences):
+        return sequences.training_batches(
+            history_length=history_length, min_history=min_history, batch_size=batch_size, seed=seed, start_step=start_step
+        )
     targets = target_positions(sequences, min_history)
     if not len(targets):
         raise DataError(

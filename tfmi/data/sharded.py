@@ -71,6 +71,7 @@ class ShardedSequences:
         self.min_events = min_events
         self.part = part
         self.profiles = profiles
+        self._known_lengths: np.ndarray | None = None
         self._item_table = _index_table(vocabulary.ids, FIRST_INDEX, UNKNOWN_INDEX)
         if profiles is not None:
             # Row 0 of the profiles is the user of whom nothing is known.
@@ -88,8 +89,8 @@ class ShardedSequences:
             rows_before += len(users)
             yield users, _joined(parts, rows, self.log)
 
-    def load(self) -> Sequences:
-        """All sequences in memory, for what cannot stream."""
+    def in_memory(self) -> Sequences:
+        """All sequences, for what cannot stream."""
         chunks = [sequences for _, sequences in self.chunks()]
         lengths = np.concatenate([chunk.lengths() for chunk in chunks])
         return Sequences(
@@ -132,7 +133,7 @@ class ShardedSequences:
         Raises:
             DataError: No user is left with enough events.
         """
-        if next(iter(self.examples(history_length=1, min_history=min_history)), None) is None:
+        if not self.num_examples(min_history):
             raise DataError(
                 f"no training example: no user has an item with data.min_history = {min_history} items before it; lower data.min_history"
             )
@@ -145,9 +146,29 @@ class ShardedSequences:
         examples = tf.data.Dataset.counter().flat_map(one_pass).shuffle(shuffle_buffer, seed=seed)
         return examples.batch(batch_size, drop_remainder=True).skip(start_step).prefetch(PREFETCHED_BATCHES)
 
+    def with_indices(self, vocabulary: Vocabulary, profiles: UserProfiles | None) -> ShardedSequences:
+        """The same sequences with the same items in another order, and with profiles."""
+        other = ShardedSequences(self.log, vocabulary, min_events=self.min_events, part=self.part, profiles=profiles)
+        other._known_lengths = self._known_lengths
+        return other
+
+    def __len__(self) -> int:
+        """The number of sequences. Like all counts, it reads every shard when it is first asked for."""
+        return len(self._lengths())
+
+    @property
+    def num_events(self) -> int:
+        """The number of events."""
+        return int(self._lengths().sum())
+
     def num_examples(self, min_history: int) -> int:
-        """The number of examples in a pass; reads all shards."""
-        return sum(int(np.maximum(sequences.lengths() - min_history, 0).sum()) for _, sequences in self.chunks())
+        """The number of training examples in a pass."""
+        return int(np.maximum(self._lengths() - min_history, 0).sum())
+
+    def _lengths(self) -> np.ndarray:
+        if self._known_lengths is None:
+            self._known_lengths = np.concatenate([sequences.lengths() for _, sequences in self.chunks()])
+        return self._known_lengths
 
     def _pass(self, paths: tf.Tensor, history_length: int, min_history: int) -> tf.data.Dataset:
         def cut(records: tf.Tensor) -> dict[str, tf.Tensor]:

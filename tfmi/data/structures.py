@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -135,6 +135,15 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    @property
+    def num_events(self) -> int:
+        """The number of events."""
+        return len(self.items)
+
+    def in_memory(self) -> Sequences:
+        """Itself: see ``StreamedSequences``, which training code may meet instead."""
+        return self
+
     def row(self, index: int) -> np.ndarray:
         """The items of one row."""
         return self.items[self.offsets[index] : self.offsets[index + 1]]
@@ -152,6 +161,26 @@ class Sequences:
         if not len(self.items):
             return np.zeros((len(self), length), dtype=np.int32)
         return np.where(inside, self.items[np.where(inside, positions, 0)], PADDING_INDEX).astype(np.int32)
+
+
+class StreamedSequences(Protocol):
+    """Training sequences that stay on disk, for logs larger than memory (``tfmi.data.sharded``)."""
+
+    def __len__(self) -> int:
+        """The number of sequences."""
+
+    @property
+    def num_events(self) -> int:
+        """The number of events."""
+
+    def in_memory(self) -> Sequences:
+        """All sequences, for what cannot stream."""
+
+    def num_examples(self, min_history: int) -> int:
+        """The number of targets with at least ``min_history`` items before them."""
+
+    def training_batches(self, *, history_length: int, min_history: int, batch_size: int, seed: int, start_step: int = 0) -> Any:
+        """An infinite ``tf.data.Dataset`` as ``tfmi.data.pipeline.training_batches`` makes it, profiles included."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +219,7 @@ class Dataset:
 
     name: str
     catalogue: Catalogue
-    train: Sequences
+    train: Sequences | StreamedSequences
     valid: EvaluationSet
     test: EvaluationSet
     profiles: UserProfiles | None = None

@@ -17,7 +17,7 @@ from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_feat
 def build_counter(config: RunConfig, dataset: Dataset) -> DirectRecommender:
     """A counting model that has counted the dataset's training sequences."""
     counter = COUNTERS.build(config.model.counter or {}, "model.counter")
-    counter.fit(dataset.train, dataset.catalogue.num_rows, config.data.history_length)
+    counter.fit(dataset.train.in_memory(), dataset.catalogue.num_rows, config.data.history_length)
     return counter
 
 

@@ -85,7 +85,7 @@ def _count(config: RunConfig, dataset: Dataset) -> tuple[Recommender, dict[str, 
     started = time.perf_counter()
     counter = build_counter(config, dataset)
     seconds = time.perf_counter() - started
-    events = len(dataset.train.items)
+    events = dataset.train.num_events
     log.info("Counted %s events in %.1f s", f"{events:,}", seconds)
     return counter, {"steps": 0, "seconds": seconds, "examples_per_second": events / max(seconds, 1e-9), "parameters": 0}
 
@@ -147,6 +147,6 @@ def _measure(recommender: Recommender, config: RunConfig, dataset: Dataset, trai
 
 def _counts(dataset: Dataset) -> str:
     return (
-        f"{len(dataset.catalogue.vocabulary):,} items, {len(dataset.train):,} training sequences with {len(dataset.train.items):,} events, "
+        f"{len(dataset.catalogue.vocabulary):,} items, {len(dataset.train):,} training sequences with {dataset.train.num_events:,} events, "
         f"{len(dataset.valid):,} validation and {len(dataset.test):,} test users"
     )
