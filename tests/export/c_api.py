@@ -81,7 +81,7 @@ class CSession:
         self.signatures = read_signatures(ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length))
 
     def run(self, signature: str, inputs: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, Any]:
-        """Answer string tensors [rows, columns] with nested lists of str, int or float; raises ``RuntimeError`` with TensorFlow's message."""
+        """Answer string tensors [rows, columns] with nested lists; raises ``RuntimeError`` with TensorFlow's message."""
         input_names, output_names = self.signatures[signature]
         feeds = [self._output(input_names[name]) for name in inputs]
         tensors = [self._string_tensor(rows) for rows in inputs.values()]
@@ -133,6 +133,7 @@ class CSession:
             count *= size
         first = self._c.TF_TensorData(tensor)
         kind = self._c.TF_TensorType(tensor)
+        flat: list[Any]
         if kind == STRING:
             flat = [self._string(first + TSTRING_BYTES * position) for position in range(count)]
         else:

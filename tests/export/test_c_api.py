@@ -18,10 +18,7 @@ from tfmi.index.scann import scann_op_library
 PROGRAM = Path(c_api.__file__)
 HISTORIES = [["item-3", "", "", "", ""], ["item-7", "item-9", "who?", "item-7", ""], ["", "", "", "", ""]]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds TensorFlow's libraries by their names on Linux"),
-]
+pytestmark = pytest.mark.slow
 
 
 def ask(folder: Path, signature: str, inputs: dict[str, Any], *, with_ops: bool = True) -> subprocess.CompletedProcess[str]:
