@@ -16,6 +16,9 @@ from tfmi.errors import DataError
 
 CHUNK_ROWS = 200_000
 
+# Why a cell has no text, and what stands there.
+BadCell = tuple[str, str]
+
 
 def parquet_chunks(file: TableFile, request: ColumnRequest, rejects: Rejects, chunk_rows: int = CHUNK_ROWS) -> Iterator[RowChunk]:
     """Read the requested columns of a Parquet file. A row's "line" is its place, from 1.
@@ -41,10 +44,10 @@ def _chunk(batch: pa.RecordBatch, first: int, names: list[str], request: ColumnR
     kept = np.ones(batch.num_rows, dtype=bool)
     columns: dict[str, pa.Array] = {}
     for name in names:
-        text, reasons = _column_text(batch.column(name), request.separator if name in request.lists else None)
-        for place, reason in reasons.items():
+        text, bad = _column_text(batch.column(name), request.separator if name in request.lists else None)
+        for place, (reason, value) in bad.items():
             if kept[place]:
-                rejects.add(first + place, name, reason, batch.column(name)[place].as_py())
+                rejects.add(first + place, name, reason, value)
                 kept[place] = False
         columns[name] = text
     lines = np.arange(first, first + batch.num_rows, dtype=np.int64)
@@ -54,8 +57,8 @@ def _chunk(batch: pa.RecordBatch, first: int, names: list[str], request: ColumnR
     return RowChunk(lines[kept], {name: text.filter(mask) for name, text in columns.items()}, batch.num_rows)
 
 
-def _column_text(column: pa.Array, separator: str | None) -> tuple[pa.Array, dict[int, str]]:
-    """A column's cells as text, and the reason of each cell that has none."""
+def _column_text(column: pa.Array, separator: str | None) -> tuple[pa.Array, dict[int, BadCell]]:
+    """A column's cells as text, and which cells have none."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
@@ -78,21 +81,20 @@ def _is_valid(column: pa.Array) -> bool:
     return True
 
 
-def _cell_by_cell(column: pa.Array, separator: str | None) -> tuple[pa.Array, dict[int, str]]:
+def _cell_by_cell(column: pa.Array, separator: str | None) -> tuple[pa.Array, dict[int, BadCell]]:
     # Arrow's own text of numbers and lists is not the one that the text formats have.
     texts: list[str] = []
-    reasons: dict[int, str] = {}
+    bad: dict[int, BadCell] = {}
     for place, value in enumerate(column.to_pylist()):
         text: str | None = None
-        reason = "not_a_single_value"
         if isinstance(value, bytes):
             try:
                 text = value.decode("utf-8")
             except UnicodeDecodeError:
-                reason = "bad_utf8"
+                bad[place] = ("bad_utf8", value.decode("utf-8", "backslashreplace"))
         else:
             text = text_of(value) if separator is None else joined_text(value, separator)
-        if text is None:
-            reasons[place] = reason
+            if text is None:
+                bad[place] = ("not_a_single_value", str(value))
         texts.append(text or "")
-    return text_array(texts), reasons
+    return text_array(texts), bad
