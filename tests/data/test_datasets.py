@@ -46,7 +46,7 @@ class TestRealFiles:
     def test_beauty_in_comirecs_split(self, shared_data: SharedData) -> None:
         dataset = load("comirec", shared_data("beauty"))
         assert len(dataset.catalogue.vocabulary) == 12_101
-        assert (len(dataset.train), len(dataset.train.items)) == (17_890, 158_485)
+        assert (len(dataset.train), len(dataset.train.in_memory().items)) == (17_890, 158_485)
         assert (len(dataset.valid), len(dataset.valid.targets.items)) == (2_236, 4_803)
         assert (len(dataset.test), len(dataset.test.targets.items)) == (2_237, 4_823)
         assert dataset.report["test"]["targets_not_in_train"] == 1
@@ -262,7 +262,7 @@ class TestLastFmFiles:
         dataset = load("lastfm", self.folder(tmp_path, *first_user, *second_user), split=SMALL_SPLIT)
         # Two tags on one day are one event; 30 February and 1956 are no days.
         assert dataset.report["read"]["impossible_dates_left_out"] == 2
-        assert ids(dataset, dataset.train) == [["1", "2"], ["1", "2"]]
+        assert ids(dataset, dataset.train.in_memory()) == [["1", "2"], ["1", "2"]]
         assert ids(dataset, dataset.test.histories) == [["1", "2", "1"]]
         assert ids(dataset, dataset.test.targets) == [["3"]]
         assert dataset.catalogue.titles == ["", "", "Один", "Two", "Three"]

@@ -124,7 +124,7 @@ class TestLog:
 class TestDataset:
     def test_it_is_split_by_user(self, dataset: Dataset) -> None:
         assert dataset.report["split"] == "by_user"
-        sides = [set(sequences.users) for sequences in (dataset.train, dataset.valid.histories, dataset.test.histories)]
+        sides = [set(sequences.users) for sequences in (dataset.train.in_memory(), dataset.valid.histories, dataset.test.histories)]
         assert not sides[0] & sides[1]
         assert not sides[0] & sides[2]
         assert not sides[1] & sides[2]
@@ -133,7 +133,7 @@ class TestDataset:
         interests, start = dataset.truth["item_interests"], dataset.truth["user_weights_start"]
         assert interests.shape == (dataset.catalogue.num_rows,)
         assert interests[:2].tolist() == [-1, -1]
-        for sequences in (dataset.train, dataset.valid.targets, dataset.test.histories):
+        for sequences in (dataset.train.in_memory(), dataset.valid.targets, dataset.test.histories):
             users = np.repeat(sequences.users, sequences.lengths())
             assert (start[users, interests[sequences.items]] > 0).all()
         assert start[0].sum() == 0

@@ -80,7 +80,7 @@ class TestBothSides:
     def test_no_target_is_in_training_and_no_test_target_is_a_validation_target(self, events: list, method: str) -> None:
         dataset = split_or_discard(make_table(events), keep_all(method))
         train, valid, test = (
-            set(itertools.chain.from_iterable(numbers(s))) for s in (dataset.train, dataset.valid.targets, dataset.test.targets)
+            set(itertools.chain.from_iterable(numbers(s))) for s in (dataset.train.in_memory(), dataset.valid.targets, dataset.test.targets)
         )
         assert not train & valid
         assert not train & test
@@ -91,7 +91,7 @@ class TestBothSides:
     def test_counts_and_order_come_from_training_alone(self, events: list, method: str) -> None:
         dataset = split_or_discard(make_table(events), keep_all(method))
         counts = dataset.catalogue.counts
-        assert counts.tolist() == np.bincount(dataset.train.items, minlength=dataset.catalogue.num_rows).tolist()
+        assert counts.tolist() == np.bincount(dataset.train.in_memory().items, minlength=dataset.catalogue.num_rows).tolist()
         keys = [(-count, identifier) for count, identifier in zip(counts[2:].tolist(), dataset.catalogue.vocabulary.ids, strict=True)]
         assert keys == sorted(keys)
         assert set(dataset.catalogue.vocabulary.ids) == {item for _, item, _ in events}
@@ -150,7 +150,7 @@ class TestLeaveOneOut:
     def test_last_is_test_second_last_validation_rest_train(self) -> None:
         table = make_table([("u", item, float(time)) for time, item in enumerate("abcde")] + [("v", "a", 1.0), ("v", "b", 2.0)])
         dataset = split_events("test", table, keep_all("leave_one_out"), "by_user")
-        assert ids(dataset, dataset.train) == [["a", "b", "c"], ["a", "b"]]  # v is too short to be tested and only trains
+        assert ids(dataset, dataset.train.in_memory()) == [["a", "b", "c"], ["a", "b"]]  # v is too short to be tested and only trains
         assert ids(dataset, dataset.valid.histories) == [["a", "b", "c"]]
         assert ids(dataset, dataset.valid.targets) == [["d"]]
         assert ids(dataset, dataset.test.histories) == [["a", "b", "c", "d"]]
@@ -167,21 +167,21 @@ class TestLeaveOneOut:
     def test_equal_times_keep_the_files_order(self) -> None:
         table = make_table([("u", "d", 5.0), ("u", "a", 1.0), ("u", "c", 5.0), ("u", "b", 5.0), ("v", "a", 0.0), ("v", "b", 0.0)])
         dataset = split_events("test", table, keep_all("leave_one_out"), "by_user")
-        assert ids(dataset, dataset.train)[0] == ["a", "d"]
+        assert ids(dataset, dataset.train.in_memory())[0] == ["a", "d"]
         assert ids(dataset, dataset.test.targets) == [["b"]]
 
     def test_without_times_the_files_order_counts(self) -> None:
         table = make_table([("u", item, 0.0) for item in "dcba"], with_times=False)
         dataset = split_events("test", table, keep_all("leave_one_out"), "by_user")
         assert ids(dataset, dataset.test.histories) == [["d", "c", "b"]]
-        assert dataset.train.timestamps is None
+        assert dataset.train.in_memory().timestamps is None
 
 
 class TestByTime:
     def test_one_moment_for_everybody(self) -> None:
         events = [(f"u{user}", f"i{(3 * user + time) % 5}", float(time)) for time in range(20) for user in range(5)]
         dataset = split_events("test", make_table(events), keep_all("by_time"), "by_user")
-        for sequences, first, last in ((dataset.train, 0, 15), (dataset.valid.targets, 16, 17), (dataset.test.targets, 18, 19)):
+        for sequences, first, last in ((dataset.train.in_memory(), 0, 15), (dataset.valid.targets, 16, 17), (dataset.test.targets, 18, 19)):
             assert sequences.timestamps is not None
             assert [sequences.timestamps.min(), sequences.timestamps.max()] == [first, last]
         assert dataset.test.histories.timestamps is not None
@@ -211,9 +211,9 @@ class TestSessionPrefixes:
         events = [(f"s{session:02}", str(item), -100.0 * session + item) for session in range(10) for item in (1, 2)]
         dataset = split_events("test", make_table(events), keep_all("session_prefixes"), "by_user")
         assert dataset.test.targets.timestamps is not None
-        assert dataset.train.timestamps is not None
+        assert dataset.train.in_memory().timestamps is not None
         assert dataset.test.targets.timestamps.tolist() == [2.0]
-        assert dataset.train.timestamps.max() < dataset.valid.histories.timestamps.min()  # type: ignore[union-attr]
+        assert dataset.train.in_memory().timestamps.max() < dataset.valid.histories.timestamps.min()  # type: ignore[union-attr]
 
 
 class TestCore:
@@ -291,7 +291,7 @@ class TestFeatures:
         region, age = profiles.features["region"], profiles.features["age"]
         assert isinstance(region, CategoricalFeature)
         assert isinstance(age, NumericFeature)
-        trained = [profiles.user_ids[row] for row in dataset.train.users]
+        trained = [profiles.user_ids[row] for row in dataset.train.in_memory().users]
         assert sorted(region.vocabulary.ids) == sorted(f"r{user[1:]}" for user in trained)
         assert (region.values[dataset.test.histories.users] == 1).all()
         assert age.mean == pytest.approx(np.mean([float(user[1:]) for user in trained]))
@@ -311,7 +311,7 @@ class TestFeatures:
     def test_without_profiles_users_are_numbered(self) -> None:
         dataset = self.split()
         assert dataset.profiles is None
-        assert dataset.train.users.tolist() == [0, 1, 2, 3]
+        assert dataset.train.in_memory().users.tolist() == [0, 1, 2, 3]
 
     def test_tags_given_to_held_out_items_or_later_are_not_learned(self) -> None:
         # User 0 trains with a and b, at times 0 and 1; c is the validation target, d the test target. User 1 also tags a.

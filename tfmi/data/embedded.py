@@ -118,7 +118,8 @@ def with_truth(dataset: Dataset, log: EmbeddedLog) -> Dataset:
     user_row = {identifier: row for row, identifier in enumerate(log.users.user_ids)}
     item_interests = np.full(dataset.catalogue.num_rows, -1, dtype=np.int32)
     item_interests[FIRST_INDEX:] = log.item_interests[[item_row[i] for i in dataset.catalogue.vocabulary.ids]]
-    users = [] if dataset.profiles is None else [user_row[i] for i in dataset.profiles.user_ids[1:]]
+    known_users = [] if dataset.profiles is None else dataset.profiles.user_ids[1:]
+    users = np.array([user_row[i] for i in known_users], dtype=np.int64)
     nobody = np.zeros((1, len(log.interest_names)), dtype=np.float32)
     truth: Mapping[str, Any] = {
         "interest_names": log.interest_names,

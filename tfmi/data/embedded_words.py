@@ -32,7 +32,7 @@ DEPARTMENTS: dict[str, Department] = {
     ),
     "Kitchen": Department(
         ("Brasa", "Coppermoor", "Hearth & Rye", "Kirino", "Olive Lane", "Saltmarsh"),
-        ("cast-iron", "hand-forged", "ceramic", "copper", "stackable", "everyday", "professional", "enamelled"),
+        ("cast-iron", "brushed-steel", "hand-finished", "copper", "stackable", "everyday", "professional", "enamelled"),
         {
             "baking": ("loaf tin", "proofing basket", "rolling pin", "cake ring", "dough scraper", "baking stone"),
             "coffee": ("coffee grinder", "pour-over kettle", "espresso cups", "milk jug", "coffee scale", "French press"),
@@ -42,7 +42,7 @@ DEPARTMENTS: dict[str, Department] = {
     ),
     "Music": Department(
         ("Aldermoor", "Blue Heron", "Cadenza", "Quillon", "Resonaut", "Tonewell"),
-        ("vintage", "semi-acoustic", "hand-wired", "walnut", "stage-ready", "compact", "limited", "warm-sounding"),
+        ("vintage", "handmade", "limited-edition", "walnut", "portable", "compact", "matte-black", "reissued"),
         {
             "guitar": ("steel-string guitar", "tube amplifier", "guitar strap", "capo", "overdrive pedal", "gig bag"),
             "home studio": ("condenser microphone", "audio interface", "studio monitors", "pop filter", "MIDI keyboard", "patch bay"),
@@ -51,7 +51,7 @@ DEPARTMENTS: dict[str, Department] = {
     ),
     "Home": Department(
         ("Birkholm", "Casa Lumen", "Hearth & Rye", "Linden & Loom", "Mossfield", "Paperwhite"),
-        ("linen", "oak", "hand-woven", "smoked-glass", "minimalist", "washable", "art-deco", "rattan"),
+        ("natural", "sage-green", "hand-finished", "smoky-grey", "minimalist", "classic", "art-deco", "ochre"),
         {
             "lighting": ("floor lamp", "pendant light", "bedside lamp", "string lights", "reading lamp", "candle lantern"),
             "textiles": ("throw blanket", "cushion cover", "wool rug", "bed linen", "curtain pair", "bath towel"),
@@ -60,12 +60,12 @@ DEPARTMENTS: dict[str, Department] = {
     ),
     "Sport": Department(
         ("Kestrel Athletics", "Momentide", "Nordlys", "Paceline", "Stride & Co", "Vantero"),
-        ("breathable", "carbon", "reflective", "cushioned", "quick-dry", "race-day", "training", "non-slip"),
+        ("featherlight", "reflective", "race-day", "everyday", "non-slip", "all-weather", "compact", "recycled"),
         {
             "running": ("running shoes", "hydration vest", "sports watch", "running shorts", "foam roller", "race belt"),
             "cycling": ("cycling jersey", "bike helmet", "saddle bag", "pedal set", "bike pump", "bib shorts"),
             "yoga": ("yoga mat", "cork block", "meditation cushion", "leggings", "resistance band", "yoga strap"),
-            "swimming": ("swim goggles", "training fins", "swim cap", "kickboard", "tow float", "swim parka"),
+            "swimming": ("swim goggles", "swim fins", "swim cap", "kickboard", "tow float", "swim parka"),
         },
     ),
     "Books": Department(
@@ -80,7 +80,7 @@ DEPARTMENTS: dict[str, Department] = {
     ),
     "Electronics": Department(
         ("Auralis", "Helioptic", "Kirino", "Lumen Works", "Pixelmoor", "Voltaine"),
-        ("wireless", "noise-cancelling", "mirrorless", "pocket-sized", "solar", "ultra-slim", "fast-charging", "smart"),
+        ("wireless", "compact", "matte-black", "pocket-sized", "solar", "ultra-slim", "fast-charging", "smart"),
         {
             "photography": ("camera body", "prime lens", "tripod", "camera strap", "flash unit", "lens filter set"),
             "audio": ("headphones", "earbuds", "portable speaker", "soundbar", "digital radio", "audio cable"),
@@ -89,12 +89,12 @@ DEPARTMENTS: dict[str, Department] = {
     ),
     "Garden": Department(
         ("Fernhill", "Greenfinch", "Larchwood", "Mossfield", "Rootstock", "Thistledown"),
-        ("heritage", "self-watering", "galvanised", "organic", "long-handled", "terracotta", "frost-proof", "bee-friendly"),
+        ("heritage", "cedar", "galvanised", "hardy", "moss-green", "lightweight", "frost-proof", "handmade"),
         {"gardening": ("seed set", "pruning shears", "raised bed", "watering can", "potting bench", "garden fork")},
     ),
     "Toys": Department(
         ("Bumblebee Toys", "Kindling", "Merrywood", "Puzzlewright", "Tin Rocket", "Windmill Lane"),
-        ("wooden", "magnetic", "glow-in-the-dark", "cooperative", "wind-up", "giant", "award-winning", "collector's"),
+        ("wooden", "magnetic", "glow-in-the-dark", "pocket", "colourful", "giant", "award-winning", "collector's"),
         {
             "board games": ("strategy game", "card game", "quiz game", "dice set", "tile-laying game", "dungeon crawler"),
             "model trains": ("steam locomotive", "freight wagon", "track set", "signal box", "station kit", "turntable bridge"),
@@ -103,7 +103,7 @@ DEPARTMENTS: dict[str, Department] = {
     ),
     "Beauty": Department(
         ("Alba Botanica", "Dewfall", "Maison Verre", "Olive Lane", "Petrichor", "Silk & Sage"),
-        ("fragrance-free", "rose", "vitamin C", "overnight", "refillable", "mineral", "gentle", "travel-size"),
+        ("botanical", "rose", "citrus", "sea-salt", "refillable", "mineral", "gentle", "travel-size"),
         {
             "skin care": ("face cream", "cleansing balm", "serum", "clay mask", "sunscreen", "toner"),
             "hair care": ("shampoo bar", "conditioner", "hair oil", "styling cream", "curl brush", "scalp scrub"),
@@ -112,15 +112,15 @@ DEPARTMENTS: dict[str, Department] = {
     ),
     "Pets": Department(
         ("Barkley & Finch", "Furrow", "Pawprint", "Tailwind", "Whiskerton", "Wildacre"),
-        ("grain-free", "chew-proof", "reflective", "orthopaedic", "washable", "interactive", "adjustable", "natural"),
+        ("handmade", "sturdy", "soft", "cosy", "washable", "playful", "adjustable", "natural"),
         {
-            "dogs": ("dog lead", "dog bed", "training treats", "rope toy", "dog coat", "travel bowl"),
+            "dogs": ("dog lead", "dog bed", "training set", "rope toy", "dog coat", "travel bowl"),
             "cats": ("scratching post", "cat tunnel", "feather wand", "cat tree", "litter mat", "cat fountain"),
         },
     ),
     "Stationery": Department(
         ("Grey Harbour Press", "Inkwright", "Kirino", "Paperwhite", "Quill & Crane", "Studio Fold"),
-        ("dotted", "leather-bound", "archival", "pastel", "refillable", "brass", "hand-stitched", "left-handed"),
+        ("pocket", "hand-finished", "archival", "pastel", "refillable", "ivory", "midnight-blue", "left-handed"),
         {"stationery": ("notebook", "fountain pen", "brush pen set", "desk planner", "wax seal kit", "sketchbook")},
     ),
 }
