@@ -1,0 +1,167 @@
+"""Cells: numbers, times, tags; and that a row is rejected once, for the first reason."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfmi.data.checks import ChunkChecks, parse_iso_times, parse_numbers, parse_tags
+from tfmi.data.rejects import Rejects
+from tfmi.data.rows import RowChunk, text_array
+
+NAN = float("nan")
+
+
+def checks_of(tmp_path: Path, **columns: list[str]) -> ChunkChecks:
+    rows = len(next(iter(columns.values())))
+    chunk = RowChunk(np.arange(2, 2 + rows), {name: text_array(values) for name, values in columns.items()}, rows)
+    return ChunkChecks(chunk, Rejects("log.csv", tmp_path / "rejects.jsonl"))
+
+
+@pytest.mark.parametrize("companion", ["1", "no number"])
+def test_numbers(companion: str) -> None:
+    # One cell that is no number switches to the path that looks at each cell; both must agree.
+    texts = ["1", "-2.5", "+3", ".5", "4.", "1e3", " 7 ", "nan", "-inf", "Infinity", "1e999", companion]
+    values, is_number = parse_numbers(text_array(texts))
+    np.testing.assert_array_equal(values[:7], [1, -2.5, 3, 0.5, 4, 1000, 7])
+    assert not np.isfinite(values[7:11]).any()
+    assert is_number[:11].all()
+    assert is_number[11] == (companion == "1")
+
+
+@pytest.mark.parametrize("text", ["", " ", "x", "1,5", "0x10", "1_000", "1e", "--1", "1 2", "١", "true"])
+def test_texts_that_are_no_numbers(text: str) -> None:
+    values, is_number = parse_numbers(text_array(["1", text]))
+    assert is_number.tolist() == [True, False]
+    assert math.isnan(values[1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=20), st.booleans())
+def test_every_float_that_python_writes_is_read_exactly(numbers: list[float], with_other: bool) -> None:
+    texts = [repr(number) for number in numbers] + ["?"] * with_other
+    np.testing.assert_array_equal(parse_numbers(text_array(texts))[0][: len(numbers)], numbers)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.datetimes(timezones=st.sampled_from([datetime.UTC, *(datetime.timezone(datetime.timedelta(minutes=m)) for m in (330, -570, 60))])),
+    st.sampled_from(["T", " "]),
+)
+def test_every_iso_time_with_a_zone_is_read_to_the_microsecond(moment: datetime.datetime, separator: str) -> None:
+    try:
+        expected = (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) / datetime.timedelta(seconds=1)
+    except OverflowError:
+        return
+    assert parse_iso_times(text_array([moment.isoformat(separator)]))[0] == pytest.approx(
+        expected, abs=4e-5
+    )  # float64 has steps of 3e-5 s in the year 9999
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-02", 86400),
+        ("1970-01-01T01:00", 3600),
+        ("1970-01-01 01:00:00", 3600),
+        ("1970-01-01T01:00:00Z", 3600),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("1970-01-01T01:00:00 +0100", 0),
+        ("1970-01-01T01:00:00-02", 10800),
+        ("19700101T010000Z", 3600),
+        ("1970-01-01T00:00:00.123456789", 0.123456),
+        ("2300-01-01T00:00:00.123456789Z", 10413792000.123456),
+        (" 1970-01-02 ", 86400),
+    ],
+)
+def test_iso_times_without_a_zone_are_utc(text: str, expected: float) -> None:
+    assert parse_iso_times(text_array([text]))[0] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "today", "now", "NaT", "2020-02-30", "2020-13-01", "01/02/2020", "2020/01/02", "12:30", "2020-01-01T25:00", "2020-W01-1"]
+)
+def test_texts_that_are_no_iso_times(text: str) -> None:
+    assert np.isnan(parse_iso_times(text_array([text, "2020-01-01"]))).tolist() == [True, False]
+
+
+def test_times_mix_numbers_and_iso_and_name_each_fault(tmp_path: Path) -> None:
+    checks = checks_of(tmp_path, time=["60", "1970-01-01T00:02:00Z", "", "noon", "nan", "1e300", "1700000000000", "-60"])
+    seconds = checks.times("time", "seconds")
+    np.testing.assert_array_equal(seconds[checks.kept], [60, 120, -60])
+    assert checks.rejects.counts == {"empty_time": 1, "not_a_time": 1, "not_finite": 1, "time_out_of_range": 2}
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [
+        ("seconds", "1700000000.5"),
+        ("milliseconds", "1700000000500"),
+        ("microseconds", "1700000000500000"),
+        ("nanoseconds", "1.7000000005e18"),
+    ],
+)
+def test_the_unit_is_told_and_never_guessed(tmp_path: Path, unit: str, text: str) -> None:
+    checks = checks_of(tmp_path, time=[text, "2023-11-14T22:13:20.5Z"])
+    np.testing.assert_allclose(checks.times("time", unit), 1700000000.5, rtol=0, atol=1e-6)
+    assert checks.kept.all()
+
+
+def test_numbers_required_positive_or_missing(tmp_path: Path) -> None:
+    checks = checks_of(tmp_path, price=["1.5", "", "x", "inf", "0"])
+    np.testing.assert_array_equal(checks.numbers("price"), [1.5, NAN, NAN, np.inf, 0])
+    assert checks.kept.tolist() == [True, True, False, False, True]
+    checks = checks_of(tmp_path, weight=["1.5", "", "x", "inf", "0", "-1"])
+    checks.numbers("weight", required=True, positive=True)
+    assert checks.kept.tolist() == [True, False, False, False, False, False]
+    assert checks.rejects.counts == {"empty_number": 1, "not_a_number": 1, "not_finite": 1, "not_positive": 2}
+
+
+def test_a_row_is_rejected_once_for_its_first_fault(tmp_path: Path) -> None:
+    checks = checks_of(tmp_path, user=["u", "", "  ", "\u3000"], item=["", "", "i", "i"])
+    checks.require_text("user", "empty_user")
+    checks.require_text("item", "empty_item")
+    assert checks.rejects.counts == {"empty_user": 3, "empty_item": 1}
+    assert not checks.kept.any()
+
+
+def test_dropped_rows_are_not_rejects(tmp_path: Path) -> None:
+    checks = checks_of(tmp_path, user=["u", "", "u"])
+    checks.require_text("user", "empty_user")
+    assert checks.drop(np.array([True, True, False])) == 1
+    assert (checks.rejects.total, checks.kept.tolist()) == (1, [False, False, True])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("a", [("a", 1.0)]),
+        ("a|b:0.5", [("a", 1.0), ("b", 0.5)]),
+        (" a | b : 2 |", [("a", 1.0), ("b", 2.0)]),
+        ("a:b:2", [("a:b", 2.0)]),
+        ("a|a:0.5", [("a", 1.5)]),
+        ("日本|голос:3e-1", [("日本", 1.0), ("голос", 0.3)]),
+    ],
+)
+def test_tags(text: str, expected: list[tuple[str, float]]) -> None:
+    assert parse_tags(text, "|") == expected
+
+
+@pytest.mark.parametrize("text", ["a:", "a:x", "a:0", "a:-1", "a:nan", "a:inf", ":1", "ok|b:none"])
+def test_tags_with_bad_weights_or_no_name(text: str) -> None:
+    assert parse_tags(text, "|") is None
+
+
+def test_blank_takes_every_alphabets_spaces(tmp_path: Path) -> None:
+    checks = checks_of(tmp_path, user=["\u00a0", "\t", "a\u00a0"])
+    checks.require_text("user", "empty_user")
+    assert checks.kept.tolist() == [False, False, True]
+    assert pa.types.is_large_string(checks.chunk.columns["user"].type)
