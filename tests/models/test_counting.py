@@ -1,0 +1,272 @@
+"""Counting models against brute force, and against the published table where its data is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfmi.config import DataConfig, EvaluationConfig
+from tfmi.data.datasets import load_dataset
+from tfmi.data.structures import Sequences
+from tfmi.errors import ConfigError, DataError
+from tfmi.evaluation.full_catalogue import evaluate
+from tfmi.models.cooccurrence import item_sets, nearest_neighbours
+from tfmi.models.counting import COUNTERS, CountingModel, Popularity, target_counts
+from tfmi.models.item_knn import ItemKNN
+from tfmi.models.recommender import DirectRecommender
+
+Row = Sequence[int]
+
+
+def sequences_of(rows: Sequence[Row]) -> Sequences:
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    return Sequences(offsets, np.concatenate([np.array(row, np.int32) for row in rows]), None, None, np.arange(len(rows)))
+
+
+def random_rows(num_rows: int = 30, users: int = 60, seed: int = 0) -> list[list[int]]:
+    random = np.random.default_rng(seed)
+    popular_first = np.minimum(random.zipf(1.4, size=(users, 12)), num_rows - 2) + 1
+    return [list(row[: random.integers(1, 13)]) for row in popular_first]
+
+
+def fitted(model: CountingModel, rows: Sequence[Row], num_rows: int = 30, history_length: int = 20) -> CountingModel:
+    model.fit(sequences_of(rows), num_rows, history_length)
+    return model
+
+
+def similarity_table(rows: Sequence[Row], num_rows: int, shrink: float = 0.0) -> np.ndarray:
+    """float64 [num_rows, num_rows], by the formula, pair by pair."""
+    sets = [set(row) - {0, 1} for row in rows]
+    result = np.zeros((num_rows, num_rows))
+    for first in range(2, num_rows):
+        for second in range(2, num_rows):
+            together = sum(first in s and second in s for s in sets)
+            n_first, n_second = (sum(item in s for s in sets) for item in (first, second))
+            if first != second and together:
+                result[first, second] = together / (np.sqrt(n_first * n_second) + shrink + 1e-6)
+    return result
+
+
+def knn_scores(history: Row, similarity: np.ndarray, decay: float, length: int = 20) -> np.ndarray:
+    """float64 [num_rows]: the sum over distinct items at their newest age."""
+    real = [item for item in history if item >= 2]
+    newest_ages: dict[int, int] = {}
+    for age, item in enumerate(reversed(real)):
+        newest_ages.setdefault(item, age)
+    scores: np.ndarray = sum(
+        (decay**age * similarity[item] for item, age in newest_ages.items() if age < length), np.zeros(len(similarity))
+    )
+    return scores
+
+
+class TestCooccurrence:
+    @pytest.mark.parametrize("shrink", [0.0, 2.5])
+    @pytest.mark.parametrize("pairs_per_block", [1, 50, 10**6])
+    def test_equals_the_formula_whatever_the_block_size(self, shrink: float, pairs_per_block: int) -> None:
+        rows = random_rows()
+        lists = nearest_neighbours(item_sets(sequences_of(rows), 30), None, shrink, pairs_per_block)
+        counted = np.zeros((30, 30))
+        for item in range(30):
+            own = slice(lists.offsets[item], lists.offsets[item + 1])
+            assert np.all(np.diff(lists.similarities[own]) <= 0)
+            counted[item, lists.items[own]] = lists.similarities[own]
+        np.testing.assert_allclose(counted, similarity_table(rows, 30, shrink), rtol=1e-6)
+        np.testing.assert_array_equal(counted, counted.T)
+        assert np.count_nonzero(counted) == len(lists.items)
+
+    def test_repeats_padding_and_unknown_items_do_not_count(self) -> None:
+        sets = item_sets(sequences_of([[2, 3, 2, 2], [0, 1, 3], [1]]), 5)
+        np.testing.assert_array_equal(sets.toarray(), [[0, 0, 1, 1, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]])
+
+    def test_items_always_seen_together_have_similarity_one(self) -> None:
+        lists = nearest_neighbours(item_sets(sequences_of([[2, 3], [3, 2, 4], [4]]), 5), None, 0.0)
+        assert lists.items[lists.offsets[2]] == 3
+        assert lists.similarities[lists.offsets[2]] == pytest.approx(1.0, abs=1e-5)
+
+    @pytest.mark.parametrize("limit", [1, 3, 1000])
+    def test_limit_keeps_the_nearest_and_of_equals_the_lower_index(self, limit: int) -> None:
+        rows = random_rows(seed=3)
+        similarity = similarity_table(rows, 30)
+        lists = nearest_neighbours(item_sets(sequences_of(rows), 30), limit, 0.0, pairs_per_block=40)
+        for item in range(30):
+            nearest = sorted(np.flatnonzero(similarity[item]), key=lambda other: (-np.float32(similarity[item, other]), other))
+            kept = lists.items[lists.offsets[item] : lists.offsets[item + 1]]
+            np.testing.assert_array_equal(kept, nearest[:limit])
+
+
+class TestItemKNN:
+    histories = ([3, 2, 5, 2], [0, 4, 1, 3, 0], [7], [0, 0], [1, 1, 1], [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15])
+
+    @pytest.mark.parametrize("decay", [1.0, 0.7, 0.0])
+    def test_ranks_as_brute_force_does_then_by_popularity(self, decay: float) -> None:
+        rows = random_rows()
+        model = fitted(ItemKNN(neighbours=None, decay=decay), rows, history_length=10)
+        similarity, counts = similarity_table(rows, 30), np.bincount(np.concatenate(rows), minlength=30)
+        width = max(map(len, self.histories))
+        padded = np.array([list(history) + [0] * (width - len(history)) for history in self.histories], np.int32)
+        items, scores = (tensor.numpy() for tensor in tf.function(model.top_k)(padded, 28))
+        for row, history in enumerate(self.histories):
+            assert sorted(items[row]) == list(range(2, 30))
+            expected = knn_scores(history, similarity, decay, length=10)
+            found = int((expected > 0).sum())
+            np.testing.assert_allclose(scores[row, :found], expected[items[row, :found]], rtol=1e-5)
+            assert np.all(np.diff(scores[row]) <= 0)
+            assert np.all(expected[items[row, found:]] == 0)
+            assert np.all(np.diff(counts[items[row, found:]]) <= 0)
+            np.testing.assert_allclose(scores[row, found:], counts[items[row, found:]] / (counts.max() + 1) - 1, rtol=1e-5)
+
+    def test_padding_and_unknown_items_anywhere_change_nothing(self) -> None:
+        model = fitted(ItemKNN(), random_rows())
+        plain = model.top_k(tf.constant([[4, 3, 6]]), 10)
+        scattered = model.top_k(tf.constant([[0, 4, 1, 0, 3, 1, 6, 0, 0]]), 10)
+        for ours, expected in zip(scattered, plain, strict=True):
+            np.testing.assert_array_equal(ours, expected)
+
+    def test_an_answer_does_not_depend_on_its_batch(self) -> None:
+        model = fitted(ItemKNN(), random_rows())
+        batch = np.array([[2, 3, 0], [5, 0, 0], [0, 0, 0], [9, 9, 4]], np.int32)
+        together = model.top_k(batch, 7)
+        for row in range(4):
+            for ours, expected in zip(model.top_k(batch[row : row + 1], 7), together, strict=True):
+                np.testing.assert_array_equal(ours[0], expected[row])
+
+    def test_without_decay_weight_only_the_last_item_counts_and_is_not_its_own_neighbour(self) -> None:
+        model = fitted(ItemKNN(decay=0.0), random_rows())
+        items, scores = model.top_k(tf.constant([[2, 3, 5], [8, 9, 5]]), 10)
+        np.testing.assert_array_equal(items[0], items[1])
+        assert 5 not in items.numpy()[0][scores.numpy()[0] > 0]
+
+    def test_only_the_newest_items_within_the_history_length_count(self) -> None:
+        model = fitted(ItemKNN(), random_rows(), history_length=2)
+        for ours, expected in zip(model.top_k([[9, 7, 2, 3]], 10), model.top_k([[2, 3]], 10), strict=True):
+            np.testing.assert_array_equal(ours, expected)
+
+    def test_more_than_the_catalogue_is_answered_with_padding(self) -> None:
+        model = fitted(ItemKNN(), [[2, 3], [3, 4]], num_rows=5)
+        items, scores = model.top_k([[2], [0]], 6)
+        np.testing.assert_array_equal(items, [[3, 2, 4, 0, 0, 0]] * 2)
+        assert np.all(np.isneginf(scores.numpy()[:, 3:]))
+        assert np.all(np.isfinite(scores.numpy()[:, :3]))
+
+    def test_similar_items_are_the_neighbours_then_the_popular_others(self) -> None:
+        rows = random_rows()
+        model, similarity = fitted(ItemKNN(neighbours=None), rows), similarity_table(rows, 30)
+        items, scores = (tensor.numpy() for tensor in model.similar_items(tf.constant([2, 17, 1, 0], tf.int32), 30))
+        for row, item in enumerate([2, 17]):
+            assert sorted(items[row, :27]) == [other for other in range(2, 30) if other != item]
+            found = np.count_nonzero(similarity[item])
+            np.testing.assert_allclose(scores[row, :found], similarity[item, items[row, :found]], rtol=1e-5)
+            assert np.all(scores[row, found:] < 0)
+            assert np.all(items[row, 27:] == 0)
+        popular, _ = model.top_k([[0]], 30)
+        np.testing.assert_array_equal(items[2:], np.repeat(popular.numpy(), 2, axis=0))
+
+    def test_a_user_costs_as_much_as_the_lists_are_long_whatever_the_catalogue(self) -> None:
+        model = fitted(ItemKNN(neighbours=3), random_rows(), num_rows=2_000_000)
+        assert isinstance(model, ItemKNN)
+        candidates, _ = model._score(tf.constant([[2, 3], [4, 5]]), tf.ones([2, 2]), 4)
+        assert candidates.shape[1] <= 2 * 3 + 4
+
+    @pytest.mark.parametrize(
+        ("parameters", "message"),
+        [
+            ({"neighbours": 0}, "neighbours must be at least 1"),
+            ({"decay": 1.1}, "decay must be in"),
+            ({"shrink": -1.0}, "shrink must not be"),
+        ],
+    )
+    def test_impossible_parameters_are_refused(self, parameters: dict[str, float], message: str) -> None:
+        with pytest.raises(ConfigError, match=f"model.counter: {message}"):
+            COUNTERS.build({"name": "item_knn", **parameters}, "model.counter")
+
+
+class TestPopularity:
+    rows = ([2, 3, 3, 4], [3, 4], [4, 5, 3], [1, 0])
+
+    def test_events_are_counted_and_ties_go_to_the_lower_index(self) -> None:
+        items, scores = fitted(Popularity("events"), self.rows, num_rows=8).top_k(tf.zeros([2, 5], tf.int32), 7)
+        np.testing.assert_array_equal(items, [[3, 4, 2, 5, 6, 7, 0]] * 2)
+        np.testing.assert_array_equal(scores, [[4, 3, 1, 1, 0, 0, -np.inf]] * 2)
+
+    def test_targets_are_counted_with_every_sequence_weighing_one(self) -> None:
+        counts = target_counts(sequences_of([[2, 3, 4, 5], [2, 3, 5], [6, 6]]), 7, min_history=2)
+        np.testing.assert_allclose(counts, [0, 0, 0, 0, 0.5, 1.5, 0])
+
+    def test_targets_agree_with_drawing_them(self) -> None:
+        rows = [row for row in random_rows(users=200) if len(row) > 4]
+        random, drawn = np.random.default_rng(1), np.zeros(30)
+        for row in random.integers(0, len(rows), 40_000):
+            drawn[rows[row][random.integers(4, len(rows[row]))]] += 1
+        np.testing.assert_allclose(target_counts(sequences_of(rows), 30, 4) / len(rows), drawn / drawn.sum(), atol=0.012)
+
+    def test_items_that_were_never_a_target_are_ranked_by_events(self) -> None:
+        rows = [[2, 3, 3, 2, 5], [3, 4], [6]]
+        items, scores = fitted(Popularity(), rows, num_rows=8).top_k([[0]], 6)
+        np.testing.assert_array_equal(items, [[5, 3, 2, 4, 6, 7]])
+        assert float(scores[0, 0]) == pytest.approx(1.0, abs=0.2)
+
+    def test_similar_items_are_the_popular_others(self) -> None:
+        model = fitted(Popularity("events"), self.rows, num_rows=8)
+        items, scores = model.similar_items(tf.constant([3, 7, 1], tf.int32), 6)
+        np.testing.assert_array_equal(items, [[4, 2, 5, 6, 7, 0], [3, 4, 2, 5, 6, 0], [3, 4, 2, 5, 6, 7]])
+        assert np.isneginf(scores.numpy()[0, 5])
+
+    def test_negative_history_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="min_history must not be negative"):
+            COUNTERS.build({"name": "popularity", "min_history": -1}, "model.counter")
+
+
+@pytest.mark.parametrize("name", ["popularity", "item_knn"])
+class TestEveryCounter:
+    def test_is_a_direct_recommender(self, name: str) -> None:
+        assert isinstance(fitted(COUNTERS.build({"name": name}, "counter"), random_rows()), DirectRecommender)
+
+    def test_empty_catalogue_is_refused(self, name: str) -> None:
+        with pytest.raises(DataError, match="holds no item"):
+            COUNTERS.build({"name": name}, "counter").fit(sequences_of([[1]]), 2, 20)
+
+    def test_answers_the_same_from_a_saved_model_of_any_batch_and_k(self, name: str, tmp_path: Path) -> None:
+        model = fitted(COUNTERS.build({"name": name}, "counter"), random_rows())
+        number = tf.TensorSpec([], tf.int32)
+        signatures = {
+            "top_k": tf.function(model.top_k, input_signature=[tf.TensorSpec([None, None], tf.int32), number]),
+            "similar_items": tf.function(model.similar_items, input_signature=[tf.TensorSpec([None], tf.int32), number]),
+        }
+        for signature, function in signatures.items():
+            setattr(model, f"exported_{signature}", function)
+        tf.saved_model.save(model, str(tmp_path))
+        loaded = tf.saved_model.load(str(tmp_path))
+        for batch, k in [([[2, 5, 0]], 4), ([[3, 0], [0, 0], [9, 2]], 40)]:
+            history = tf.constant(batch, tf.int32)
+            for ours, expected in zip(loaded.exported_top_k(history, k), model.top_k(history, k), strict=True):
+                np.testing.assert_array_equal(ours, expected)
+                assert ours.shape == [len(batch), k]
+            for ours, expected in zip(loaded.exported_similar_items(history[:, 0], k), model.similar_items(history[:, 0], k), strict=True):
+                np.testing.assert_array_equal(ours, expected)
+
+
+# docs/results.md explains the table: recall@20, HR@20, recall@50, HR@50 of test users under ComiRec's protocol.
+PUBLISHED = [
+    ("beauty", {"name": "item_knn", "neighbours": None, "decay": 0.9}, [0.0872, 0.1439, 0.1252, 0.1958], 0.0006),
+    ("video_games", {"name": "item_knn", "neighbours": None, "decay": 0.7}, [0.1218, 0.2051, 0.1915, 0.3084], 0.0006),
+    # The reference counted targets that it had drawn at random, this counts what is drawn on average.
+    ("beauty", {"name": "popularity"}, [0.0279, 0.0532, 0.0536, 0.0988], 0.002),
+    ("video_games", {"name": "popularity"}, [0.0470, 0.0911, 0.0854, 0.1516], 0.002),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("folder", "counter", "expected", "tolerance"), PUBLISHED)
+def test_reproduces_the_reference_table(
+    folder: str, counter: dict[str, object], expected: list[float], tolerance: float, shared_data: Callable[[str], Path]
+) -> None:
+    dataset = load_dataset(DataConfig(dataset="comirec", path=str(shared_data(folder))))
+    model = COUNTERS.build(counter, "counter")
+    model.fit(dataset.train.in_memory(), dataset.catalogue.num_rows, history_length=20)
+    metrics = evaluate(model, dataset.test, dataset.catalogue, EvaluationConfig(cutoffs=[20, 50]))
+    measured = [metrics[name] for name in ("recall@20", "hr@20", "recall@50", "hr@50")]
+    np.testing.assert_allclose(measured, expected, atol=tolerance)
