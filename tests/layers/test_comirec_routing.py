@@ -55,6 +55,27 @@ def test_equals_the_algorithm_written_out(iterations: int) -> None:
         np.testing.assert_allclose(output.weights[user, :, :length], weights, atol=5e-6)
 
 
+def test_positions_from_the_newest_reverse_each_history_and_report_weights_in_its_own_order() -> None:
+    items, mask = random_inputs()
+    layer = ComiRecRouting(INTERESTS, positions="newest")
+    output = layer(tf.constant(items), tf.constant(mask))
+    for user in range(BATCH):
+        length = mask[user].sum()
+        capsules, weights = reference_routing(items[user, :length][::-1], layer.matrices.numpy(), 3)
+        np.testing.assert_allclose(output.interests[user], capsules, atol=5e-6)
+        np.testing.assert_allclose(output.weights[user, :, :length], weights[:, ::-1], atol=5e-6)
+        np.testing.assert_allclose(output.weights[user, :, length:], 0.0)
+
+
+def test_initial_identity_makes_the_first_capsules_sums_of_the_items() -> None:
+    items, mask = random_inputs()
+    layer = ComiRecRouting(INTERESTS, initializer_deviation=0.0, initial_identity=1.0)
+    output = layer(tf.constant(items), tf.constant(mask))
+    expected = squash(tf.reduce_sum(tf.constant(items * mask[..., None]), axis=1) / INTERESTS)
+    for interest in range(INTERESTS):
+        np.testing.assert_allclose(output.interests[:, interest], expected, atol=1e-6)
+
+
 def test_weights_are_shares_of_each_item_and_interests_stay_in_the_unit_ball() -> None:
     items, mask = random_inputs()
     output = ComiRecRouting(INTERESTS)(tf.constant(items), tf.constant(mask))

@@ -19,6 +19,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "capsule_routing", "num_interests": 1, "stop_gradient_routing": False},
     {"name": "comirec_routing", "num_interests": 1},
     {"name": "comirec_routing", "stop_gradient_routing": False},
+    {"name": "comirec_routing", "positions": "newest", "initial_identity": 1.0, "initializer_deviation": 0.1},
     {"name": "self_attentive", "num_interests": 1, "positions": "none"},
     {"name": "self_attentive", "positions": "newest", "use_bias": True},
     {"name": "mean_pooling", "recency_decay": 0.8},

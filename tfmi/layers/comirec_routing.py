@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
-from tfmi.layers.arguments import require_at_least
+from tfmi.layers.arguments import require_at_least, require_choice
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, zero_padding
+from tfmi.layers.positions import items_after
 from tfmi.layers.routing import Freeze, require_updates, route
 from tfmi.layers.slots import first_slots, num_slots
 
@@ -40,6 +41,10 @@ class ComiRecRouting(InterestExtractor):
         iterations: Routing iterations.
         initializer_deviation: Standard deviation of the initial matrices. With small ones the capsules start alike, and a hard
             readout trains the first of them only.
+        initial_identity: Added to the diagonals of the initial matrices. With 1 the first capsules are sums of the items themselves
+            and start near the items they came from; with the paper's 0 they start in random directions.
+        positions: "oldest" counts the matrices' positions from the oldest item of the window, as the paper's code; "newest" from the
+            newest, so that one matrix always means the same age.
         stop_gradient_routing: False lets the last update of the logits carry gradients, for regularisers of the routing weights.
         max_length: Longest history that will ever be given; None takes the length of the first input.
 
@@ -53,6 +58,8 @@ class ComiRecRouting(InterestExtractor):
         *,
         iterations: int = 3,
         initializer_deviation: float = 1.0,
+        initial_identity: float = 0.0,
+        positions: Literal["oldest", "newest"] = "oldest",
         stop_gradient_routing: bool = True,
         max_length: int | None = None,
         **kwargs: Any,
@@ -60,10 +67,13 @@ class ComiRecRouting(InterestExtractor):
         super().__init__(**kwargs)
         require_at_least(1, num_interests=num_interests, iterations=iterations, max_length=max_length)
         require_at_least(0, initializer_deviation=initializer_deviation)
+        require_choice(("oldest", "newest"), positions=positions)
         require_updates(iterations, stop_gradient_routing)
         self.num_interests = num_interests
         self.iterations = iterations
         self.initializer_deviation = initializer_deviation
+        self.initial_identity = initial_identity
+        self.positions = positions
         self.stop_gradient_routing = stop_gradient_routing
         self.max_length = max_length
 
@@ -74,7 +84,7 @@ class ComiRecRouting(InterestExtractor):
         self.matrices = self.add_weight(
             "matrices",
             [num_slots(input_shape, self.max_length), dimension, self.num_interests, dimension],
-            initializer=tf.keras.initializers.RandomNormal(stddev=self.initializer_deviation),
+            initializer=self._initial_matrices,
             experimental_autocast=False,  # routing runs in float32 whatever the policy
         )
         super().build(input_shape)
@@ -90,7 +100,12 @@ class ComiRecRouting(InterestExtractor):
         Returns:
             Interests of norm below 1, [B, K, d]; 0 for an empty history.
         """
-        predictions = self._predictions(tf.cast(zero_padding(history, mask), tf.float32))  # [B, K, L, d]
+        items = tf.cast(zero_padding(history, mask), tf.float32)  # [B, L, d]
+        if self.positions == "newest":
+            slots = tf.where(mask, items_after(mask), tf.shape(mask)[1])  # [B, L]: the matrix of each item
+            order = tf.argsort(slots, axis=1, stable=True)  # [B, L]: the item at each matrix
+            items, mask = tf.gather(items, order, batch_dims=1), tf.gather(mask, order, batch_dims=1)
+        predictions = self._predictions(items)  # [B, K, L, d]
 
         def aggregate(weights: tf.Tensor, freeze: Freeze) -> tf.Tensor:
             return tf.squeeze(tf.matmul(weights[:, :, None, :], freeze(predictions)), axis=2)  # [B, K, d]
@@ -108,8 +123,16 @@ class ComiRecRouting(InterestExtractor):
             stop_gradient_routing=self.stop_gradient_routing,
         )
         active = tf.ones([batch, self.num_interests], tf.bool)
-        internals = {"routing": routed.weights, "logits": routed.logits}
-        return InterestOutput(tf.cast(routed.capsules, self.compute_dtype), active, routed.weights, internals)
+        weights, logits = routed.weights, routed.logits  # [B, K, L]
+        if self.positions == "newest":
+            place = tf.argsort(order, axis=1)[:, None, :] + tf.zeros_like(logits, tf.int32)  # [B, K, L]: the matrix of each item
+            weights, logits = tf.gather(weights, place, batch_dims=2), tf.gather(logits, place, batch_dims=2)
+        return InterestOutput(tf.cast(routed.capsules, self.compute_dtype), active, weights, {"routing": weights, "logits": logits})
+
+    def _initial_matrices(self, shape: Any, dtype: tf.DType | None = None) -> tf.Tensor:
+        """Normal noise [L, d, K, d], with ``initial_identity`` on the diagonals."""
+        noise = tf.keras.initializers.RandomNormal(stddev=self.initializer_deviation)(shape, dtype=dtype)
+        return noise + self.initial_identity * tf.eye(int(shape[1]), dtype=noise.dtype)[None, :, None, :]
 
     def _predictions(self, items: tf.Tensor) -> tf.Tensor:
         """Every item's prediction of every capsule, [B, K, L, d]."""
