@@ -24,6 +24,7 @@ import http.client
 import json
 import math
 import random
+import re
 import sys
 import time
 import urllib.parse
@@ -213,7 +214,8 @@ class Client:
             exclude: One list of item ids per user that must not be recommended.
             diversity: The weight of category diversity, one number for all or one per user; 0 turns it off.
             profiles: One mapping per user from profile column to value: a string, a number, or for a multi-valued column a list of
-                strings or a mapping from string to weight. What is left out counts as unknown.
+                strings or a mapping from string to weight. What is left out counts as unknown. Columns may be named as in the data
+                or as in ``ModelMetadata.profile_columns``.
 
         Returns:
             One answer per history, in order.
@@ -513,21 +515,24 @@ def _profile_infos(signature: Signature) -> dict[str, TensorInfo]:
     }
 
 
+def _input_column(column: str) -> str:
+    """A column's name as inputs have it: TensorFlow allows them ASCII letters, digits and _ only."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", column)
+
+
 def _profile_inputs(signature: Signature, profiles: Sequence[Mapping[str, ProfileValue]] | None, rows: int) -> dict[str, Value]:
     """The values of every profile input of the signature, as "" or NaN where a user's profile does not say."""
     profiles = [{}] * rows if profiles is None else profiles
     if len(profiles) != rows:
         raise ValueError(f"profiles: expected one per history ({rows}), got {len(profiles)}")
     infos = _profile_infos(signature)
-    for profile in profiles:
-        unknown = sorted(set(profile) - set(infos))
-        if unknown:
-            raise ValueError(
-                f"profiles: this model has no profile column {', '.join(unknown)}; it has: {', '.join(sorted(infos)) or 'none'}"
-            )
+    named = [{_input_column(column): value for column, value in profile.items()} for profile in profiles]
+    unknown = sorted({column for profile in named for column in profile} - set(infos))
+    if unknown:
+        raise ValueError(f"profiles: this model has no profile column {', '.join(unknown)}; it has: {', '.join(sorted(infos)) or 'none'}")
     inputs: dict[str, Value] = {}
     for column, info in infos.items():
-        values = [profile.get(column) for profile in profiles]
+        values = [profile.get(column) for profile in named]
         name = f"{_PROFILE_PREFIX}{column}"
         if len(info.shape) > 1:
             weighted = [_weighted(column, value) for value in values]

@@ -52,10 +52,11 @@ def test_wishes_reach_the_model(client: Client) -> None:
     [
         ({}, 0.0),
         ({"age": 3}, 30.0),
-        ({"age": None, "city": "Oslo"}, 100.0),
+        ({"home city": "Oslo"}, 100.0),
+        ({"age": None, "home_city": "Oslo"}, 100.0),
         ({"tags": ["x"]}, 100.0),
         ({"tags": {"x": 0.5, "y": 0.25}}, 75.0),
-        ({"tags": ["x", "y", "beyond the width"], "city": "Oslo", "age": 1.0}, 310.0),
+        ({"tags": ["x", "y", "beyond the width"], "home_city": "Oslo", "age": 1.0}, 310.0),
     ],
 )
 def test_profiles_become_inputs(client: Client, profile: dict[str, Any], shift: float) -> None:
@@ -88,7 +89,7 @@ def test_status_and_metadata(client: Client) -> None:
     assert (status.version, status.state, status.error_code, status.error_message) == (1, "AVAILABLE", "OK", "")
     metadata = client.metadata()
     assert (metadata.model, metadata.version, metadata.history_length) == ("toy", 1, 5)
-    assert metadata.profile_columns == ["age", "city", "tags"]
+    assert metadata.profile_columns == ["age", "home_city", "tags"]
     assert metadata.signatures["recommend"].inputs["exclude"].shape == (-1, 3)
     assert set(metadata.signatures) == {"serving_default", "recommend", "recommend_examples", "user_interests", "similar_items"}
 
@@ -118,10 +119,10 @@ def test_unknown_model(server: LocalServer) -> None:
         ({"histories": [["a"]], "exclude": [["b", "c", "d", "e"]]}, "at most 3 exclusions per user, got 4"),
         ({"histories": [["a"]], "diversity": [0.1, 0.2]}, r"diversity: expected one number, or one per history \(1\), got 2"),
         ({"histories": [["a"]], "profiles": [{}, {}]}, r"profiles: expected one per history \(1\), got 2"),
-        ({"histories": [["a"]], "profiles": [{"agee": 3}]}, "no profile column agee; it has: age, city, tags"),
+        ({"histories": [["a"]], "profiles": [{"agee": 3}]}, "no profile column agee; it has: age, home_city, tags"),
         ({"histories": [["a"]], "profiles": [{"tags_weights": [1.0]}]}, "no profile column tags_weights"),
         ({"histories": [["a"]], "profiles": [{"age": "old"}]}, "column 'age' takes a number, got 'old'"),
-        ({"histories": [["a"]], "profiles": [{"city": 5}]}, "column 'city' takes a string, got 5"),
+        ({"histories": [["a"]], "profiles": [{"home_city": 5}]}, "column 'home_city' takes a string, got 5"),
         ({"histories": [["a"]], "profiles": [{"tags": "x"}]}, "column 'tags' takes a list of strings or a mapping"),
     ],
 )

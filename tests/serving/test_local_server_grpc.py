@@ -63,7 +63,7 @@ def test_every_signature(predictions: Any) -> None:
         "exclude": [["c", "", ""]],
         "diversity": np.array([np.nan], np.float32),
         "profile_age": np.array([2.0], np.float32),
-        "profile_city": [""],
+        "profile_home_city": [""],
         "profile_tags": [["", ""]],
         "profile_tags_weights": np.zeros([1, 2], np.float32),
     }

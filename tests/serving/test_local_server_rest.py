@@ -22,7 +22,7 @@ RECOMMEND = {
     "exclude": ["", "", ""],
     "diversity": 0.0,
     "profile_age": float("nan"),
-    "profile_city": "",
+    "profile_home_city": "",
     "profile_tags": ["", ""],
     "profile_tags_weights": [0.0, 0.0],
 }

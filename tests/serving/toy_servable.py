@@ -62,7 +62,7 @@ class ToyServable(tf.Module):
         exclude = tf.TensorSpec([None, EXCLUSION_WIDTH], tf.string, "exclude")
         diversity = tf.TensorSpec([None], tf.float32, "diversity")
         age = tf.TensorSpec([None], tf.float32, "profile_age")
-        city = tf.TensorSpec([None], tf.string, "profile_city")
+        city = tf.TensorSpec([None], tf.string, "profile_home_city")
         tags = tf.TensorSpec([None, 2], tf.string, "profile_tags")
         weights = tf.TensorSpec([None, 2], tf.float32, "profile_tags_weights")
         items = tf.TensorSpec([None], tf.string, "item_ids")
@@ -76,7 +76,7 @@ class ToyServable(tf.Module):
             # Diversity and the profile show in the scores, so that tests see that they arrived.
             age = tf.where(tf.math.is_nan(inputs["profile_age"]), 0.0, inputs["profile_age"])
             counted = tf.reduce_sum(tf.where(inputs["profile_tags"] != "", inputs["profile_tags_weights"], 0.0), axis=1)
-            counted += tf.cast(inputs["profile_city"] != "", tf.float32)
+            counted += tf.cast(inputs["profile_home_city"] != "", tf.float32)
             shift = tf.where(tf.math.is_nan(inputs["diversity"]), 0.0, inputs["diversity"]) + 10.0 * age + 100.0 * counted
             return answer | {"scores": answer["scores"] + shift[:, None]}
 

@@ -1,0 +1,144 @@
+"""Real exports behind the local server: what the client gets is what the saved model answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.client import Client, Recommendations, ServingError
+from serving.local_server import LocalServer, discover_models
+from tests.export.fake_recommenders import (
+    AGE,
+    EXCLUSION_WIDTH,
+    GENRES,
+    HISTORY_LENGTH,
+    NUM_RESULTS,
+    REGION,
+    NextInLine,
+    TableRecommender,
+    make_catalogue,
+    make_profiles,
+)
+from tfmi.config import ExportConfig, IndexConfig
+from tfmi.export import ExportedModel, export_savedmodel
+from tfmi.export.profile import input_names
+
+pytestmark = pytest.mark.slow  # exports
+
+WIDTHS = ExportConfig(num_results=NUM_RESULTS, exclusion_width=EXCLUSION_WIDTH, warmup_batch_sizes=[1])
+HISTORIES = [["item-3", "nobody", "item-9"], [], ["nobody"], [f"item-{i}" for i in range(20)]]
+
+
+@dataclass(frozen=True)
+class Served:
+    root: Path
+    server: LocalServer
+
+    def client(self, model: str, protocol: str = "rest") -> Client:
+        address = self.server.rest_address if protocol == "rest" else self.server.grpc_address
+        return Client(address, model, protocol, 30.0)  # type: ignore[arg-type]
+
+    def exported(self, model: str) -> ExportedModel:
+        return ExportedModel(self.root / model / "1")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    pytest.importorskip("scann", reason="ScaNN has no wheel for this platform and Python")
+    root = tmp_path_factory.mktemp("savedmodels")
+    catalogue = make_catalogue()
+    with_profile = TableRecommender(catalogue, (REGION, AGE, GENRES))
+    export_savedmodel(with_profile, catalogue, root / "scann", export=WIDTHS, index=IndexConfig(kind="scann"), profiles=make_profiles())
+    export_savedmodel(NextInLine(catalogue), catalogue, root / "direct", export=WIDTHS)
+    with LocalServer(lambda: discover_models(root), rest_port=0, grpc_port=0, poll_seconds=0.2) as server:
+        yield Served(root, server)
+
+
+def padded(rows: list[list[str]], width: int) -> np.ndarray:
+    table = np.full((len(rows), width), "", dtype=object)
+    for row, items in zip(table, rows, strict=True):
+        newest = items[-width:]
+        row[: len(newest)] = newest
+    return table
+
+
+def expect(answers: list[Recommendations], outputs: dict[str, np.ndarray]) -> None:
+    """Check the client's answers against the arrays of a signature, padding aside."""
+    assert len(answers) == len(outputs["item_ids"])
+    for answer, ids, scores, interests in zip(answers, outputs["item_ids"], outputs["scores"], outputs["interests"], strict=True):
+        present = ids != b""
+        assert [item.item for item in answer.items] == [name.decode() for name in ids[present]]
+        assert [item.interest for item in answer.items] == interests[present].tolist()
+        np.testing.assert_allclose([item.score for item in answer.items], scores[present], rtol=1e-5)
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+@pytest.mark.parametrize("model", ["scann", "direct"])
+def test_served_answers_are_those_of_the_saved_model(served: Served, model: str, protocol: str) -> None:
+    client, exported = served.client(model, protocol), served.exported(model)
+    history = padded(HISTORIES, HISTORY_LENGTH)
+    expect(client.recommend(HISTORIES), exported.predict("serving_default", {"history": history}))
+    excluded = [["item-0", "item-1"], [], ["item-0", "nobody"], []]
+    wishes = {"history": history, "exclude": padded(excluded, EXCLUSION_WIDTH), "diversity": np.full(4, 0.3, np.float32)}
+    if model == "scann":
+        names, known = input_names([REGION, AGE, GENRES]), unknown_profile()
+        known[names[REGION]][0], known[names[AGE]][0] = "süd", 30
+        known[names[GENRES]][0], known[f"{names[GENRES]}_weights"][0] = ["a", "c"], [0.5, 2.0]
+        wishes |= known
+    profiles: Any = [{REGION: "süd", AGE: 30, GENRES: {"a": 0.5, "c": 2.0}}, {}, {}, {}] if model == "scann" else None
+    answers = client.recommend(HISTORIES, excluded, 0.3, profiles)
+    expect(answers, exported.predict("recommend", wishes))
+    assert not {"item-0", "item-1"} & {item.item for item in answers[0].items}
+
+
+def unknown_profile() -> dict[str, np.ndarray]:
+    """The profile inputs of four users of whom nothing is known."""
+    names = input_names([REGION, AGE, GENRES])
+    return {
+        names[REGION]: np.full(4, "", dtype=object),
+        names[AGE]: np.full(4, np.nan, np.float32),
+        names[GENRES]: np.full([4, 2], "", dtype=object),
+        f"{names[GENRES]}_weights": np.zeros([4, 2], np.float32),
+    }
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_interests_and_neighbours(served: Served, protocol: str) -> None:
+    client, exported = served.client("scann", protocol), served.exported("scann")
+    outputs = exported.predict("user_interests", {"history": padded(HISTORIES, HISTORY_LENGTH), **unknown_profile()})
+    for found, vectors, count in zip(client.user_interests(HISTORIES), outputs["interests"], outputs["count"], strict=True):
+        np.testing.assert_allclose(
+            np.reshape(found.vectors, [count, -1] if count else [0, 0]), vectors[:count, : None if count else 0], rtol=1e-5
+        )
+    neighbours, none = client.similar_items(["item-3", "nobody"])
+    expected = exported.predict("similar_items", {"item_ids": np.array(["item-3"], dtype=object)})["item_ids"][0]
+    assert [item.item for item in neighbours] == [name.decode() for name in expected]
+    assert none == []
+
+
+def test_a_model_that_ranks_by_itself_has_no_interests(served: Served) -> None:
+    with pytest.raises(ServingError, match="has no signature 'user_interests'; it has: recommend, recommend_examples"):
+        served.client("direct").user_interests([["item-1"]])
+
+
+def test_cold_start_is_marked(served: Served) -> None:
+    for answer in served.client("scann").recommend([[], ["nobody"]]):
+        assert [item.item for item in answer.items] == [f"item-{i}" for i in range(NUM_RESULTS)]
+        assert {item.interest for item in answer.items} == {-1}
+
+
+def test_a_new_export_is_picked_up(served: Served) -> None:
+    client = served.client("direct")
+    assert client.metadata().version == 1
+    catalogue = make_catalogue()
+    export_savedmodel(NextInLine(catalogue), catalogue, served.root / "direct", export=ExportConfig(num_results=3, warmup_batch_sizes=[1]))
+    deadline = time.monotonic() + 30
+    while len((answer := client.recommend([["item-1"]])[0]).items) != 3:
+        assert time.monotonic() < deadline, "the new version was not served"
+    assert [item.item for item in answer.items] == ["item-2", "item-3", "item-4"]
