@@ -72,6 +72,8 @@ class ShardedSequences:
         self.part = part
         self.profiles = profiles
         self._known_lengths: np.ndarray | None = None
+        # Traced once for all shards and passes.
+        self._traced_parse = tf.function(self._parse, input_signature=[tf.TensorSpec([None], tf.string)])
         self._item_table = _index_table(vocabulary.ids, FIRST_INDEX, UNKNOWN_INDEX)
         if profiles is not None:
             # Row 0 of the profiles is the user of whom nothing is known.
@@ -83,7 +85,7 @@ class ShardedSequences:
         rows_before = 0
         for shard in self.log.shards:
             records = tf.data.TFRecordDataset(str(shard)).batch(USERS_PER_PARSE)
-            parts = list(records.map(self._parse).as_numpy_iterator())
+            parts = [{name: values.numpy() for name, values in self._traced_parse(batch).items()} for batch in records]
             users = [user.decode("utf-8") for part in parts for user in part["users"]]
             rows = self._rows(users, rows_before)
             rows_before += len(users)
@@ -133,7 +135,8 @@ class ShardedSequences:
         Raises:
             DataError: No user is left with enough events.
         """
-        if not self.num_examples(min_history):
+        num_examples = self.num_examples(min_history)
+        if not num_examples:
             raise DataError(
                 f"no training example: no user has an item with data.min_history = {min_history} items before it; lower data.min_history"
             )
@@ -143,7 +146,8 @@ class ShardedSequences:
             key = tf.stack([tf.constant(seed, tf.int64), number])
             return self._pass(tf.random.experimental.stateless_shuffle(paths, key), history_length, min_history)
 
-        examples = tf.data.Dataset.counter().flat_map(one_pass).shuffle(shuffle_buffer, seed=seed)
+        # A buffer larger than a pass would mix many passes and fill slowly.
+        examples = tf.data.Dataset.counter().flat_map(one_pass).shuffle(min(shuffle_buffer, num_examples), seed=seed)
         return examples.batch(batch_size, drop_remainder=True).skip(start_step).prefetch(PREFETCHED_BATCHES)
 
     def with_indices(self, vocabulary: Vocabulary, profiles: UserProfiles | None) -> ShardedSequences:
@@ -172,7 +176,7 @@ class ShardedSequences:
 
     def _pass(self, paths: tf.Tensor, history_length: int, min_history: int) -> tf.data.Dataset:
         def cut(records: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self._examples_of(self._parse(records), history_length, min_history)
+            return self._examples_of(self._traced_parse(records), history_length, min_history)
 
         records = tf.data.Dataset.from_tensor_slices(paths).interleave(
             tf.data.TFRecordDataset, cycle_length=SHARDS_IN_TURNS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True

@@ -1,0 +1,328 @@
+"""Streaming: TFRecord shards hold what memory would, are complete or absent, and give the same training examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+
+from tfmi.config import DataConfig, LogColumns, LogConfig, SplitConfig
+from tfmi.data.datasets import load_dataset
+from tfmi.data.features import build_profiles
+from tfmi.data.log import read_log
+from tfmi.data.pipeline import examples_per_epoch, training_batches
+from tfmi.data.sharded import ShardedSequences, UserPart
+from tfmi.data.splits import order_events
+from tfmi.data.structures import FIRST_INDEX, Sequences, Vocabulary
+from tfmi.data.tables import ItemTable, UserTable
+from tfmi.data.tfrecord import open_sharded_log, shard_of, write_sharded_log
+from tfmi.errors import ConfigError, DataError
+
+CONFIG = LogConfig(columns=LogColumns(weight="weight"), shards=3, max_reject_share=0.2)
+
+
+@pytest.fixture
+def log_path(tmp_path: Path) -> Path:
+    """A log of 40 users and 25 items in no order of time, with ties, duplicates and bad rows."""
+    rng = np.random.default_rng(11)
+    rows = [
+        f"ю{u},i{i},{t},{1 + i % 3}"
+        for u, i, t in zip(rng.integers(0, 40, 600), rng.zipf(1.5, 600) % 25, rng.integers(0, 99, 600), strict=True)
+    ]
+    rows[100:100] = [rows[5], rows[6], ",i1,5,1", "u,i2,never,1"]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(["user,item,time,weight", *rows, "once,i1,4,1"]), encoding="utf-8")
+    return path
+
+
+def in_memory(log_path: Path, vocabulary: Vocabulary, min_events: int = 1) -> dict[str, tuple[Any, ...]]:
+    """Each user's items (as indices), times and weights, by the in-memory path."""
+    table = read_log(log_path, CONFIG, log_path.parent / "memory.jsonl")
+    indices = vocabulary.indices(table.item_ids)
+    ordered = order_events(table, indices[table.item_codes] >= FIRST_INDEX)
+    result = {}
+    for row in np.flatnonzero(ordered.lengths() >= min_events):
+        span = slice(ordered.offsets[row], ordered.offsets[row + 1])
+        assert ordered.timestamps is not None
+        assert ordered.weights is not None
+        result[table.user_ids[ordered.users[row]]] = (
+            indices[ordered.items[span]].tolist(),
+            ordered.timestamps[span].tolist(),
+            ordered.weights[span].tolist(),
+        )
+    return result
+
+
+def by_user(sequences: ShardedSequences) -> dict[str, tuple[Any, ...]]:
+    result = {}
+    for users, chunk in sequences.chunks():
+        assert len(users) == len(chunk)
+        assert chunk.timestamps is not None
+        assert chunk.weights is not None
+        for row, user in enumerate(users):
+            span = slice(chunk.offsets[row], chunk.offsets[row + 1])
+            result[user] = (chunk.items[span].tolist(), chunk.timestamps[span].tolist(), chunk.weights[span].tolist())
+    return result
+
+
+def hashable(example: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple((name, tuple(np.ravel(value).tolist())) for name, value in sorted(example.items()))
+
+
+def write(log_path: Path, config: LogConfig = CONFIG, **options: Any) -> Any:
+    return write_sharded_log(log_path, config, log_path.parent / "shards", log_path.parent / "rejects.jsonl", **options)
+
+
+@pytest.mark.parametrize("block_bytes", [300, 1 << 20])
+def test_shards_hold_what_memory_would(log_path: Path, block_bytes: int) -> None:
+    log = write(log_path, block_bytes=block_bytes)
+    table = read_log(log_path, CONFIG, log_path.parent / "memory.jsonl")
+    streamed = {key: value for key, value in log.report.items() if key != "rejects_file"}
+    assert streamed == {key: value for key, value in table.report.items() if key != "rejects_file"}
+    assert streamed["duplicates_dropped"] >= 2
+    assert streamed["out_of_order"] > 0
+    assert streamed["users_with_one_event"] >= 1
+    assert streamed["rejected"] == 2
+    counts = np.bincount(table.item_codes)
+    assert log.item_counts == dict(zip(table.item_ids, counts.tolist(), strict=True))
+    vocabulary = Vocabulary(sorted(log.item_counts))
+    assert by_user(ShardedSequences(log, vocabulary)) == in_memory(log_path, vocabulary)
+
+
+def test_rare_items_and_short_users_are_left_out_as_in_memory(log_path: Path) -> None:
+    log = write(log_path)
+    vocabulary = Vocabulary([item for item, count in log.item_counts.items() if count >= 20])
+    assert 2 < len(vocabulary) < len(log.item_counts)
+    sequences = ShardedSequences(log, vocabulary, min_events=6)
+    expected = in_memory(log_path, vocabulary, min_events=6)
+    assert 0 < len(expected) < log.report["users"]
+    assert by_user(sequences) == expected
+    assert len(sequences) == len(expected)
+    assert sequences.num_events == sum(len(items) for items, *_ in expected.values())
+
+
+@pytest.mark.parametrize(("history_length", "min_history"), [(4, 1), (30, 3)])
+def test_examples_equal_those_of_the_in_memory_pipeline(log_path: Path, history_length: int, min_history: int) -> None:
+    log = write(log_path)
+    sequences = ShardedSequences(log, Vocabulary(sorted(log.item_counts)))
+    options: dict[str, Any] = {"history_length": history_length, "min_history": min_history}
+    streamed = list(sequences.examples(**options).as_numpy_iterator())
+    assert streamed[0]["history"].dtype == np.int32
+    assert streamed[0]["timestamps"].dtype == np.float64
+    loaded = sequences.in_memory()
+    number = examples_per_epoch(loaded, min_history)
+    assert examples_per_epoch(sequences, min_history) == number == len(streamed)
+    batch = next(iter(training_batches(loaded, **options, batch_size=number, seed=0)))
+    expected = [{name: values[row] for name, values in batch.items()} for row in range(number)]
+    assert sorted(map(hashable, streamed)) == sorted(map(hashable, expected))
+
+
+def test_training_batches_are_decided_by_seed_and_step(log_path: Path) -> None:
+    log = write(log_path)
+    sequences = ShardedSequences(log, Vocabulary(sorted(log.item_counts)))
+    options: dict[str, Any] = {"history_length": 5, "min_history": 1, "batch_size": 32}
+
+    def take(count: int, seed: int = 7, start_step: int = 0) -> list[tuple[Any, ...]]:
+        batches = training_batches(sequences, **options, seed=seed, start_step=start_step)
+        return [hashable(batch) for batch in batches.take(count).as_numpy_iterator()]
+
+    first = take(40)
+    assert first == take(40)
+    assert first[25:] == take(15, start_step=25)
+    assert first != take(40, seed=8)
+
+
+def test_a_pass_of_batches_holds_every_example_once(log_path: Path) -> None:
+    log = write(log_path)
+    sequences = ShardedSequences(log, Vocabulary(sorted(log.item_counts)))
+    number = sequences.num_examples(1)
+    # A buffer of one does not mix, so that the first pass ends where the second starts.
+    batches = sequences.training_batches(history_length=5, min_history=1, batch_size=number, seed=1, shuffle_buffer=1)
+    first, second = (list(map(hashable, _rows(batch))) for batch in batches.take(2).as_numpy_iterator())
+    assert first != second
+    assert sorted(first) == sorted(second) == sorted(map(hashable, sequences.examples(history_length=5, min_history=1).as_numpy_iterator()))
+
+
+def _rows(batch: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{name: values[row] for name, values in batch.items()} for row in range(len(batch["target"]))]
+
+
+def test_parts_are_disjoint_and_exhaustive_and_keyed_by_the_seed(log_path: Path) -> None:
+    log = write(log_path)
+    vocabulary = Vocabulary(sorted(log.item_counts))
+
+    def users(part: UserPart) -> set[str]:
+        return set(by_user(ShardedSequences(log, vocabulary, part=part)))
+
+    low, high = users(UserPart(3, 0.0, 0.3)), users(UserPart(3, 0.3, 1.0))
+    assert low
+    assert high
+    assert not low & high
+    assert low | high == users(UserPart())
+    assert low != users(UserPart(4, 0.0, 0.3))
+
+
+def test_the_shard_of_a_user_never_changes() -> None:
+    # The first is CRC-32's published check value.
+    assert shard_of(pa.array(["123456789", "ю", "123456789"], pa.large_string()), 1 << 32).tolist() == [0xCBF43926, 0xD3FA4886, 0xCBF43926]
+
+
+def test_finished_shards_are_reused_until_the_log_or_a_rule_changes(log_path: Path) -> None:
+    log = write(log_path)
+    stamp = log.shards[0].stat().st_mtime_ns
+    assert write(log_path).shards[0].stat().st_mtime_ns == stamp
+    assert sorted(path.name for path in (log_path.parent / "shards").iterdir()) == ["sequences"]
+    assert len(write(log_path, CONFIG.model_copy(update={"shards": 3})).shards) == 3
+    with log_path.open("a", encoding="utf-8") as stream:
+        stream.write("\nnew,i1,5,1\n")
+    assert write(log_path).report["users"] == log.report["users"] + 1
+    catalogue = ItemTable(item_ids=["i1"])
+    assert write(log_path, catalogue=catalogue).report["events_of_unknown_items"] > 0
+
+
+def test_a_run_that_dies_leaves_no_half_stage_and_the_next_one_goes_on(log_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = log_path.parent / "shards"
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfmi.data.tfrecord._sequence_records", die)
+    with pytest.raises(KeyboardInterrupt):
+        write(log_path)
+    assert [path.name for path in folder.iterdir()] == ["events"]
+    monkeypatch.undo()
+    # Stage 1 is not repeated: a reader that cannot read would fail.
+    monkeypatch.setattr("tfmi.data.tfrecord.EventReader", die)
+    assert write(log_path).report["events"] > 0
+    assert [path.name for path in folder.iterdir()] == ["sequences"]
+
+
+def test_a_log_with_too_many_rejects_leaves_no_shards(log_path: Path) -> None:
+    with pytest.raises(DataError, match="max_reject_share"):
+        write(log_path, CONFIG.model_copy(update={"max_reject_share": 0.0}))
+    assert list((log_path.parent / "shards").iterdir()) == []
+    assert len((log_path.parent / "rejects.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_what_is_no_shard_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a folder of sequence shards"):
+        open_sharded_log(tmp_path)
+
+
+def test_records_are_plain_examples(log_path: Path) -> None:
+    log = write(log_path)
+    record = next(tf.data.TFRecordDataset(str(log.shards[0])).as_numpy_iterator())
+    features = tf.train.Example.FromString(record).features.feature
+    items = features["items"].bytes_list.value
+    times = np.frombuffer(features["timestamps"].bytes_list.value[0], "<f8")
+    assert sorted(features) == ["items", "timestamps", "user", "weights"]
+    assert len(items) == len(times) == len(features["weights"].float_list.value)
+    assert (np.diff(times) >= 0).all()
+    manifest = json.loads((log.shards[0].parent / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["report"]["events"] == sum(log.item_counts.values())
+
+
+def test_without_times_and_with_more_shards_than_users(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user,item\nu,b\nv,a\nu,a\nu,b\n")
+    log = write(path, LogConfig(columns=LogColumns(time=None), shards=8))
+    chunks = [(users, [chunk.row(row).tolist() for row in range(len(chunk))]) for users, chunk in _chunks(log)]
+    found = {user: items for users, rows in chunks for user, items in zip(users, rows, strict=True)}
+    assert found == {"u": [3, 2, 3], "v": [2]}
+    assert len(log.shards) == 8
+
+
+def _chunks(log: Any) -> list[tuple[list[str], Sequences]]:
+    return list(ShardedSequences(log, Vocabulary(["a", "b"])).chunks())
+
+
+def test_profiles_follow_their_users(log_path: Path) -> None:
+    log = write(log_path)
+    users = sorted(by_user(ShardedSequences(log, Vocabulary(log.item_counts))))[:-1]
+    table = UserTable(users, {"name": users})
+    profiles = build_profiles(users, np.arange(1, len(users) + 1), table)
+    sequences = ShardedSequences(log, Vocabulary(sorted(log.item_counts)), profiles=profiles)
+    for ids, chunk in sequences.chunks():
+        assert [profiles.user_ids[row] for row in chunk.users] == [user if user in users else "" for user in ids]
+    loaded = sequences.in_memory()
+    options: dict[str, Any] = {"history_length": 5, "min_history": 1}
+    number = sequences.num_examples(1)
+    batch = next(iter(training_batches(loaded, **options, batch_size=number, seed=0, profiles=profiles)))
+    expected = sorted(zip(batch["target"].numpy().tolist(), batch["profile"]["name"].numpy().tolist(), strict=True))
+    streamed = ((int(e["target"]), int(e["profile"]["name"])) for e in sequences.examples(**options).as_numpy_iterator())
+    assert sorted(streamed) == expected
+
+
+class TestStreamedDataset:
+    def config(self, log_path: Path, split: SplitConfig | None = None, **log: Any) -> DataConfig:
+        split = split or SplitConfig(min_user_events=4, min_item_events=3, valid_share=0.2, test_share=0.3)
+        rules = CONFIG.model_copy(update={"streaming": True, **log})
+        return DataConfig(dataset="log", path=str(log_path), cache=str(log_path.parent / "cache"), log=rules, split=split)
+
+    def test_parts_vocabulary_and_counts(self, log_path: Path) -> None:
+        config = self.config(log_path)
+        dataset = load_dataset(config)
+        train = dataset.train.in_memory()
+        assert isinstance(dataset.train, ShardedSequences)
+        np.testing.assert_array_equal(np.bincount(train.items, minlength=dataset.catalogue.num_rows), dataset.catalogue.counts)
+        counts = dataset.catalogue.counts[FIRST_INDEX:]
+        assert (np.diff(counts) <= 0).all()
+        assert train.lengths().min() >= 4
+        assert dataset.report["train"] == {"sequences": len(train), "events": len(train.items)}
+        assert dataset.report["read"]["rejected"] == 2
+        memory = load_dataset(config.model_copy(update={"log": config.log.model_copy(update={"streaming": False})}))
+        assert set(dataset.catalogue.vocabulary.ids) == set(memory.catalogue.vocabulary.ids)
+        streamed_users = len(train) + len(dataset.valid) + len(dataset.test)
+        assert streamed_users == memory.report["users"]
+
+    def test_histories_end_before_their_targets(self, log_path: Path) -> None:
+        dataset = load_dataset(self.config(log_path))
+        for part in (dataset.valid, dataset.test):
+            assert part.histories.timestamps is not None
+            assert part.targets.timestamps is not None
+            last = part.histories.timestamps[part.histories.offsets[1:] - 1]
+            first = part.targets.timestamps[part.targets.offsets[:-1]]
+            assert (last <= first).all()
+            total = part.histories.lengths() + part.targets.lengths()
+            np.testing.assert_array_equal(part.histories.lengths(), (0.8 * total).astype(int))
+
+    def test_a_users_file_gives_profiles_and_the_log_cannot(self, log_path: Path) -> None:
+        config = self.config(log_path, profile_columns=["region"])
+        with pytest.raises(ConfigError, match="must stand in a users file"):
+            load_dataset(config)
+        (log_path.parent / "users.csv").write_text("user,region\nю1,north\nю2,south\n", encoding="utf-8")
+        dataset = load_dataset(config)
+        assert dataset.profiles is not None
+        batch = next(iter(training_batches(dataset.train, history_length=3, min_history=1, batch_size=8, seed=1)))
+        assert batch["profile"]["region"].shape == (8,)
+
+    @pytest.mark.parametrize(
+        ("split", "message"),
+        [
+            (SplitConfig(method="leave_one_out"), "a streamed log is split by_user"),
+            (SplitConfig(iterate_core=True), "iterate_core"),
+            (SplitConfig(valid_share=0.6, test_share=0.5), "leave nothing to train on"),
+        ],
+    )
+    def test_what_cannot_stream_is_refused(self, log_path: Path, split: SplitConfig, message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            load_dataset(self.config(log_path, split))
+        with pytest.raises(ConfigError, match=r"data\.examples"):
+            load_dataset(self.config(log_path).model_copy(update={"examples": "random_position"}))
+
+    @pytest.mark.parametrize(
+        ("split", "message"),
+        [
+            (SplitConfig(min_item_events=10_000), "items has 10000 events; lower data.split.min_item_events"),
+            (SplitConfig(min_user_events=10_000, min_item_events=1), "training part has no sequence"),
+            (SplitConfig(min_user_events=1, min_item_events=1, valid_share=1e-9), "valid part is empty"),
+        ],
+    )
+    def test_an_empty_part_says_what_to_change(self, log_path: Path, split: SplitConfig, message: str) -> None:
+        with pytest.raises(DataError, match=message):
+            load_dataset(self.config(log_path, split))
