@@ -115,7 +115,9 @@ def load_config(
         recipe = {}  # The file describes a system of its own.
     else:
         raise ConfigError(f"system: unknown system {name!r}{nearest(str(name), SYSTEMS)}; available: {', '.join(SYSTEMS)}")
-    config = validate_config({**merge(recipe, explicit), "system": name})
+    # The defaults are merged too, so that a component's parameter can be set without repeating its name.
+    described = merge(merge(RunConfig().model_dump(), recipe), explicit)
+    config = validate_config({**described, "system": name})
     check_components(config)
     return config
 
