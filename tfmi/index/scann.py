@@ -100,16 +100,19 @@ class ScannIndex(InterestIndex):
 
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """See ``InterestIndex.search``. Asking for many results searches further than the parameters say."""
+        positions, scores = self.search_scann(queries, k)
+        return finish_answer(scores, positions, k)
+
+    def search_scann(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """ScaNN's own answer: positions int32 [M, w] among the real items and scores [M, w], w <= k, with NaN where one is missing."""
         parameters = self.scann_parameters
         if parameters.brute_force:
             candidates, leaves_to_search = -1, -1  # ScaNN's sign for what it was built with
         else:
-            results = tf.cast(k, tf.float32)
-            leaves_for_results = tf.math.ceil(results * SEARCHED_ITEMS_PER_RESULT * parameters.leaves / self.num_items)
+            leaves_for_results = tf.math.ceil(tf.cast(k, tf.float32) * SEARCHED_ITEMS_PER_RESULT * parameters.leaves / self.num_items)
             leaves_to_search = tf.clip_by_value(tf.cast(leaves_for_results, tf.int32), parameters.leaves_to_search, parameters.leaves)
             candidates = tf.maximum(k * parameters.reordering_per_result, parameters.reordering_candidates)
-        positions, scores = self._ops.scann_search_batched(self.searcher(), queries, k, candidates, leaves_to_search, parallel=True)
-        return finish_answer(scores, positions, k)
+        return self._ops.scann_search_batched(self.searcher(), queries, k, candidates, leaves_to_search, parallel=True)
 
     def searcher(self) -> tf.Tensor:
         """The handle of ScaNN's searcher, which the first use in a process builds from the variables.

@@ -1,0 +1,76 @@
+"""What every benchmark shares: arguments, timing that noise disturbs little, the machine, and one JSON object as the last line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def benchmark_arguments(description: str, *, repeats: int) -> argparse.ArgumentParser:
+    """A parser with the options that all benchmarks have; add the sizes of the benchmark to it.
+
+    Args:
+        description: The benchmark's docstring.
+        repeats: Default of ``--repeats``.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=repeats, help="timed runs of each contender, of which the median counts")
+    parser.add_argument("--threads", type=int, default=1, help="threads inside an op, and ops at a time; 0: as many as there are cores")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the synthetic data")
+    return parser
+
+
+def limit_threads(threads: int) -> None:
+    """Bound TensorFlow's threads; call it before the first op."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def median_seconds(contenders: Mapping[str, Callable[[int], object]], repeats: int, warm_up: int = 1) -> dict[str, float]:
+    """Median wall-clock seconds of each contender's call.
+
+    The contenders take turns, so that whatever else the machine is doing meets all of them alike.
+
+    Args:
+        contenders: Functions by name, called with the number of the run. A call must not return before its work is done.
+        repeats: Timed runs of each.
+        warm_up: Runs of each before, not timed: compilation, caches.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for run in range(-warm_up, repeats):
+        for name, function in contenders.items():
+            start = time.perf_counter()
+            function(max(run, 0))
+            if run >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def report(benchmark: str, results: Mapping[str, Any], targets: Mapping[str, bool]) -> None:
+    """Print the benchmark's JSON object on one line.
+
+    Args:
+        benchmark: Its name.
+        results: Figures and settings.
+        targets: What it should reach, in words, and whether it did.
+    """
+    print(json.dumps({"benchmark": benchmark, **results, "targets": dict(targets), "machine": _machine()}))
+
+
+def _machine() -> dict[str, Any]:
+    cpuinfo = Path("/proc/cpuinfo")
+    models = (
+        [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        if cpuinfo.exists()
+        else []
+    )
+    return {"processor": models[0] if models else platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
