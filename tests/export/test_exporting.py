@@ -136,6 +136,7 @@ def test_arguments_that_do_not_fit_are_refused_before_anything_is_built(tmp_path
         ("give the catalogue that it was trained on", TableRecommender(make_catalogue(9)), {}),
         ("unknown keys", recommender, {"metadata": {"metric": {}}}),
         ("shoe size", recommender, {"profiles": make_profiles()}),
+        ("shoe size", recommender, {"profiles": None}),
     ]
     for complaint, candidate, arguments in cases:
         with pytest.raises(TfmiError, match=complaint):

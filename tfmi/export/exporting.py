@@ -111,13 +111,14 @@ def _check(recommender: Recommender, catalogue: Catalogue, metadata: Mapping[str
 
 def _profile_features(recommender: Recommender, profiles: UserProfiles | None) -> dict[str, Feature]:
     """The profile features that become inputs: those the recommender reads."""
-    if profiles is None or isinstance(recommender, DirectRecommender):
+    if isinstance(recommender, DirectRecommender):
         return {}
-    names = getattr(recommender, "profile_features", profiles.features)
-    missing = sorted(set(names) - set(profiles.features))
+    features = {} if profiles is None else profiles.features
+    names = getattr(recommender, "profile_features", features)
+    missing = sorted(set(names) - set(features))
     if missing:
         raise ExportError(f"the recommender reads the profile features {missing}, which the profiles lack; give those it was trained on")
-    return {name: profiles.features[name] for name in sorted(names)}
+    return {name: features[name] for name in sorted(names)}
 
 
 def _build_index(recommender: Recommender, config: IndexConfig) -> InterestIndex | None:

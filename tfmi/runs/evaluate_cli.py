@@ -1,0 +1,123 @@
+"""The command line of ``training/evaluate.py``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfmi.config import DataConfig, DatasetName, RunConfig, validate_config
+from tfmi.errors import ConfigError, DataError, TfmiError
+
+EXAMPLES = """\
+examples:
+  python training/evaluate.py savedmodels/mind                     the newest version, on the test users of its own data
+  python training/evaluate.py savedmodels/mind/3 --split valid
+  python training/evaluate.py savedmodels/mind/3 --num-results 10 20
+  python training/evaluate.py savedmodels/mind/3 --dataset log --data newer_clicks.csv
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser."""
+    parser = argparse.ArgumentParser(
+        prog="training/evaluate.py",
+        description="Measure an exported SavedModel through its signatures: raw ids in, raw ids out, as a client gets them.\n"
+        "The last line of the output is one JSON object with the metrics.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("savedmodel", type=Path, metavar="SAVEDMODEL", help="savedmodels/<name>/<version>, or savedmodels/<name>")
+    parser.add_argument("--split", choices=("test", "valid"), default="test", help="which users (default: test)")
+    parser.add_argument("--dataset", choices=typing.get_args(DatasetName), help="default: the one the model was trained on")
+    parser.add_argument("--data", metavar="PATH", help="file or folder of the data (default: where the model's data was)")
+    parser.add_argument("--batch-size", type=int, metavar="B", help="users per request (default: the model's configuration)")
+    parser.add_argument(
+        "--num-results", type=int, nargs="+", metavar="N", help="the Ns of metrics @N (default: those of the model's configuration)"
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit code: 0 done, 1 a problem the user can mend, 130 stopped by Ctrl-C."""
+    options = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    for chatty in ("absl", "tensorflow"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    try:
+        _run(options)
+    except TfmiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    from tfmi.data.datasets import load_dataset
+    from tfmi.evaluation.metrics import ranking_metrics
+    from tfmi.export.evaluating import ServedRanker, share_known, usable_cutoffs
+    from tfmi.export.loading import ExportedModel
+
+    folder = _version_folder(options.savedmodel)
+    started = time.perf_counter()
+    model = ExportedModel(folder)
+    logging.info("Loaded %s (%s) in %.1f s", folder, model.metadata["system"], time.perf_counter() - started)
+    config = _configuration(model.metadata, folder)
+    evaluation = _changed(config.evaluation, {"batch_size": options.batch_size, "cutoffs": options.num_results}, "evaluation")
+    cutoffs = usable_cutoffs(model, evaluation.cutoffs, required=options.num_results is not None)
+
+    dataset = load_dataset(_data_config(config.data, options))
+    examples = {"test": dataset.test, "valid": dataset.valid}[options.split]
+    logging.info("Asking for %s %s users of %s", f"{len(examples):,}", options.split, dataset.name)
+    recommended = ServedRanker(model, dataset.catalogue.vocabulary, dataset.profiles, evaluation).rank(examples)
+    known = share_known(recommended.items)
+    if not known:
+        raise DataError(f"none of the recommended items is in the data {dataset.name!r}: this model was trained on another catalogue")
+    if known < 1.0:
+        logging.info("%.1f %% of the recommended items are not in this data; they count as misses.", 100 * (1 - known))
+    metrics = ranking_metrics(
+        recommended.items,
+        examples.targets,
+        cutoffs=cutoffs,
+        num_rows=dataset.catalogue.num_rows,
+        categories=dataset.catalogue.category_indices(),
+        ndcg_ideal=evaluation.ndcg_ideal,
+    )
+    for name, value in metrics.items():
+        print(f"{name:<14} {value:.4f}")
+    print(json.dumps({"savedmodel": str(folder), "split": options.split, "users": len(examples), "metrics": metrics}))
+
+
+def _version_folder(path: Path) -> Path:
+    """The folder itself if it is a version, else its newest version."""
+    from tfmi.export.publishing import published_versions
+
+    versions = [] if (path / "saved_model.pb").exists() else published_versions(path)
+    return path / str(versions[-1]) if versions else path
+
+
+def _configuration(metadata: dict[str, Any], folder: Path) -> RunConfig:
+    if "configuration" not in metadata:
+        raise ConfigError(f"{folder}: this model's metadata holds no run configuration; export it with training/train.py")
+    return validate_config(metadata["configuration"])
+
+
+def _data_config(config: DataConfig, options: argparse.Namespace) -> DataConfig:
+    # The path of one dataset means nothing to another.
+    path = options.data if options.data or options.dataset not in (None, config.dataset) else config.path
+    return _changed(config, {"dataset": options.dataset or config.dataset}, "data").model_copy(update={"path": path})
+
+
+def _changed(section: Any, changes: dict[str, Any], name: str) -> Any:
+    """The configuration section with the changes that are not None, checked like a configuration file."""
+    given = {key: value for key, value in changes.items() if value is not None}
+    return getattr(validate_config({name: {**section.model_dump(), **given}}), name)
