@@ -135,6 +135,8 @@ def test_training_batches_are_decided_by_seed_and_step(log_path: Path) -> None:
     assert first == take(40)
     assert first[25:] == take(15, start_step=25)
     assert first != take(40, seed=8)
+    same = training_batches(sequences, **options, seed=7).take(3)
+    assert [hashable(batch) for batch in same.as_numpy_iterator()] == [hashable(batch) for batch in same.as_numpy_iterator()] == first[:3]
 
 
 def test_a_pass_of_batches_holds_every_example_once(log_path: Path) -> None:

@@ -147,7 +147,11 @@ class ShardedSequences:
             return self._pass(tf.random.experimental.stateless_shuffle(paths, key), history_length, min_history)
 
         # A buffer larger than a pass would mix many passes and fill slowly.
-        examples = tf.data.Dataset.counter().flat_map(one_pass).shuffle(min(shuffle_buffer, num_examples), seed=seed)
+        examples = (
+            tf.data.Dataset.counter()
+            .flat_map(one_pass)
+            .shuffle(min(shuffle_buffer, num_examples), seed=seed, reshuffle_each_iteration=False)
+        )
         return examples.batch(batch_size, drop_remainder=True).skip(start_step).prefetch(PREFETCHED_BATCHES)
 
     def with_indices(self, vocabulary: Vocabulary, profiles: UserProfiles | None) -> ShardedSequences:
