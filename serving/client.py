@@ -23,6 +23,7 @@ import http
 import http.client
 import json
 import math
+import os
 import random
 import re
 import sys
@@ -613,12 +614,13 @@ def _one_per_history(option: str, values: Sequence[T], histories: int) -> list[T
 
 def _recommend_command(client: Client, arguments: argparse.Namespace) -> Any:
     histories = arguments.history
-    return client.recommend(
+    answers = client.recommend(
         histories,
         exclude=_one_per_history("--exclude", arguments.exclude, len(histories)),
         diversity=arguments.diversity,
         profiles=_one_per_history("--profile", arguments.profile, len(histories)),
     )
+    return [Recommendations(answer.items[: arguments.top]) for answer in answers]
 
 
 def _print_readably(arguments: argparse.Namespace, answer: Any) -> None:
@@ -688,6 +690,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     similar = commands.add_parser("similar", parents=[common], help="neighbours of items")
     similar.add_argument("item", nargs="+")
+    for command in (recommend, similar):
+        command.add_argument("--top", type=int, metavar="N", help="print the best N only (default: all that the model answers)")
     commands.add_parser("status", parents=[common], help="the versions being served")
     commands.add_parser("metadata", parents=[common], help="what the model takes and gives")
     return parser
@@ -696,12 +700,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, or 1 with a message if there was no answer."""
     arguments = build_parser().parse_args(argv)
+    if arguments.protocol == "grpc":
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow, which comes with gRPC's stubs, greets at length
     address = arguments.address or f"127.0.0.1:{_PORTS[arguments.protocol]}"
     try:
         client = Client(address, arguments.model, arguments.protocol, arguments.timeout, version=arguments.version)
         commands: dict[str, Callable[[], Any]] = {
             "recommend": lambda: _recommend_command(client, arguments),
-            "similar": lambda: client.similar_items(arguments.item),
+            "similar": lambda: [neighbours[: arguments.top] for neighbours in client.similar_items(arguments.item)],
             "status": client.status,
             "metadata": client.metadata,
         }
@@ -710,10 +716,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = f"{error.code}: " if isinstance(error, ServingError) else ""
         print(f"error: {code}{error}", file=sys.stderr)
         return 1
-    if arguments.json:
-        print(json.dumps(answer, default=dataclasses.asdict, ensure_ascii=False, indent=1))
-    else:
-        _print_readably(arguments, answer)
+    try:
+        if arguments.json:
+            print(json.dumps(answer, default=dataclasses.asdict, ensure_ascii=False, indent=1))
+        else:
+            _print_readably(arguments, answer)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

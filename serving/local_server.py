@@ -225,8 +225,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The session loader's deprecation notice is for authors of models; it is what TensorFlow Serving uses.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
     try:
         _check(arguments)
         server = LocalServer(
@@ -240,12 +238,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             limits=Limits(max_request_bytes=arguments.max_request_bytes, request_timeout_seconds=arguments.timeout_seconds),
         )
         with server:
+            # Only now: while models are being loaded, Ctrl-C stops at once.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: stopping.set())
             print(describe(server), flush=True)
             stopping.wait()
             print("stopping: requests under way are finished first", flush=True)
     except TfmiError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped while starting", flush=True)
     return 0
 
 

@@ -277,6 +277,21 @@ def test_command_line_similar_status_metadata(server: LocalServer, capsys: pytes
     assert "  serving_default takes history DT_STRING[-1, 5]\n" in run(server, capsys, "metadata")[1]
 
 
+def test_command_line_prints_the_best_only(server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(server, capsys, "recommend", "--history", "a", "--top", "1")[1].splitlines()[1:] == ["    1. b  score 1.0000  interest 0"]
+    assert run(server, capsys, "similar", "a", "--top", "1")[1].splitlines()[1:] == ["    1. b  score 1.0000"]
+
+
+def test_command_line_bears_a_reader_that_leaves(server: LocalServer) -> None:
+    command = [sys.executable, str(CLIENT_FILE), "status", "--address", server.rest_address, "--model", "toy"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
