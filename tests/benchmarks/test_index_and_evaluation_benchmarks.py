@@ -1,0 +1,48 @@
+"""The benchmarks run at toy sizes, explain themselves, and end in one JSON object; their speed targets are for real sizes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def run(name: str, *options: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / name), *options]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+
+
+def last_line(output: str) -> dict[str, Any]:
+    return json.loads(output.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_evaluation_speed_finds_the_hit_rates_of_tfrs() -> None:
+    result = last_line(run("evaluation_speed.py", "--users", "40", "--items", "300", "--dimension", "8", "--repeats", "1"))
+    assert result["benchmark"] == "evaluation_speed"
+    assert result["targets"]["the same hit rates"]
+    assert 0 < result["hit_rates"]["10"] < result["hit_rates"]["50"] < 1
+    assert set(result["seconds"]) == {"tfmi", "tfrs_128", "tfrs_4096", "tfrs_16384"}
+
+
+@pytest.mark.slow
+def test_index_recall_latency_measures_recall_against_exact() -> None:
+    options = ("--items", "6000", "--dimension", "16", "--interests", "3", "--results", "20", "--repeats", "20")
+    result = last_line(run("index_recall_latency.py", *options))
+    assert result["parameters"]["scoring"] == "asymmetric_hashing"
+    assert 0.9 < result["recall"] <= 1
+    assert set(result["milliseconds"]) == {"tfmi_scann", "scann_alone", "tfmi_exact"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["evaluation_speed.py", "index_recall_latency.py"])
+def test_help_names_the_sizes(name: str) -> None:
+    output = run(name, "--help")
+    assert "--items" in output
+    assert "--repeats" in output
