@@ -43,7 +43,7 @@ class Limits:
     Attributes:
         max_request_bytes: A larger request is refused (REST 413, gRPC RESOURCE_EXHAUSTED).
         max_connections: REST connections open at a time; further ones get 503.
-        grpc_threads: gRPC requests handled at a time; eight times as many may wait.
+        grpc_threads: gRPC requests handled at a time; eight times as many may be open, further ones get RESOURCE_EXHAUSTED.
         request_timeout_seconds: The longest run of a graph; then DEADLINE_EXCEEDED (REST 504).
         grace_seconds: How long stopping waits for requests under way.
     """

@@ -26,7 +26,7 @@ from serving.server.tensors import decode_tensor, encode_tensor
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_QUEUED_PER_THREAD = 8
+_OPEN_PER_THREAD = 8
 
 
 def _target(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str | None]:
@@ -113,7 +113,7 @@ def start_grpc_server(models: Models, host: str, port: int, threads: int, max_re
         models: What to serve.
         host: The address to listen on.
         port: The port, or 0 for a free one.
-        threads: Requests handled at a time; a few times as many wait, and callers beyond that get ``RESOURCE_EXHAUSTED``.
+        threads: Requests handled at a time; a few times as many may be open, and callers beyond that get ``RESOURCE_EXHAUSTED``.
         max_request_bytes: A larger request gets ``RESOURCE_EXHAUSTED``.
 
     Returns:
@@ -128,7 +128,7 @@ def start_grpc_server(models: Models, host: str, port: int, threads: int, max_re
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a port shared with another server
     ]
     pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc")
-    server = grpc.server(pool, options=options, maximum_concurrent_rpcs=threads * _QUEUED_PER_THREAD)
+    server = grpc.server(pool, options=options, maximum_concurrent_rpcs=threads * _OPEN_PER_THREAD)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(models), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

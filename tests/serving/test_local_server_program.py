@@ -10,14 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from serving.client import Client, ServingError
-from serving.local_server import LocalServer, describe, main, parse_labels
-from serving.server.errors import ServerConfigError
+from serving.local_server import Limits, LocalServer, describe, main, parse_labels
+from serving.server.errors import Code, RequestError, ServerConfigError
 from serving.server.servable import Servable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +105,48 @@ def test_stopping_lets_requests_finish(toy_model: Path, monkeypatch: pytest.Monk
         assert [answer.result()[0].items[0].item for answer in answers] == ["b", "b"]
     with pytest.raises(ServingError):
         Client(server.rest_address, "toy", retries=0).status()
+
+
+def test_grpc_callers_beyond_the_limit_are_refused_at_once(toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits(grpc_threads=1)
+    with LocalServer({"toy": toy_model}, rest_port=0, grpc_port=0, limits=limits) as server:
+        client = Client(server.grpc_address, "toy", "grpc", retries=0)
+        client.metadata()
+        let_go = threading.Event()
+        run_graph = Servable.predict
+
+        def predict_when_let_go(*arguments: object, **named: object) -> object:
+            assert let_go.wait(20)
+            return run_graph(*arguments, **named)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Servable, "predict", predict_when_let_go)
+        with ThreadPoolExecutor(9) as pool:
+            calls = [pool.submit(client.recommend, [["a"]]) for _ in range(9)]
+            first_to_end = next(as_completed(calls, timeout=20))
+            let_go.set()
+            answered = [call for call in calls if call is not first_to_end]
+            assert all(call.result()[0].items[0].item == "b" for call in answered)
+        with pytest.raises(ServingError) as error:
+            first_to_end.result()
+        assert error.value.code == "RESOURCE_EXHAUSTED"
+
+
+def test_a_run_that_takes_too_long_is_cancelled(tmp_path: Path) -> None:
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "steps")])
+    def count(steps: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"counted": tf.while_loop(lambda at: tf.reduce_all(at < steps), lambda at: at + 1, [tf.zeros_like(steps)])[0]}
+
+    module.count = count
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=count)
+    servable = Servable(tmp_path / "1", timeout_seconds=0.2)
+    with pytest.raises(RequestError) as error:
+        servable.predict("", {"steps": np.array([10**12])})
+    assert error.value.code is Code.DEADLINE_EXCEEDED
+    assert error.value.http_status == 504
+    assert servable.predict("", {"steps": np.array([3])})["counted"].tolist() == [3]
+    servable.close()
 
 
 @pytest.mark.slow
