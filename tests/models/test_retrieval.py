@@ -22,7 +22,7 @@ def _model(
     extractor: str = "capsule_routing", readout: str = "label_aware", objective: str = "full_softmax", **options: Any
 ) -> InterestRetrieval:
     tf.keras.utils.set_random_seed(3)
-    return InterestRetrieval(
+    model = InterestRetrieval(
         item_tower=ItemTower(NUM_ROWS, DIMENSION),
         user_tower=UserTower(DIMENSION, hidden=[16]),
         extractor=EXTRACTORS.build({"name": extractor}, "extractor"),
@@ -33,6 +33,8 @@ def _model(
         item_counts=np.arange(NUM_ROWS),
         **{"temperature": 0.1, "seed": 3, **options},
     )
+    model.compute_loss(_batch())  # Weights are made now, under the seed above.
+    return model
 
 
 def _batch(rows: int = 16, seed: int = 0) -> dict[str, tf.Tensor]:

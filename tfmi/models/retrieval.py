@@ -29,6 +29,11 @@ def drop_unknown_items(history: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.where(known, history, PADDING_INDEX), order, batch_dims=1)
 
 
+def unit_length(vectors: tf.Tensor) -> tf.Tensor:
+    """L2-normalise the last axis in float32, whose epsilon float16 would round to 0; zero vectors stay 0."""
+    return tf.cast(tf.math.l2_normalize(tf.cast(vectors, tf.float32), axis=-1), vectors.dtype)
+
+
 class ScoredItems:
     """The ``ItemSpace`` of a retrieval model: item vectors as scores use them."""
 
@@ -41,7 +46,7 @@ class ScoredItems:
     def embed(self, item_indices: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Item vectors [..., d]."""
         vectors = self._tower(item_indices, training=training)
-        return tf.math.l2_normalize(vectors, axis=-1) if self._normalize else vectors
+        return unit_length(vectors) if self._normalize else vectors
 
     def embed_catalogue(self, training: bool | None = None) -> tf.Tensor:
         """Item vectors [N, d] of every real item."""
@@ -145,7 +150,7 @@ class InterestRetrieval(tfrs.Model):
         output = self.extractor(dropped, mask, training=training, **requested)
         users = self.user_tower(output.interests, profile_vector, training=training)
         if self.normalize:
-            users = tf.math.l2_normalize(users, axis=-1)
+            users = unit_length(users)
         users = tf.where(output.active[..., None], users, tf.zeros([], users.dtype))
         return output, users, vectors
 
