@@ -59,6 +59,14 @@ def test_an_approximate_index_finds_most_and_scores_exactly() -> None:
     assert all(len(set(row)) == 20 for row in items.numpy().tolist())
 
 
+def test_building_again_gives_the_same_answers() -> None:
+    item_vectors = clustered_vectors(2_000)
+    first, second = (build_index("scann", item_vectors, leaves=60, leaves_to_search=2, reordering_candidates=10) for _ in range(2))
+    queries = tf.constant(item_vectors[2:102])
+    for one, other in zip(first.search(queries, 10), second.search(queries, 10), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_agrees_with_the_scann_layer_of_tfrs_where_that_searches_everything() -> None:
     item_vectors = clustered_vectors(200)
     peer = tfrs.layers.factorized_top_k.ScaNN(k=10, num_leaves=4, num_leaves_to_search=4, num_reordering_candidates=200)

@@ -167,6 +167,7 @@ def _train_searcher(scann_ops: ModuleType, vectors: np.ndarray, parameters: Scan
         num_leaves_to_search=parameters.leaves_to_search,
         training_sample_size=training_items,
         training_iterations=parameters.training_iterations,
+        random_init=False,  # k-means++ makes the same partitions every time; ScaNN's random start has no seed to set
     )
     builder = builder.score_ah(
         dimensions_per_block=parameters.dimensions_per_block, anisotropic_quantization_threshold=ANISOTROPIC_QUANTIZATION_THRESHOLD
