@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 FLOAT, INT32, STRING = 1, 3, 7  # TF_DataType
+STRUCT_FORMATS = {FLOAT: "f", INT32: "i"}
 TSTRING_BYTES = 24
 
 
@@ -137,7 +138,7 @@ class CSession:
         if kind == STRING:
             flat = [self._string(first + TSTRING_BYTES * position) for position in range(count)]
         else:
-            flat = list(struct.unpack(f"={count}{ {FLOAT: 'f', INT32: 'i'}[kind] }", ctypes.string_at(first, 4 * count)))
+            flat = list(struct.unpack(f"={count}{STRUCT_FORMATS[kind]}", ctypes.string_at(first, 4 * count)))
         for size in reversed(shape[1:]):
             flat = [flat[start : start + size] for start in range(0, len(flat), size)]
         return flat

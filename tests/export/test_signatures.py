@@ -286,14 +286,23 @@ def test_similar_items_leave_the_item_itself_out(name: str, request: pytest.Fixt
 # Unusual sizes
 
 
-def test_an_empty_batch_has_an_empty_answer(exact_export: Exported) -> None:
+@pytest.mark.parametrize("name", ["exact_export", "scann_export"])
+def test_an_empty_batch_has_an_empty_answer(name: str, request: pytest.FixtureRequest) -> None:
+    exported = request.getfixturevalue(name)
+    recommend = request_of(exported, [], np.zeros(0, int))
+    interests = {key: values for key, values in recommend.items() if key not in ("exclude", "diversity")}
     for signature, inputs in {
         "serving_default": {"history": np.zeros((0, HISTORY_LENGTH), dtype=object)},
-        "recommend": request_of(exact_export, [], np.zeros(0, int)),
+        "recommend": recommend,
         "recommend_examples": {"examples": np.zeros(0, dtype=object)},
+        "similar_items": {"item_ids": np.zeros(0, dtype=object)},
+        "user_interests": interests,
     }.items():
-        answer = exact_export.model.predict(signature, inputs)
-        assert answer["item_ids"].shape == (0, NUM_RESULTS), signature
+        answer = exported.model.predict(signature, inputs)
+        if signature == "user_interests":
+            assert answer["interests"].shape == (0, NUM_INTERESTS, DIMENSION)
+        else:
+            assert answer["item_ids"].shape == (0, NUM_RESULTS), signature
 
 
 def test_a_huge_id_is_just_unknown(exact_export: Exported) -> None:

@@ -51,12 +51,23 @@ class ProfileInput(Protocol):
         """For the metadata: kind, inputs and width."""
 
 
-class CategoricalInput(tf.Module):
+class _SingleInput(tf.Module):
+    """What features with one request input have in common."""
+
+    def __init__(self, name: str, key: str) -> None:
+        super().__init__()
+        self._feature_name, self._key = name, key
+
+    def from_example(self, parsed: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        """See ``ProfileInput``."""
+        return {self._key: parsed[self._key]}
+
+
+class CategoricalInput(_SingleInput):
     """One value per user: string [B]."""
 
     def __init__(self, name: str, key: str, feature: CategoricalFeature) -> None:
-        super().__init__()
-        self._feature_name, self._key = name, key
+        super().__init__(name, key)
         self._table = VocabularyTable(feature.vocabulary)
 
     def specs(self) -> dict[str, tf.TensorSpec]:
@@ -66,10 +77,6 @@ class CategoricalInput(tf.Module):
     def example_features(self) -> dict[str, Any]:
         """See ``ProfileInput``."""
         return {self._key: tf.io.FixedLenFeature([], tf.string, default_value="")}
-
-    def from_example(self, parsed: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        """See ``ProfileInput``."""
-        return {self._key: parsed[self._key]}
 
     def missing(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """See ``ProfileInput``."""
@@ -85,12 +92,11 @@ class CategoricalInput(tf.Module):
         return {"feature": self._feature_name, "kind": "categorical", "inputs": [self._key]}
 
 
-class NumberInput(tf.Module):
+class NumberInput(_SingleInput):
     """One raw number per user: float32 [B]; standardised in the graph as in training."""
 
     def __init__(self, name: str, key: str, feature: NumericFeature) -> None:
-        super().__init__()
-        self._feature_name, self._key = name, key
+        super().__init__(name, key)
         self._mean, self._deviation = float(feature.mean), float(feature.deviation)
 
     def specs(self) -> dict[str, tf.TensorSpec]:
@@ -100,10 +106,6 @@ class NumberInput(tf.Module):
     def example_features(self) -> dict[str, Any]:
         """See ``ProfileInput``."""
         return {self._key: tf.io.FixedLenFeature([], tf.float32, default_value=float("nan"))}
-
-    def from_example(self, parsed: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        """See ``ProfileInput``."""
-        return {self._key: parsed[self._key]}
 
     def missing(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """See ``ProfileInput``."""
