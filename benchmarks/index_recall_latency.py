@@ -79,13 +79,16 @@ def request_through(index: InterestIndex, n: int) -> Request:
         candidates = source.candidates(tf.zeros([tf.shape(interests)[0], 1], tf.int32), {"interests": interests}, n)
         return select(candidates, n, exclude=no_exclusions).items
 
-    return tf.function(answer, input_signature=[tf.TensorSpec([None, None, index.dimension])])
+    return tf.function(answer).get_concrete_function(tf.TensorSpec([None, None, index.dimension]))
 
 
 def search_alone(index: ScannIndex, n: int) -> Request:
-    """A compiled call of ScaNN's op on interests [1, K, d], with the parameters that ``index`` searches with."""
-    compiled = tf.function(lambda interests: index.search_scann(interests[0], n)[0])
-    return compiled.get_concrete_function(tf.TensorSpec([1, None, index.dimension]))
+    """A compiled call of ScaNN's op: interests [1, K, d] to positions [K, n], with the parameters that ``index`` searches with."""
+
+    def answer(interests: tf.Tensor) -> tf.Tensor:
+        return index.search_scann(interests[0], n)[0]
+
+    return tf.function(answer).get_concrete_function(tf.TensorSpec([None, None, index.dimension]))
 
 
 def main() -> None:
