@@ -201,7 +201,6 @@ class TestSessionPrefixes:
     def test_every_prefix_longest_first(self) -> None:
         events = [(f"s{session:02}", str(item), session * 100.0 + item) for session in range(10) for item in (1, 2, 3, 4)]
         dataset = split_events("test", make_table(events), keep_all("session_prefixes"), "by_user")
-        # mtaw.md section 12, property 9.
         assert ids(dataset, dataset.test.histories) == [["1", "2", "3"], ["1", "2"], ["1"]]
         assert ids(dataset, dataset.test.targets) == [["4"], ["3"], ["2"]]
         assert len(dataset.train) == 8

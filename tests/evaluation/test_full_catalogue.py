@@ -140,7 +140,7 @@ def test_evaluate_computes_the_configured_metrics() -> None:
 
 
 def test_comirecs_protocol_on_real_data(shared_data: Callable[[str], Path]) -> None:
-    """Popularity on Amazon Beauty, against a loop over the lines of the files (comirec.md section 6 and section 11, property 8)."""
+    """Popularity on Amazon Beauty, against a loop over the lines of the files (Cen et al., KDD 2020, experimental setup)."""
     folder = shared_data("beauty")
     dataset = load_dataset(DataConfig(dataset="comirec", path=str(folder)))
 

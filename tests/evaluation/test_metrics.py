@@ -24,8 +24,8 @@ def ragged(rows: list[list[int]]) -> Sequences:
 
 
 @pytest.mark.parametrize(("ideal", "expected"), [("targets", 0.498189), ("hits", 0.650921)])
-def test_the_specifications_golden_values(ideal: NdcgIdeal, expected: float) -> None:
-    """comirec.md section 6: recommended [9, 3, 7, 1, 5], truth [1, 2, 3], in numbers from 1 that are indices from 2 here."""
+def test_worked_example(ideal: NdcgIdeal, expected: float) -> None:
+    """Recommended [9, 3, 7, 1, 5], truth [1, 2, 3], in numbers from 1 that are indices from 2 here."""
     values = per_user_metrics(np.array([[10, 4, 8, 2, 6]]), ragged([[2, 3, 4]]), [5], ideal)
     assert values["recall@5"][0] == pytest.approx(0.6667, abs=1e-4)
     assert values["ndcg@5"][0] == pytest.approx(expected, abs=1e-6)

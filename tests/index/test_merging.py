@@ -55,7 +55,7 @@ def test_merging_equals_merging_by_hand(search: tuple[np.ndarray, np.ndarray, np
 
 
 def test_merged_list_equals_ranking_by_best_interest() -> None:
-    """comirec.md section 11, property 7."""
+    """With exact searches, merging the interests' lists is ranking every item by its best interest."""
     random = np.random.default_rng(0)
     item_vectors, interests = random.normal(size=(30, 6)), random.normal(size=(2, 3, 6))
     all_scores = np.einsum("bkd,nd->bkn", interests, item_vectors).astype(np.float32)

@@ -13,7 +13,7 @@ from tfmi.index.merging import Candidates, merge_interests
 from tfmi.index.selection import select
 
 NUM_ROWS = 14
-# comirec.md section 11, property 5: a, b, c of category X, d of Y, e of Z are the items 2 to 6.
+# A worked example of ComiRec's greedy rule: a, b, c of category X, d of Y, e of Z are the items 2 to 6.
 EXAMPLE_SCORES = [1.0, 0.95, 0.9, 0.5, 0.45]
 EXAMPLE_CATEGORIES = np.array([0, 0, 2, 2, 2, 3, 4], dtype=np.int32)
 
@@ -67,7 +67,7 @@ EIGHTHS = st.integers(-40, 40).map(lambda i: i / 8)
     n=st.integers(1, NUM_ROWS),
 )
 def test_one_sort_selects_what_the_greedy_loop_selects(scores: list[float], categories: list[int], diversity: float, n: int) -> None:
-    """comirec.md section 11, property 5: both forms of the rule, and this package's, give the same list."""
+    """Cen et al., KDD 2020, aggregation module: both forms of the rule, and this package's, give the same list."""
     category_of = np.array(categories, dtype=np.int32)
     by_item = dict(enumerate(scores, start=2))
     expected = greedy_by_gain(by_item, category_of, diversity, n)
@@ -79,7 +79,7 @@ def test_one_sort_selects_what_the_greedy_loop_selects(scores: list[float], cate
     ("diversity", "expected", "share"), [(0.0, [2, 3, 4], 0), (0.1, [2, 3, 4], 0), (0.3, [2, 3, 5], 2 / 3), (10.0, [2, 5, 6], 1)]
 )
 def test_the_specifications_example(diversity: float, expected: list[int], share: float) -> None:
-    """comirec.md section 11, properties 5 and 6: the lists, and diversity that does not fall as λ grows."""
+    """Cen et al., KDD 2020, aggregation module: the lists, and diversity that does not fall as λ grows."""
     chosen = selected_items(candidates_of(EXAMPLE_SCORES), 3, diversity, EXAMPLE_CATEGORIES)
     assert chosen == expected
     assert category_diversity(np.array([chosen]), EXAMPLE_CATEGORIES)[0] == pytest.approx(share)

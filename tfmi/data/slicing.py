@@ -52,7 +52,7 @@ def cut_rows(source: Sequences, rows: np.ndarray, history_ends: np.ndarray, targ
 
 
 def every_prefix(source: Sequences, rows: np.ndarray) -> EvaluationSet:
-    """Every way to cut each row into a prefix and its next item, longest prefix first (mtaw.md section 7, step 7)."""
+    """Every way to cut each row into a prefix and its next item, longest prefix first (Wang et al., GCE-GNN, SIGIR 2020, datasets)."""
     lengths = source.lengths()[rows]
     examples_per_row = np.maximum(lengths - 1, 0)
     last_example = np.cumsum(examples_per_row)

@@ -3,10 +3,11 @@
 Every method first leaves out rare items and users (k-core), orders each user's events by time (ties by file order), and then is a
 choice of ranges of that order:
 
-- ``by_user``: other users are tested than train (ComiRec, comirec.md section 6).
+- ``by_user``: other users are tested than train (Cen et al., KDD 2020, experimental setup).
 - ``leave_one_out``: each user's last event is the test target, the second last the validation target.
 - ``by_time``: everything before one moment trains; what happens after it is predicted.
-- ``session_prefixes``: the last sessions are tested, every prefix of them predicting its next item (mtaw.md section 7).
+- ``session_prefixes``: the last sessions are tested, every prefix of them predicting its next item (Wang et al., GCE-GNN,
+  SIGIR 2020, datasets).
 """
 
 from __future__ import annotations

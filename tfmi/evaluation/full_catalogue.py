@@ -1,7 +1,7 @@
 """Rank the whole catalogue for every user of an evaluation set, exactly, and measure the ranking.
 
-The protocol is that of whatever made the ``EvaluationSet``: ComiRec's (comirec.md section 6) and leave-one-out differ in their splits,
-not here.
+The protocol is that of whatever made the ``EvaluationSet``: ComiRec's (Cen et al., KDD 2020, experimental setup) and
+leave-one-out differ in their splits, not here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ranking metrics over recommended lists, vectorised in NumPy (comirec.md section 6).
+"""Ranking metrics over recommended lists, vectorised in NumPy (Cen et al., KDD 2020, evaluation metrics).
 
 Shapes: U users, W recommended items per user, best first, 0 where a list is shorter. Targets are ragged: one row of item indices per
 user. A list's items are distinct; a user's targets may repeat. As in ComiRec's protocol |targets| counts repeats, while an item that

@@ -1,4 +1,4 @@
-"""One list of candidates per user from the answers of K searches (comirec.md section 5).
+"""One list of candidates per user from the answers of K searches (Cen et al., KDD 2020, aggregation module).
 
 Shapes: B users, K interests, k results per interest, C = K * k candidates.
 """

@@ -1,4 +1,5 @@
-"""From candidates to the answer: exclusions, then ComiRec's controllable diversity (comirec.md section 5), in stock TensorFlow ops.
+"""From candidates to the answer: exclusions, then controllable diversity (Cen et al., KDD 2020, aggregation module), in
+stock TensorFlow ops.
 
 Shapes: B users, C candidates, E exclusions, n results.
 """

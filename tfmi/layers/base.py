@@ -112,7 +112,7 @@ def masked_softmax(logits: tf.Tensor, mask: tf.Tensor, axis: int = -1) -> tf.Ten
 
 
 def squash(vectors: tf.Tensor, epsilon: float = 1e-9) -> tf.Tensor:
-    """Shrink vectors along the last axis to norms below 1: ``|z|^2 / (1 + |z|^2) * z / |z|`` (capsule networks; mind.md section 3.2)."""
+    """Shrink vectors along the last axis to norms below 1: ``|z|^2 / (1 + |z|^2) * z / |z|`` (Sabour et al., NIPS 2017, equation 1)."""
     squared_norm = tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True)
     return squared_norm / (1.0 + squared_norm) / tf.sqrt(squared_norm + epsilon) * vectors
 

@@ -29,7 +29,7 @@ class ComiRecRouting(InterestExtractor):
     ``internals`` holds ``"routing"`` (the last coupling weights, as ``weights``) and ``"logits"`` (those behind them), both float32
     [B, K, L].
 
-    Paper: Cen et al., "Controllable Multi-Interest Framework for Recommendation", KDD 2020, section 3.2 (ComiRec-DR).
+    Paper: Cen et al., "Controllable Multi-Interest Framework for Recommendation", KDD 2020, dynamic routing (ComiRec-DR).
 
     Example:
         >>> output = ComiRecRouting(num_interests=2)(tf.ones([1, 5, 8]), tf.ones([1, 5], tf.bool))

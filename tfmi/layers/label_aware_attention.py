@@ -26,8 +26,8 @@ class LabelAwareAttention(Readout):
     reaches that one only. A power of a negative score would not be a number (fractional p) or turn the order around (even p), so
     ``pow`` keeps the sign: ``sign(x) max(|x|, 1e-6)^p``.
 
-    Papers: Li et al., "Multi-Interest Network with Dynamic Routing for Recommendation at Tmall", CIKM 2019, section 4.5;
-    Cen et al., "Controllable Multi-Interest Framework for Recommendation", KDD 2020, section 3.3 (hard).
+    Papers: Li et al., "Multi-Interest Network with Dynamic Routing for Recommendation at Tmall", CIKM 2019, label-aware
+    attention layer; Cen et al., "Controllable Multi-Interest Framework for Recommendation", KDD 2020, model training (hard).
 
     Example:
         >>> interests = tf.constant([[[1.0, 0.0], [0.0, 2.0]]])

@@ -24,7 +24,7 @@ class SelfAttentiveInterests(InterestExtractor):
 
     ``internals`` holds ``"logits"``, float32 [B, K, L].
 
-    Paper: Cen et al., "Controllable Multi-Interest Framework for Recommendation", KDD 2020, section 3.2 (ComiRec-SA).
+    Paper: Cen et al., "Controllable Multi-Interest Framework for Recommendation", KDD 2020, self-attentive method (ComiRec-SA).
 
     Example:
         >>> output = SelfAttentiveInterests(num_interests=2)(tf.ones([1, 5, 8]), tf.ones([1, 5], tf.bool))

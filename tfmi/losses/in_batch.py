@@ -16,8 +16,8 @@ class InBatchSoftmax(Objective):
     """Cross-entropy of each example's target among all targets of the batch (``tfrs.tasks.Retrieval``), corrected for popularity.
 
     A popular item is a negative more often; its score is lowered by the log of its probability of being in a batch, estimated as
-    training goes on (``StreamingFrequency``). Where ``tfrs.tasks.Retrieval`` sums over the batch, this returns one loss per example
-    (comirec.md section 12). Queries [B, K, d] are scored by their best interest, for the target and the negatives alike.
+    training goes on (``StreamingFrequency``). Where ``tfrs.tasks.Retrieval`` sums over the batch, this returns one loss per example,
+    as the papers' losses are means. Queries [B, K, d] are scored by their best interest, for the target and the negatives alike.
 
     Args:
         correct_frequency: Subtract the log probability of each candidate (Yi et al. 2019). TFRS takes those below 1e-6 as 1e-6.

@@ -42,7 +42,7 @@ def item_sets(sequences: Sequences, num_rows: int) -> scipy.sparse.csr_array:
 def nearest_neighbours(
     sets: scipy.sparse.csr_array, limit: int | None, shrink: float, pairs_per_block: int = PAIRS_PER_BLOCK
 ) -> NeighbourLists:
-    """Cosine similarity of items by the sets that hold them (session_baselines.md section 1).
+    """Cosine similarity of items by the sets that hold them (Sarwar et al., WWW 2001; shrinkage as in RecBole's ItemKNN).
 
         similarity(i, j) = co(i, j) / (sqrt(n_i n_j) + shrink + 1e-6),  i != j
 

@@ -72,8 +72,8 @@ def constant_table(values: np.ndarray, name: str) -> tf.Variable:
 def target_counts(sequences: Sequences, num_rows: int, min_history: int) -> np.ndarray:
     """float64 [num_rows]: each item's share of the training targets that ComiRec's sampler draws, times the number of sequences.
 
-    It draws a sequence, then a position with at least ``min_history`` items before it (comirec.md section 4): every sequence counts 1
-    in all, spread over those positions. Sequences without such a position count nothing.
+    It draws a sequence, then a position with at least ``min_history`` items before it (the code of Cen et al., KDD 2020): every
+    sequence counts 1 in all, spread over those positions. Sequences without such a position count nothing.
     """
     lengths = np.repeat(sequences.lengths(), sequences.lengths())
     positions = np.arange(len(sequences.items)) - np.repeat(sequences.offsets[:-1], sequences.lengths())

@@ -12,7 +12,7 @@ from tfmi.models.counting import COUNTERS, CountingModel, constant_table, rank_b
 
 @COUNTERS.register("item_knn")
 class ItemKNN(CountingModel):
-    """Scores an item by its cosine co-occurrence with the user's newest items (session_baselines.md section 1, variant b).
+    """Scores an item by its cosine co-occurrence with the user's newest items (Sarwar et al., WWW 2001, with session sums).
 
         score(j) = sum over the distinct items i of the history of decay^age(i) similarity(i, j)
 

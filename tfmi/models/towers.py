@@ -56,7 +56,8 @@ class ItemTower(tf.keras.layers.Layer):
 
     Every feature is embedded to ``dimension``: ids and categories by table, multi-valued features by the weighted mean of their values'
     embeddings, numbers (standardised, missing 0) together by one linear map. The embeddings are combined by mean over the features that
-    the item has (MIND section 3.1), by sum, or by concatenation; then come optional ReLU layers and a linear one.
+    the item has (Li et al., CIKM 2019, embedding and pooling layer), by sum, or by concatenation; then come optional ReLU layers and a
+    linear one.
 
     Args:
         num_rows: Rows of the item table, padding and unknown included.
@@ -164,7 +165,7 @@ class ItemTower(tf.keras.layers.Layer):
 
 
 class ProfileEncoder(tf.keras.layers.Layer):
-    """The user's profile p_u: the concatenation of its features' embeddings (MIND section 2).
+    """The user's profile p_u: the concatenation of its features' embeddings (Li et al., CIKM 2019).
 
     Args:
         features: Profile features by name; only their kinds and vocabularies are used.
@@ -215,7 +216,7 @@ class ProfileEncoder(tf.keras.layers.Layer):
 
 
 class UserTower(tf.keras.layers.Layer):
-    """From interests to user vectors: the profile joined to every interest, then layers shared by all interests (MIND section 3.3).
+    """From interests to user vectors: the profile joined to every interest, then layers that all interests share (Li et al., CIKM 2019).
 
     Args:
         dimension: d, the width of the output.

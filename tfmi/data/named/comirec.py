@@ -1,4 +1,4 @@
-"""ComiRec's split files: ``comirec_{train,valid,test}.txt`` with ``user,item,position`` rows (comirec.md section 6).
+"""ComiRec's split files: ``comirec_{train,valid,test}.txt`` with ``user,item,position`` rows (Cen et al., KDD 2020, experimental setup).
 
 The numbering of the files is kept: item n has index n + 1, whatever its frequency in the training part. A validation or test user's
 first ``int(history_share x length)`` events are history and the rest are targets.

@@ -1,4 +1,4 @@
-"""Session files with a given test part, as the session-based papers share them (mtaw.md section 7).
+"""Session files with a given test part, as the session-based papers share them (Wang et al., GCE-GNN, SIGIR 2020, datasets).
 
 ``train_sessions.txt`` holds one session a line, item numbers separated by blanks, oldest first, sessions in time order.
 ``test_examples.txt`` holds one example a line: a prefix of a test session, a tab, and the next item.
