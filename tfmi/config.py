@@ -9,22 +9,41 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
 from pydantic import Field
 
 from tfmi.errors import ConfigError, nearest
+from tfmi.validation import describe_value_problem
 
 ComponentSpec = dict[str, Any]
 DatasetName = Literal["embedded", "log", "movielens", "lastfm", "sequences", "comirec", "sessions"]
 
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _check_name(name: str) -> str:
+    if not NAME_PATTERN.fullmatch(name):
+        raise ValueError("expected letters, digits, '.', '_' and '-', the first a letter or digit, because folders are named after it")
+    return name
+
+
+def _sorted_distinct(values: list[int]) -> list[int]:
+    if len(set(values)) != len(values):
+        raise ValueError("expected each number once")
+    return sorted(values)
+
+
+Name = Annotated[str, pydantic.AfterValidator(_check_name)]
+PositiveInteger = Annotated[int, Field(ge=1)]
+
 
 class Section(pydantic.BaseModel):
-    """Base of every section: no unknown keys, no silent conversions."""
+    """Base of every section: no unknown keys, no silent conversions, no NaN and no infinity."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class EmbeddedConfig(Section):
@@ -105,6 +124,12 @@ class SplitConfig(Section):
     min_item_events: int = Field(5, ge=1, description="k-core: items with fewer events are left out")
     iterate_core: bool = Field(False, description="repeat the two filters until nothing changes; off: once, items first (ComiRec)")
 
+    @pydantic.model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> SplitConfig:
+        if self.valid_share + self.test_share >= 1:
+            raise ValueError("valid_share and test_share must add up to less than 1, so that something is left to train on")
+        return self
+
 
 class DataConfig(Section):
     """Where examples come from."""
@@ -130,7 +155,7 @@ class ItemTowerConfig(Section):
     )
     use_id: bool = True
     combine: Literal["mean", "sum", "concat"] = Field("mean", description="mean is MIND's; concat needs hidden layers or projects")
-    hidden: list[int] = Field(default_factory=list, description="widths of ReLU layers before the last, linear one")
+    hidden: list[PositiveInteger] = Field(default_factory=list, description="widths of ReLU layers before the last, linear one")
     dropout: float = Field(0.0, ge=0, lt=1)
     initializer_deviation: float | None = Field(None, gt=0, description="deviation of embeddings; None: 1/sqrt(dimension)")
 
@@ -140,7 +165,7 @@ class UserTowerConfig(Section):
 
     profile_features: list[str] | Literal["auto"] = "auto"
     profile_dimension: int = Field(8, ge=1, description="width of each profile embedding")
-    hidden: list[int] = Field(default_factory=list, description="widths of ReLU layers applied to every interest")
+    hidden: list[PositiveInteger] = Field(default_factory=list, description="widths of ReLU layers applied to every interest")
     project: bool = Field(False, description="end in a linear layer to the model's dimension even without hidden layers or profile")
     final_activation: Literal["linear", "relu"] = "linear"
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -154,7 +179,7 @@ class ModelConfig(Section):
     extractor: ComponentSpec = Field(default_factory=lambda: {"name": "capsule_routing"})
     readout: ComponentSpec = Field(default_factory=lambda: {"name": "label_aware"})
     objective: ComponentSpec = Field(default_factory=lambda: {"name": "sampled_softmax"})
-    regularizers: list[ComponentSpec] = Field(default_factory=list)
+    regularizers: dict[str, ComponentSpec] = Field(default_factory=dict, description="auxiliary losses by a name of your choice")
     counter: ComponentSpec | None = Field(None, description="kind: counting only")
     item_tower: ItemTowerConfig = ItemTowerConfig()
     user_tower: UserTowerConfig = UserTowerConfig()
@@ -196,7 +221,9 @@ class TrainingConfig(Section):
 class EvaluationConfig(Section):
     """Metrics over the full catalogue."""
 
-    cutoffs: list[int] = Field(default_factory=lambda: [10, 20, 50], min_length=1)
+    cutoffs: Annotated[list[PositiveInteger], pydantic.AfterValidator(_sorted_distinct)] = Field(
+        default_factory=lambda: [10, 20, 50], min_length=1, description="the Ns of metrics @N; kept sorted"
+    )
     batch_size: int = Field(256, ge=1)
     exclude_history: bool = Field(False, description="leave out what the user already has; ComiRec's protocol does not")
     ndcg_ideal: Literal["targets", "hits"] = Field("targets", description="targets: standard; hits: ComiRec's published code")
@@ -216,18 +243,18 @@ class IndexConfig(Section):
 class ExportConfig(Section):
     """The servable."""
 
-    name: str | None = Field(None, description="model name under savedmodels/; default: the system's name")
+    name: Name | None = Field(None, description="model name under savedmodels/; default: the system's name")
     num_results: int = Field(50, ge=1, description="n: items per answer")
     exclusion_width: int = Field(50, ge=1, description="E: width that clients pad 'exclude' to")
     exclude_history: bool = Field(False, description="never answer with an item of the request's own history")
     diversity_pool: int = Field(4, ge=1, description="with diversity, the best diversity_pool x num_results candidates compete")
-    warmup_batch_sizes: list[int] = Field(default_factory=lambda: [1, 8], min_length=1)
+    warmup_batch_sizes: list[PositiveInteger] = Field(default_factory=lambda: [1, 8], min_length=1)
 
 
 class RunConfig(Section):
     """Everything that a run needs to be repeated."""
 
-    system: str = "mind"
+    system: Name = "mind"
     seed: int = Field(1, ge=0)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -315,7 +342,7 @@ def validate_config(values: Mapping[str, Any]) -> RunConfig:
 
 def _describe(problem: Any) -> str:
     # Union branches ("features.list[str]", "features.literal['auto']") are pydantic's, not the user's keys.
-    location = [str(part) for part in problem["loc"] if not re.search(r"\[|^(str|int|float|bool|list)$", str(part))]
+    location = [str(part) for part in problem["loc"] if not re.search(r"[\[(]|^(str|int|float|bool|list)$", str(part))]
     path = ".".join(location)
     if problem["type"] == "extra_forbidden":
         section: Any = RunConfig
@@ -323,4 +350,4 @@ def _describe(problem: Any) -> str:
             section = section.model_fields[part].annotation
         known = list(section.model_fields)
         return f"{path}: unknown key{nearest(location[-1], known)}; this section takes: {', '.join(known)}"
-    return f"{path}: {problem['msg']}, got {problem['input']!r}"
+    return f"{path}: {describe_value_problem(problem)}" if path else describe_value_problem(problem)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 import typing
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from typing import Any, Generic, TypeVar
 import pydantic
 
 from tfmi.errors import ConfigError, nearest
+from tfmi.validation import describe_value_problem
 
 T = TypeVar("T")
 
@@ -40,7 +42,8 @@ class Registry(Generic[T]):
 
         def decorate(component: type[T]) -> type[T]:
             taken = self._components.get(name)
-            if taken is not None and taken.__qualname__ != component.__qualname__:
+            # A module that is executed again registers its class anew.
+            if taken is not None and (taken.__module__, taken.__qualname__) != (component.__module__, component.__qualname__):
                 raise ValueError(f"{self.kind} {name!r} is already registered by {taken.__module__}.{taken.__qualname__}")
             self._components[name] = component
             return component
@@ -96,8 +99,9 @@ class Registry(Generic[T]):
             try:
                 values[key] = pydantic.TypeAdapter(hints.get(key, Any)).validate_python(value, strict=True)
             except pydantic.ValidationError as error:
-                problem = error.errors()[0]["msg"]
-                raise ConfigError(f"{path}.{key}: {problem}, got {value!r}") from None
+                raise ConfigError(f"{path}.{key}: {describe_value_problem(error.errors()[0])}") from None
+            if isinstance(value, float) and math.isnan(value):
+                raise ConfigError(f"{path}.{key}: expected a number, got nan")
         for key, parameter in parameters.items():
             if parameter.default is inspect.Parameter.empty and key not in values:
                 raise ConfigError(f"{path}.{key}: required by {self.kind} {name!r}, but not given")

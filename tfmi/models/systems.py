@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from tfmi.config import RunConfig, merge, parse_settings, read_config_file, validate_config
 from tfmi.errors import ConfigError, nearest
 from tfmi.layers.base import EXTRACTORS, READOUTS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS
 from tfmi.models.counting import COUNTERS
+
+# What a system is known by: with another of these, it is another system.
+IDENTIFYING_COMPONENTS = ("extractor", "counter")
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ def load_config(
 
     Args:
         config_file: A YAML file; it may name its ``system`` and override any of its values.
-        system: A name of ``SYSTEMS``; wins over the file's. A file with a complete ``model`` of its own may use any other name for it.
+        system: A name of ``SYSTEMS``; wins over the file's. A description with an extractor or counter of its own gives itself a
+            ``system`` name of its own, and starts from the defaults instead of a recipe.
         settings: ``section.key=value`` strings, the strongest.
         overrides: A nested mapping, between the file and ``settings``.
 
@@ -108,32 +114,60 @@ def load_config(
     from_file = read_config_file(config_file) if config_file is not None else {}
     from_settings = parse_settings(settings)
     explicit = merge(merge(from_file, overrides or {}), from_settings)
-    name = system or explicit.get("system", RunConfig().system)
-    if name in SYSTEMS:
-        recipe = SYSTEMS[name].recipe
-    elif "model" in from_file and system is None:
-        recipe = {}  # The file describes a system of its own.
-    else:
-        raise ConfigError(f"system: unknown system {name!r}{nearest(str(name), SYSTEMS)}; available: {', '.join(SYSTEMS)}")
+    name = system if system is not None else explicit.get("system", RunConfig().system)
     # The defaults are merged too, so that a component's parameter can be set without repeating its name.
-    described = merge(merge(RunConfig().model_dump(), recipe), explicit)
-    config = validate_config({**described, "system": name})
+    base = merge(RunConfig().model_dump(), _recipe(name, explicit if system is None else {}))
+    config = validate_config({**merge(base, explicit), "system": name})
     check_components(config)
+    if name in SYSTEMS:
+        _check_is_system(config, validate_config(base))
     return config
+
+
+def _recipe(name: Any, explicit: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The named system's recipe; nothing for a description that brings an extractor or counter of its own."""
+    if isinstance(name, str) and name in SYSTEMS:
+        return SYSTEMS[name].recipe
+    if any(_component_name(explicit, part) is not None for part in IDENTIFYING_COMPONENTS):
+        return {}
+    raise ConfigError(
+        f"system: unknown system {name!r}{nearest(str(name), SYSTEMS)}; available: {', '.join(SYSTEMS)}. A system of your own needs a "
+        "configuration that names its model.extractor or model.counter"
+    )
+
+
+def _check_is_system(config: RunConfig, recipe: RunConfig) -> None:
+    """Refuse to call something else by a named system's name: it would keep that recipe's towers and be published as that system."""
+    for part in IDENTIFYING_COMPONENTS:
+        given, expected = (_component_name(described.model_dump(), part) for described in (config, recipe))
+        if given != expected:
+            raise ConfigError(
+                f"model.{part}: {given!r}, but system {config.system!r} is made of {expected!r}; give your own combination a name of its "
+                "own: a line 'system: my_name' in the configuration file, or --set system=my_name"
+            )
+
+
+def _component_name(described: Mapping[str, Any], part: str) -> str | None:
+    model = described.get("model")
+    component = model.get(part) if isinstance(model, Mapping) else None
+    return component.get("name") if isinstance(component, Mapping) else None
 
 
 def check_components(config: RunConfig) -> None:
     """Check every component's parameters and the combinations that the schema cannot express; raises ``ConfigError``."""
     model = config.model
-    EXTRACTORS.validate(model.extractor, "model.extractor")
-    READOUTS.validate(model.readout, "model.readout")
-    OBJECTIVES.validate(model.objective, "model.objective")
-    for position, regularizer in enumerate(model.regularizers):
-        REGULARIZERS.validate(regularizer, f"model.regularizers.{position}")
+    # Constructors check ranges. In a graph of their own, which is thrown away, they neither wake devices nor use up Keras' names.
+    with tf.Graph().as_default():
+        EXTRACTORS.build(model.extractor, "model.extractor")
+        READOUTS.build(model.readout, "model.readout")
+        OBJECTIVES.build(model.objective, "model.objective")
+        for label, regularizer in model.regularizers.items():
+            REGULARIZERS.build(regularizer, f"model.regularizers.{label}")
+        if model.counter is not None:
+            COUNTERS.build(model.counter, "model.counter")
     if model.kind == "counting":
         if model.counter is None:
             raise ConfigError(f"model.counter: model.kind 'counting' needs one; available: {', '.join(COUNTERS.names())}")
-        COUNTERS.validate(model.counter, "model.counter")
     elif model.counter is not None:
         raise ConfigError("model.counter: given, but model.kind is 'interests'; set model.kind to 'counting' or leave the counter out")
     if not model.item_tower.use_id and model.item_tower.features == []:
