@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import time
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfmi.config import DatasetName, RunConfig
-from tfmi.errors import ConfigError, TfmiError
+from tfmi.config import DatasetName, RunConfig, merge, parse_settings, read_config_file, validate_config
+from tfmi.errors import ConfigError
+from tfmi.runs.program import STOPPED_BY_USER, quiet_libraries, run_program
 
 EXAMPLES = """\
 examples:
@@ -43,47 +43,46 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="PATH", help="file or folder of the data")
     parser.add_argument("--set", metavar="a.b=value", action="append", default=[], help="set one configuration value; may be repeated")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of initial weights, order of examples, negatives and dropout")
-    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps; does nothing to systems that count")
     parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<system>-<dataset>-<time>)")
     parser.add_argument(
         "--savedmodels", metavar="DIR", default="savedmodels", help="where <name>/<version> is published (default: savedmodels)"
     )
     parser.add_argument("--index", choices=("scann", "exact"), help="nearest-neighbour index inside the SavedModel (default: scann)")
     parser.add_argument("--no-export", action="store_true", help="train and evaluate only")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --output, or the newest one of this system and dataset")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --output, or the newest one of this system and dataset, with its stored configuration; --index, index.*, "
+        "export.* and evaluation.batch_size may differ, --max-steps and training.max_epochs may be larger; a finished run is evaluated "
+        "and exported again",
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code: 0 done, 1 a problem the user can mend, 130 stopped by Ctrl-C."""
+    quiet_libraries()
     options = build_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
-    for chatty in ("absl", "tensorflow"):  # where a SavedModel's temporary folder is, for one
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    try:
-        return _run(options)
-    except TfmiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return 130
+    return run_program(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
     from tfmi.runs.folder import RunFolder
     from tfmi.runs.runner import run
 
-    config = _resolve(options)
-    folder = RunFolder(options.output or _default_output(config, options.resume))
     if options.resume:
-        config = folder.resume(config if _describes_run(options) else None)
+        folder = RunFolder(options.output or _newest_run(_resolve(options)))
+        config = _resolve_resumed(options, folder.stored_config())
+        folder.resume(config)
     else:
+        config = _resolve(options)
+        folder = RunFolder(options.output or _new_folder(config))
         folder.start(config)
     logging.info("Run folder: %s", folder.path)
     result = run(config, folder, None if options.no_export else Path(options.savedmodels), options.resume)
     if result.metrics is None:
-        return 130
+        return STOPPED_BY_USER
     _report(config, result.metrics)
     print(f"Metrics    {folder.metrics}")
     if folder.plots.exists():
@@ -95,41 +94,58 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _describes_run(options: argparse.Namespace) -> bool:
-    return any(getattr(options, name) for name in ("config", "system", "dataset", "data", "set", "seed", "max_steps", "index"))
-
-
 def _resolve(options: argparse.Namespace) -> RunConfig:
     from tfmi.models.systems import load_config
 
-    overrides: dict[str, Any] = {}
+    return load_config(options.config, options.system, options.set, _overrides(options))
+
+
+def _resolve_resumed(options: argparse.Namespace, stored: RunConfig) -> RunConfig:
+    """The stored configuration with whatever the command line gives; what it leaves out stays as it was."""
+    from tfmi.models.systems import check_components
+
+    given = read_config_file(options.config) if options.config is not None else {}
+    if options.system is not None:
+        given = {**given, "system": options.system}
+    given = merge(merge(given, _overrides(options)), parse_settings(options.set))
+    config = validate_config(merge(stored.model_dump(), given))
+    check_components(config)
+    return config
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     flags = {
         ("data", "dataset"): options.dataset,
         ("data", "path"): options.data,
         ("training", "max_steps"): options.max_steps,
         ("index", "kind"): options.index,
     }
+    overrides: dict[str, Any] = {} if options.seed is None else {"seed": options.seed}
     for (section, key), value in flags.items():
         if value is not None:
             overrides.setdefault(section, {})[key] = value
-    if options.seed is not None:
-        overrides["seed"] = options.seed
-    return load_config(options.config, options.system, options.set, overrides)
+    return overrides
 
 
-def _default_output(config: RunConfig, resume: bool) -> Path:
-    prefix = f"{config.system}-{config.data.dataset}-"
-    if not resume:
-        return Path("runs") / f"{prefix}{time.strftime('%Y%m%d-%H%M%S')}"
+def _new_folder(config: RunConfig) -> Path:
+    return Path("runs") / f"{_folder_prefix(config)}{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _newest_run(config: RunConfig) -> Path:
+    prefix = _folder_prefix(config)
     earlier = sorted(Path("runs").glob(f"{prefix}*"))
     if not earlier:
         raise ConfigError(f"--resume: no run called runs/{prefix}*; name its folder with --output")
     return earlier[-1]
 
 
+def _folder_prefix(config: RunConfig) -> str:
+    return f"{config.system}-{config.data.dataset}-"
+
+
 def _report(config: RunConfig, metrics: dict[str, Any]) -> None:
     cutoffs = config.evaluation.cutoffs
-    names = ("recall", "hr", "ndcg", "mrr", "coverage", "diversity")
+    names = ("recall", "hr", "ndcg", "mrr", "precision", "coverage", "diversity")
     print(f"\n{'test':<10} " + " ".join(f"{'@' + str(cutoff):>8}" for cutoff in cutoffs))
     for name in names:
         if f"{name}@{cutoffs[0]}" in metrics["test"]:

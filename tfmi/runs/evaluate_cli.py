@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 import time
 import typing
 from collections.abc import Sequence
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tfmi.config import DataConfig, DatasetName, RunConfig, validate_config
-from tfmi.errors import ConfigError, DataError, TfmiError
+from tfmi.errors import ConfigError, DataError
+from tfmi.runs.program import quiet_libraries, run_program
 
 EXAMPLES = """\
 examples:
@@ -46,22 +46,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code: 0 done, 1 a problem the user can mend, 130 stopped by Ctrl-C."""
+    quiet_libraries()
     options = build_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
-    for chatty in ("absl", "tensorflow"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    try:
-        _run(options)
-    except TfmiError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return 130
-    return 0
+    return run_program(lambda: _run(options))
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     from tfmi.data.datasets import load_dataset
     from tfmi.evaluation.metrics import ranking_metrics
     from tfmi.export.evaluating import ServedRanker, share_known, usable_cutoffs
@@ -95,6 +85,7 @@ def _run(options: argparse.Namespace) -> None:
     for name, value in metrics.items():
         print(f"{name:<14} {value:.4f}")
     print(json.dumps({"savedmodel": str(folder), "split": options.split, "users": len(examples), "metrics": metrics}))
+    return 0
 
 
 def _version_folder(path: Path) -> Path:

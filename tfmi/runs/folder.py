@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from tfmi.config import RunConfig, read_config_file, validate_config
 from tfmi.errors import ConfigError
 from tfmi.files import write_atomically, write_json
+
+log = logging.getLogger(__name__)
+
+# Sections and keys that a resumed run may have otherwise than it was started with: they do nothing to training.
+MAY_CHANGE = ("index", "export", "evaluation.batch_size")
+# Limits that a resumed run may raise.
+MAY_GROW = ("training.max_steps", "training.max_epochs")
 
 
 class RunFolder:
@@ -43,19 +51,33 @@ class RunFolder:
             raise ConfigError(f"--output {self.path}: this folder already holds a run; continue it with --resume or choose another folder")
         write_atomically(self.config, config.to_yaml())
 
-    def resume(self, config: RunConfig | None) -> RunConfig:
-        """The configuration to continue with: the stored one; ``config``, if given, must equal it.
-
-        Raises:
-            ConfigError: There is nothing to continue, or ``config`` differs.
-        """
+    def stored_config(self) -> RunConfig:
+        """The configuration of the run in this folder; raises ``ConfigError`` if there is none."""
         if not self.holds_run:
             raise ConfigError(f"--resume: {self.path} holds no run (no {self.config.name}); start one without --resume")
-        stored = validate_config(read_config_file(self.config))
-        if config is not None and config != stored:
-            different = ", ".join(differing_keys(stored.model_dump(), config.model_dump()))
-            raise ConfigError(f"--resume: the run in {self.path} was started with other values of: {different}")
-        return stored
+        return validate_config(read_config_file(self.config))
+
+    def resume(self, config: RunConfig) -> None:
+        """Continue with ``config``, which may differ from the stored one where training does not depend on it (``MAY_CHANGE``).
+
+        The stored configuration is updated, and what has changed is logged.
+
+        Raises:
+            ConfigError: There is nothing to continue, or ``config`` differs elsewhere.
+        """
+        stored = self.stored_config().model_dump()
+        wanted = config.model_dump()
+        different = differing_keys(stored, wanted)
+        refused = [key for key in different if not _may_change(key, _value(stored, key), _value(wanted, key))]
+        if refused:
+            raise ConfigError(
+                f"--resume: the run in {self.path} was started with other values of: {', '.join(refused)}. Leave them out to continue "
+                f"it, or start a new run in another folder; only {', '.join(MAY_CHANGE)} may change, and {' and '.join(MAY_GROW)} grow"
+            )
+        if different:
+            write_atomically(self.config, config.to_yaml())
+            changes = (f"{key}: {_value(wanted, key)!r} instead of {_value(stored, key)!r}" for key in different)
+            log.info("Continuing with %s; %s says so from now on", "; ".join(changes), self.config)
 
     def read_state(self) -> dict[str, Any] | None:
         """What ``write_state`` wrote last, or None."""
@@ -67,6 +89,19 @@ class RunFolder:
     def write_state(self, state: dict[str, Any]) -> None:
         """Record how far training has come."""
         write_json(self.state, state)
+
+
+def _may_change(key: str, stored: Any, wanted: Any) -> bool:
+    if key in MAY_GROW:
+        # None is no limit.
+        return wanted is None or (stored is not None and wanted > stored)
+    return any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
+
+
+def _value(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
 def differing_keys(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:
