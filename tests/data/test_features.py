@@ -13,6 +13,7 @@ from tfmi.data.features import (
     numeric_feature,
     standardized,
 )
+from tfmi.data.structures import NumericFeature
 
 COUNTS = np.array([0, 0, 5, 1, 1])
 
@@ -64,6 +65,10 @@ class TestNumeric:
     @pytest.mark.parametrize("values", [[7.0, 7.0], [np.nan, np.nan]])
     def test_a_constant_or_missing_column_is_all_zero(self, values: list[float]) -> None:
         assert standardized(numeric_feature(np.array(values, dtype=np.float32))).tolist() == [0.0, 0.0]
+
+    def test_infinite_values_and_a_deviation_of_zero_do_no_harm(self) -> None:
+        feature = NumericFeature(np.array([np.nan, 5.0, 7.0, np.inf, -np.inf], dtype=np.float32), mean=5.0, deviation=0.0)
+        assert standardized(feature).tolist() == [0.0, 0.0, 2.0, 0.0, 0.0]
 
 
 def test_feature_arrays_name_weights_after_their_feature() -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfmi.data.pipeline import ExampleOrder, evaluation_batches, examples_per_epoch, training_batches
+from tfmi.data.pipeline import ExampleOrder, TrainingBatches, evaluation_batches, examples_per_epoch, training_batches
 from tfmi.data.structures import CategoricalFeature, EvaluationSet, MultiValuedFeature, NumericFeature, Sequences, UserProfiles, Vocabulary
 from tfmi.errors import DataError
 
@@ -96,6 +97,24 @@ class TestTraining:
         for expected, batch in zip(whole[7:], resumed, strict=True):
             for name, values in expected.items():
                 np.testing.assert_array_equal(batch[name], values)
+
+    def test_tensors_are_made_once_however_often_a_run_asks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        batches = TrainingBatches(make_sequences(ROWS), history_length=3, min_history=1, batch_size=4, seed=5)
+        made: list[int] = []
+        constant = tf.constant
+
+        def counted_constant(value: Any, *rest: Any) -> tf.Tensor:
+            made.append(np.size(value))
+            return constant(value, *rest)
+
+        monkeypatch.setattr("tfmi.data.pipeline.tf.constant", counted_constant)
+        for step in (0, 7):
+            (batch,) = batches.from_step(step).take(1).as_numpy_iterator()
+            assert batch["target"].tolist() == take(make_sequences(ROWS), 1, start_step=step)[0]["target"].tolist()
+            made.clear()
+            batches.from_step(step)
+            # The seed and the like, no column.
+            assert max(made, default=1) == 1
 
     @pytest.mark.parametrize("order", ORDERS)
     def test_seed_and_step_decide_the_order(self, order: ExampleOrder) -> None:

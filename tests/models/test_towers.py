@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfmi.data.structures import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary
 from tfmi.errors import ConfigError
-from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features, standardized, weighted_mean
+from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features, weighted_mean
 
 NUM_ROWS = 6
 
@@ -94,11 +94,6 @@ def test_checkpoint_round_trip(tmp_path: object) -> None:
 def test_weighted_mean_of_nothing_is_zero() -> None:
     mean = weighted_mean(tf.ones([2, 3, 4]), tf.constant([[0.0, 0.0, 0.0], [1.0, 0.0, 3.0]]))
     np.testing.assert_allclose(mean, [np.zeros(4), np.ones(4)])
-
-
-def test_standardized_constant_and_missing() -> None:
-    feature = NumericFeature(np.array([np.nan, 5.0, np.inf], np.float32), mean=5.0, deviation=0.0)
-    np.testing.assert_array_equal(standardized(feature), [0, 0, 0])
 
 
 def test_select_features_names_the_nearest() -> None:

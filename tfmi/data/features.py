@@ -139,8 +139,10 @@ def numeric_feature(values: np.ndarray, known: np.ndarray | None = None) -> Nume
 
 
 def standardized(feature: NumericFeature) -> np.ndarray:
-    """float32 [rows]: the feature with mean 0 and deviation 1; 0, the mean, where it is missing."""
-    return np.nan_to_num((feature.values - feature.mean) / feature.deviation, nan=0.0).astype(np.float32)
+    """float32 [rows]: the feature with mean 0 and deviation 1 (only with mean 0 if it is constant); 0, the mean, where it is missing or
+    infinite."""
+    scaled = (feature.values - feature.mean) / (feature.deviation or 1.0)
+    return np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
 
 
 def feature_arrays(features: Mapping[str, Feature]) -> dict[str, np.ndarray]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -40,6 +41,60 @@ def examples_per_epoch(sequences: Sequences | StreamedSequences, min_history: in
     return len(target_positions(sequences, min_history))
 
 
+class TrainingBatches:
+    """Training batches from any step on. What they are made of becomes tensors once, however often they are asked for.
+
+    Args:
+        sequences: The training sequences. Streamed ones bring their own profiles and know only the order ``prefixes``.
+        history_length: L, the newest items before the target that an example holds.
+        min_history: A target has at least this many items before it.
+        batch_size: B; every batch has this size. An epoch's last, incomplete batch is filled up from the next epoch.
+        seed: Decides the order.
+        order: ``prefixes``: every possible target once per epoch, shuffled. ``random_position``: a random row, then a random target of
+            that row, so that a short row's targets come as often as a long row's (ComiRec).
+        profiles: Users' features, or None.
+
+    Raises:
+        DataError: No row is long enough to hold a target.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequences | StreamedSequences,
+        *,
+        history_length: int,
+        min_history: int,
+        batch_size: int,
+        seed: int,
+        order: ExampleOrder = "prefixes",
+        profiles: UserProfiles | None = None,
+    ) -> None:
+        self._batches: _BatchesFromStep
+        if isinstance(sequences, Sequences):
+            targets = target_positions(sequences, min_history)
+            if not len(targets):
+                raise DataError(
+                    f"no training example: no sequence has an item with data.min_history = {min_history} items before it; lower "
+                    "data.min_history"
+                )
+            choose_positions = _chooser(sequences, targets, batch_size=batch_size, seed=seed, order=order)
+            self._batches = _GatheredBatches(choose_positions, _ExampleGatherer(sequences, history_length, profiles), batch_size)
+        else:
+            self._batches = partial(
+                sequences.training_batches, history_length=history_length, min_history=min_history, batch_size=batch_size, seed=seed
+            )
+
+    def from_step(self, step: int) -> tf.data.Dataset:
+        """An infinite dataset of the batches of ``step``, ``step + 1``, ...
+
+        Returns:
+            A dataset of dicts: ``history`` int32 [B, L] oldest to newest, right-padded with 0; ``target`` int32 [B]; ``timestamps``
+            float64 [B, L], 0 at padding, if the sequences have any; ``weight`` float32 [B] of the target, if the sequences have any;
+            ``profile``, if there are profiles: a dict of ``feature_arrays`` rows.
+        """
+        return self._batches(start_step=step)
+
+
 def training_batches(
     sequences: Sequences | StreamedSequences,
     *,
@@ -51,45 +106,17 @@ def training_batches(
     start_step: int = 0,
     profiles: UserProfiles | None = None,
 ) -> tf.data.Dataset:
-    """Make an infinite dataset of training batches.
-
-    Args:
-        sequences: The training sequences. Streamed ones bring their own profiles and know only the order ``prefixes``.
-        history_length: L, the newest items before the target that an example holds.
-        min_history: A target has at least this many items before it.
-        batch_size: B; every batch has this size. An epoch's last, incomplete batch is filled up from the next epoch.
-        seed: Decides the order.
-        order: ``prefixes``: every possible target once per epoch, shuffled. ``random_position``: a random row, then a random target of
-            that row, so that a short row's targets come as often as a long row's (ComiRec).
-        start_step: Leave out the batches of the steps before this one.
-        profiles: Users' features, or None.
-
-    Returns:
-        A dataset of dicts: ``history`` int32 [B, L] oldest to newest, right-padded with 0; ``target`` int32 [B]; ``timestamps``
-        float64 [B, L], 0 at padding, if the sequences have any; ``weight`` float32 [B] of the target, if the sequences have any;
-        ``profile``, if there are profiles: a dict of ``feature_arrays`` rows.
-
-    Raises:
-        DataError: No row is long enough to hold a target.
-    """
-    if not isinstance(sequences, Sequences):
-        return sequences.training_batches(
-            history_length=history_length, min_history=min_history, batch_size=batch_size, seed=seed, start_step=start_step
-        )
-    targets = target_positions(sequences, min_history)
-    if not len(targets):
-        raise DataError(
-            f"no training example: no sequence has an item with data.min_history = {min_history} items before it; lower data.min_history"
-        )
-    choose_positions = _chooser(sequences, targets, batch_size=batch_size, seed=seed, order=order)
-    gather = _ExampleGatherer(sequences, history_length, profiles)
-
-    def make_batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
-        positions = tf.ensure_shape(choose_positions(step), [batch_size])
-        return gather.examples(positions)
-
-    steps = tf.data.Dataset.counter(start=start_step)
-    return steps.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(PREFETCHED_BATCHES)
+    """Make an infinite dataset of training batches from ``start_step`` on: see ``TrainingBatches``, which is for asking repeatedly."""
+    batches = TrainingBatches(
+        sequences,
+        history_length=history_length,
+        min_history=min_history,
+        batch_size=batch_size,
+        seed=seed,
+        order=order,
+        profiles=profiles,
+    )
+    return batches.from_step(start_step)
 
 
 def evaluation_batches(
@@ -232,3 +259,23 @@ class _ExampleGatherer:
 
     def _profiles(self, users: tf.Tensor) -> dict[str, tf.Tensor]:
         return {name: tf.gather(array, users) for name, array in self._profile.items()}
+
+
+class _BatchesFromStep(Protocol):
+    def __call__(self, *, start_step: int) -> tf.data.Dataset: ...
+
+
+@dataclass(frozen=True)
+class _GatheredBatches:
+    """Batches of the examples whose targets stand where ``choose_positions`` says."""
+
+    choose_positions: Callable[[tf.Tensor], tf.Tensor]
+    gatherer: _ExampleGatherer
+    batch_size: int
+
+    def __call__(self, *, start_step: int) -> tf.data.Dataset:
+        steps = tf.data.Dataset.counter(start=start_step)
+        return steps.map(self._batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(PREFETCHED_BATCHES)
+
+    def _batch(self, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self.gatherer.examples(tf.ensure_shape(self.choose_positions(step), [self.batch_size]))

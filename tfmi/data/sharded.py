@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.data.features import feature_arrays
-from tfmi.data.pipeline import PREFETCHED_BATCHES, history_positions
+from tfmi.data.pipeline import PREFETCHED_BATCHES, SHUFFLE_ROUNDS, history_positions
 from tfmi.data.structures import FIRST_INDEX, UNKNOWN_INDEX, Sequences, UserProfiles, Vocabulary
 from tfmi.data.tfrecord import ShardedLog
 from tfmi.errors import DataError
@@ -18,6 +18,7 @@ from tfmi.errors import DataError
 USERS_PER_PARSE = 256
 # Shards read in turns, so that neighbours in the stream are different users'.
 SHARDS_IN_TURNS = 4
+# Examples mixed at once. Up to three such blocks are in memory: one is read, one waits, one is cut into batches.
 DEFAULT_SHUFFLE_BUFFER = 100_000
 
 _HASH_BUCKETS = 1 << 30
@@ -114,8 +115,7 @@ class ShardedSequences:
             A dataset of dicts: ``history`` int32 [L] oldest to newest, right-padded with 0; ``target`` int32 []; ``timestamps`` float64
             [L] if the log has times; ``weight`` float32 [] of the target if it has weights; ``profile``, if there are profiles.
         """
-        paths = tf.constant([str(shard) for shard in self.log.shards])
-        return self._pass(paths, history_length, min_history)
+        return self._pass(tf.constant(self._paths()), history_length, min_history).unbatch()
 
     def training_batches(
         self,
@@ -129,8 +129,9 @@ class ShardedSequences:
     ) -> tf.data.Dataset:
         """Make an infinite dataset of shuffled batches, like ``tfmi.data.pipeline.training_batches``.
 
-        Each pass reads the shards in another order and mixes examples in a buffer; ``(seed, step)`` decides every batch. Starting at
-        ``start_step`` reads the examples before it and leaves them out.
+        A pass over the shards is an epoch: every example once. It reads the shards in an order keyed by ``(seed, epoch)`` and mixes each
+        ``shuffle_buffer`` examples that follow each other, so that ``(seed, step)`` decides every batch. The epoch in which
+        ``start_step`` lies is therefore known, and no more than its earlier examples are read and left out.
 
         Raises:
             DataError: No user is left with enough events.
@@ -140,19 +141,25 @@ class ShardedSequences:
             raise DataError(
                 f"no training example: no user has an item with data.min_history = {min_history} items before it; lower data.min_history"
             )
-        paths = tf.constant([str(shard) for shard in self.log.shards])
+        paths = tf.constant(self._paths())
+        block_size = min(shuffle_buffer, num_examples)
+        first_epoch, examples_before = divmod(start_step * batch_size, num_examples)
 
-        def one_pass(number: tf.Tensor) -> tf.data.Dataset:
-            key = tf.stack([tf.constant(seed, tf.int64), number])
-            return self._pass(tf.random.experimental.stateless_shuffle(paths, key), history_length, min_history)
+        def one_pass(epoch: tf.Tensor) -> tf.data.Dataset:
+            key = tf.stack([tf.constant(seed, tf.int64), epoch])
+            shuffled_paths = tf.random.experimental.stateless_shuffle(paths, key)
+            blocks = self._pass(shuffled_paths, history_length, min_history).rebatch(block_size)
+            left_out = tf.where(epoch == first_epoch, tf.constant(examples_before, tf.int64), 0)
+            first_block = left_out // block_size
 
-        # A buffer larger than a pass would mix many passes and fill slowly.
-        examples = (
-            tf.data.Dataset.counter()
-            .flat_map(one_pass)
-            .shuffle(min(shuffle_buffer, num_examples), seed=seed, reshuffle_each_iteration=False)
-        )
-        return examples.batch(batch_size, drop_remainder=True).skip(start_step).prefetch(PREFETCHED_BATCHES)
+            def mix(block: tf.Tensor, examples: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+                start = tf.where(block == first_block, left_out % block_size, 0)
+                return _shuffled(examples, tf.stack([*tf.unstack(key), block]), start)
+
+            return blocks.enumerate().skip(first_block).map(mix).prefetch(1)
+
+        passes = tf.data.Dataset.counter(start=first_epoch).flat_map(one_pass)
+        return passes.rebatch(batch_size, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
 
     def with_indices(self, vocabulary: Vocabulary, profiles: UserProfiles | None) -> ShardedSequences:
         """The same sequences with the same items in another order, and with profiles."""
@@ -178,7 +185,12 @@ class ShardedSequences:
             self._known_lengths = np.concatenate([sequences.lengths() for _, sequences in self.chunks()])
         return self._known_lengths
 
+    def _paths(self) -> list[str]:
+        return [str(shard) for shard in self.log.shards]
+
     def _pass(self, paths: tf.Tensor, history_length: int, min_history: int) -> tf.data.Dataset:
+        """Every example once, in batches of the examples of some users."""
+
         def cut(records: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._examples_of(self._traced_parse(records), history_length, min_history)
 
@@ -186,7 +198,7 @@ class ShardedSequences:
             tf.data.TFRecordDataset, cycle_length=SHARDS_IN_TURNS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
         batches = records.batch(USERS_PER_PARSE)
-        return batches.map(cut, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+        return batches.map(cut, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def _parse(self, records: tf.Tensor) -> _Events:
         """Sequence records string [b] as the events of the users that are to be kept."""
@@ -241,6 +253,16 @@ class ShardedSequences:
         if self.profiles is None:
             return np.arange(rows_before, rows_before + len(users), dtype=np.int32)
         return self._user_table.lookup(tf.constant(users, tf.string)).numpy()
+
+
+def _shuffled(examples: dict[str, tf.Tensor], key: tf.Tensor, start: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The examples [n] in an order keyed by ``key`` int64 [3], from the place ``start`` on.
+
+    ``tf.data``'s own shuffling would also depend on TensorFlow's global seed.
+    """
+    number = tf.size(examples["target"], tf.int64)
+    places = tf.raw_ops.RandomIndexShuffle(index=tf.range(start, number), seed=key, max_index=number - 1, rounds=SHUFFLE_ROUNDS)
+    return tf.nest.map_structure(lambda values: tf.gather(values, places), examples)
 
 
 def _index_table(ids: Sequence[str], first: int, missing: int) -> tf.lookup.StaticHashTable:

@@ -85,8 +85,6 @@ def _check(config: DataConfig) -> None:
         raise ConfigError(
             f"data.examples: a streamed log gives its examples as prefixes, got {config.examples!r}; or set data.log.streaming: false"
         )
-    if config.split.valid_share + config.split.test_share >= 1:
-        raise ConfigError("data.split: valid_share and test_share leave nothing to train on; their sum must be < 1")
 
 
 def _frequent_items(log: ShardedLog, split: SplitConfig) -> list[str]:

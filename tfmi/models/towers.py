@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfmi.data.features import standardized
 from tfmi.data.structures import PADDING_INDEX, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
 from tfmi.errors import ConfigError, nearest
 from tfmi.layers.history_dropout import ElementDropout
@@ -25,12 +26,6 @@ def select_features(wanted: Sequence[str] | str, available: Mapping[str, Feature
                 f"{path}: the data has no feature {name!r}{nearest(name, available)}; it has: {', '.join(available) or 'none'}"
             )
     return {name: available[name] for name in wanted}
-
-
-def standardized(feature: NumericFeature) -> np.ndarray:
-    """float32 [rows] with mean 0 and deviation 1 over known values; 0 where missing."""
-    scaled = (feature.values - feature.mean) / (feature.deviation or 1.0)
-    return np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
 
 
 def weighted_mean(embeddings: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
