@@ -24,9 +24,6 @@ class ItemTable:
     def embed_catalogue(self) -> tf.Tensor:
         return self.table[2:]
 
-    def log_frequencies(self) -> tf.Tensor:
-        return tf.fill([self.num_rows], -np.log(self.num_rows - 2).astype(np.float32))
-
 
 @pytest.fixture
 def item_table() -> Callable[..., ItemTable]:

@@ -102,7 +102,7 @@ def test_loss_equals_its_formula(
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("shape", [(6, 8), (6, 3, 8)])
-def test_many_draws_give_the_full_softmax_and_its_gradient(
+def test_a_catalogue_that_fits_into_the_sample_gets_the_full_softmax_and_its_gradient(
     sampler: Sampler,
     shape: tuple[int, ...],
     item_table: Callable[..., Any],
@@ -112,7 +112,7 @@ def test_many_draws_give_the_full_softmax_and_its_gradient(
     items, queries = item_table(30), random_queries(*shape)
     targets = tf.constant([2, 3, 4, 31, 20, 2])
     gradients, losses = {}, {}
-    for name, parameters in [("sampled_softmax", {"num_sampled": 3000, "sampler": sampler}), ("full_softmax", {})]:
+    for name, parameters in [("sampled_softmax", {"num_sampled": 30, "sampler": sampler}), ("full_softmax", {})]:
         with tf.GradientTape() as tape:
             losses[name] = OBJECTIVES.build({"name": name, **parameters}, "objective")(queries, targets, items, training=True)
         gradients[name] = tape.gradient(losses[name], [queries, items.table])

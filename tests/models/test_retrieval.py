@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.base import EXTRACTORS, READOUTS
-from tfmi.losses.base import OBJECTIVES, Regularizer, RegularizerInputs
+from tfmi.layers.base import EXTRACTORS, READOUTS, InterestOutput, Readout
+from tfmi.losses.base import OBJECTIVES, BatchContext, ItemSpace, Objective, Regularizer
+from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval import InterestRetrieval, drop_unknown_items
 from tfmi.models.towers import ItemTower, UserTower
 from tfmi.optimizers import RowSparseAdam
@@ -28,9 +29,8 @@ def _model(
         extractor=EXTRACTORS.build({"name": extractor}, "extractor"),
         readout=READOUTS.build({"name": readout}, "readout"),
         objective=OBJECTIVES.build({"name": objective}, "objective"),
-        regularizers=options.pop("regularizers", []),
+        regularizers=options.pop("regularizers", {}),
         history_length=LENGTH,
-        item_counts=np.arange(NUM_ROWS),
         **{"temperature": 0.1, "seed": 3, **options},
     )
     model.compute_loss(_batch())  # Weights are made now, under the seed above.
@@ -53,7 +53,7 @@ def float32_afterwards() -> Iterator[None]:
 def test_drop_unknown_items_keeps_order_and_moves_left() -> None:
     history = tf.constant([[0, 5, 1, 7, 0, 6], [1, 1, 0, 0, 0, 0], [2, 3, 4, 5, 6, 7]])
     expected = [[5, 7, 6, 0, 0, 0], [0] * 6, [2, 3, 4, 5, 6, 7]]
-    np.testing.assert_array_equal(drop_unknown_items(history), expected)
+    np.testing.assert_array_equal(drop_unknown_items(UserInputs(history)).history, expected)
 
 
 @pytest.mark.parametrize("extractor", EXTRACTORS.names())
@@ -79,14 +79,14 @@ def test_every_objective_trains_with_every_readout(objective: str, readout: str)
 
 def test_history_items_and_unknown_items_anywhere_give_the_same_interests() -> None:
     model = _model("self_attentive")
-    clean, _ = model.user_interests(tf.constant([[5, 9, 4, 0, 0, 0]]), {})
-    messy, _ = model.user_interests(tf.constant([[0, 5, 1, 9, 1, 4]]), {})
+    clean, _ = model.user_interests(UserInputs(tf.constant([[5, 9, 4, 0, 0, 0]])))
+    messy, _ = model.user_interests(UserInputs(tf.constant([[0, 5, 1, 9, 1, 4]])))
     np.testing.assert_allclose(clean, messy, atol=1e-6)
 
 
 def test_scores_are_cosines_when_normalized() -> None:
     model = _model()
-    interests, active = model.user_interests(_batch()["history"], {})
+    interests, active = model.user_interests(UserInputs(_batch()["history"]))
     norms = np.linalg.norm(interests.numpy(), axis=-1)
     np.testing.assert_allclose(norms[active.numpy()], 1.0, rtol=1e-5)
     np.testing.assert_array_equal(norms[~active.numpy()], 0.0)
@@ -98,7 +98,7 @@ def test_scores_are_cosines_when_normalized() -> None:
 
 def test_inactive_interests_stay_zero_behind_a_tower_with_bias() -> None:
     model = _model()
-    interests, active = model.user_interests(tf.constant([[5, 0, 0, 0, 0, 0]]), {})
+    interests, active = model.user_interests(UserInputs(tf.constant([[5, 0, 0, 0, 0, 0]])))
     assert active.numpy().tolist() == [[True, False, False, False]]
     np.testing.assert_array_equal(interests[0, 1:], np.zeros((3, DIMENSION)))
 
@@ -106,7 +106,7 @@ def test_inactive_interests_stay_zero_behind_a_tower_with_bias() -> None:
 def test_full_softmax_loss_equals_numpy() -> None:
     model = _model("mean_pooling", objective="full_softmax")
     batch = _batch(5)
-    interests, _ = model.user_interests(batch["history"], {})
+    interests, _ = model.user_interests(UserInputs(batch["history"]))
     logits = interests.numpy()[:, 0] @ model.item_vectors().numpy()[2:].T / 0.1
     log_sum = np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) + logits.max(1)
     expected = (log_sum - logits[np.arange(5), batch["target"].numpy() - 2]).mean()
@@ -123,15 +123,64 @@ def test_weights_of_zero_remove_examples() -> None:
 
 def test_regularizers_are_added_and_see_the_internals() -> None:
     class WeightsPenalty(Regularizer):
-        def call(self, inputs: RegularizerInputs, training: bool | None = None) -> tf.Tensor:
+        def call(self, inputs: BatchContext, training: bool | None = None) -> tf.Tensor:
             return 10.0 * tf.reduce_mean(
                 tf.reduce_sum(inputs.output.weights, axis=[1, 2]) / tf.reduce_sum(tf.cast(inputs.mask, tf.float32), 1)
             )
 
     batch = _batch()
-    plain, penalized = _model(), _model(regularizers=[WeightsPenalty()])
+    plain, penalized = _model(), _model(regularizers={"weights": WeightsPenalty()})
     # Coupling weights sum to 1 over the interests of each item, so the penalty is exactly 10.
     np.testing.assert_allclose(penalized.compute_loss(batch) - plain.compute_loss(batch), 10.0, rtol=1e-4)
+
+
+def test_regularizers_are_reported_by_name() -> None:
+    class Seven(Regularizer):
+        def call(self, context: BatchContext, training: bool | None = None) -> tf.Tensor:
+            return tf.constant(7.0)
+
+    model = _model(regularizers={"seven": Seven()})
+    model.compile(optimizer=RowSparseAdam(0.01))
+    history = model.fit(tf.data.Dataset.from_tensors(_batch()).repeat(), steps_per_epoch=2, verbose=0).history
+    assert history["seven"] == [7.0]
+    assert history["loss"][0] > 7.0
+
+
+def test_a_readout_may_use_internals_and_serve_one_aggregated_vector() -> None:
+    class Aggregated(Readout):
+        def call(self, interests: tf.Tensor, active: tf.Tensor, target: tf.Tensor, output: InterestOutput) -> tf.Tensor:
+            return self._aggregate(interests, output)
+
+        def serve(self, interests: tf.Tensor, active: tf.Tensor, output: InterestOutput) -> tuple[tf.Tensor, tf.Tensor]:
+            return self._aggregate(interests, output)[:, None, :], active[:, :1]
+
+        def _aggregate(self, interests: tf.Tensor, output: InterestOutput) -> tf.Tensor:
+            return tf.einsum("bk,bkd->bd", tf.reduce_max(output.internals["logits"], axis=2), interests)
+
+    model = _model("self_attentive")
+    model.readout = Aggregated()
+    model.compile(optimizer=RowSparseAdam(0.01))
+    model.fit(tf.data.Dataset.from_tensors(_batch()).repeat(), steps_per_epoch=2, verbose=0)
+    interests, active = model.user_interests(UserInputs(_batch()["history"]))
+    assert interests.shape == (16, 1, DIMENSION)
+    assert active.numpy().all()
+
+
+def test_an_objective_may_look_at_the_history() -> None:
+    seen: list[BatchContext] = []
+
+    class Nosy(Objective):
+        def call(
+            self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, context: BatchContext, training: bool | None = None
+        ) -> tf.Tensor:
+            seen.append(context)
+            return tf.zeros(tf.shape(targets), tf.float32)
+
+    model = _model()
+    model.objective = Nosy()
+    batch = _batch()
+    model.compute_loss(batch)
+    np.testing.assert_array_equal(seen[0].history_indices, batch["history"])
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -143,7 +192,7 @@ def test_mixed_precision_trains(policy: str, float32_afterwards: None) -> None:
     history = model.fit(tf.data.Dataset.from_tensors(_batch()).repeat(), steps_per_epoch=20, epochs=4, verbose=0)
     assert history.history["loss"][-1] < history.history["loss"][0]
     assert all(variable.dtype == tf.float32 for variable in model.trainable_variables)
-    assert model.user_interests(_batch()["history"], {})[0].dtype == tf.float32
+    assert model.user_interests(UserInputs(_batch()["history"]))[0].dtype == tf.float32
 
 
 def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
@@ -160,4 +209,4 @@ def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
 def test_predict_gives_the_scored_interests() -> None:
     model = _model("self_attentive")
     batch = _batch()
-    np.testing.assert_allclose(model(batch), model.user_interests(batch["history"], {})[0], atol=1e-6)
+    np.testing.assert_allclose(model(batch), model.user_interests(UserInputs(batch["history"]))[0], atol=1e-6)

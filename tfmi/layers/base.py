@@ -86,8 +86,21 @@ class Readout(ConfiguredLayer):
     Subclasses implement ``call(interests, active, target)`` with ``interests`` [B, K, d], ``active`` bool [B, K] and ``target``
     [B, d] (the target's item vector), returning queries: [B, d] for one vector per user, or [B, K, d] when every candidate, negatives
     included, is to be scored by its own best interest (max-sim). In a [B, K, d] answer inactive rows repeat an active one, so that a
-    maximum over K never sees them.
+    maximum over K never sees them. Declaring a further argument ``output`` asks for the extractor's ``InterestOutput``.
     """
+
+    @classmethod
+    def wants_output(cls) -> bool:
+        """Whether ``call`` declares ``output``."""
+        return "output" in inspect.signature(cls.call).parameters
+
+    def serve(self, interests: tf.Tensor, active: tf.Tensor, output: InterestOutput) -> tuple[tf.Tensor, tf.Tensor]:
+        """The interests [B, K', d] that are searched with at serving and which of them are active, bool [B, K']: as they are.
+
+        A readout that trains one vector without looking at the target may serve that one instead.
+        """
+        del output
+        return interests, active
 
 
 EXTRACTORS: Registry[InterestExtractor] = Registry("extractor", "tfmi.layers")

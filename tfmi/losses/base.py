@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import NamedTuple, Protocol
 
 import tensorflow as tf
@@ -21,9 +22,6 @@ class ItemSpace(Protocol):
     def embed_catalogue(self) -> tf.Tensor:
         """Item vectors [N, d] of every real item in index order: row r is item r + 2."""
 
-    def log_frequencies(self) -> tf.Tensor:
-        """float32 [num_rows] log share of each item in the training events (smoothed: finite for every real item)."""
-
 
 class Objective(ConfiguredLayer):
     """Base of the losses that pull the target up and others down.
@@ -34,12 +32,18 @@ class Objective(ConfiguredLayer):
     - ``targets``: int32 [B] item indices.
     - ``items``: an ``ItemSpace``.
 
-    and return the loss of each example, float32 [B]; the model takes the weighted batch mean.
+    and return the loss of each example, float32 [B]; the model takes the weighted batch mean. Declaring a further argument ``context``
+    asks for the ``BatchContext``, for instance to leave the history out of the negatives.
     """
 
+    @classmethod
+    def wants_context(cls) -> bool:
+        """Whether ``call`` declares ``context``."""
+        return "context" in inspect.signature(cls.call).parameters
 
-class RegularizerInputs(NamedTuple):
-    """What a regulariser may look at.
+
+class BatchContext(NamedTuple):
+    """What a regulariser, or an objective that asks for it, may look at.
 
     Attributes:
         output: The extractor's output.
@@ -59,7 +63,7 @@ class RegularizerInputs(NamedTuple):
 
 
 class Regularizer(ConfiguredLayer):
-    """Base of the auxiliary losses. ``call(inputs: RegularizerInputs, training=None)`` returns a float32 scalar, weight included."""
+    """Base of the auxiliary losses. ``call(context: BatchContext, training=None)`` returns a float32 scalar, weight included."""
 
     def check(self, extractor: InterestExtractor) -> None:
         """Raise ``ConfigError`` with the reason if this regulariser would have no effect on, or cannot work with, ``extractor``."""

@@ -10,6 +10,8 @@ import tensorflow as tf
 from tfmi.data.structures import FIRST_INDEX
 from tfmi.losses.base import OBJECTIVES, ItemSpace, Objective, candidate_logits, target_logits
 
+DEFAULT_BLOCK_ROWS = 512
+
 
 def _interest_scores(queries: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
     """float32 scores [B, C] or, of every interest, [B, K, C]."""
@@ -82,6 +84,13 @@ def blocked_log_partition(queries: tf.Tensor, catalogue: tf.Tensor, block_rows: 
     return log_partition
 
 
+def full_softmax_losses(queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, block_rows: int = DEFAULT_BLOCK_ROWS) -> tf.Tensor:
+    """float32 [B]: the cross-entropy of each target among all real items; arguments as in ``Objective``."""
+    catalogue = tf.cast(items.embed_catalogue(), queries.dtype)  # [N, d]
+    positive = target_logits(queries, tf.gather(catalogue, targets - FIRST_INDEX))
+    return blocked_log_partition(queries, catalogue, block_rows) - positive
+
+
 @OBJECTIVES.register("full_softmax")
 class FullSoftmax(Objective):
     """Cross-entropy of the target among all real items: ``-s_t + log sum_j exp(s_j)``.
@@ -90,13 +99,13 @@ class FullSoftmax(Objective):
     the backward pass computes them a second time (a third more arithmetic).
 
     Args:
-        block_rows: Items scored at a time.
+        block_rows: Items scored at a time. The default keeps a block of scores in the processor's cache.
 
     Raises:
         ValueError: ``block_rows`` below 1.
     """
 
-    def __init__(self, block_rows: int = 8192, **kwargs: Any) -> None:
+    def __init__(self, block_rows: int = DEFAULT_BLOCK_ROWS, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         if block_rows < 1:
             raise ValueError(f"block_rows must be at least 1, got {block_rows}")
@@ -104,6 +113,4 @@ class FullSoftmax(Objective):
 
     def call(self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, training: bool | None = None) -> tf.Tensor:
         """float32 [B] losses; see ``Objective``."""
-        catalogue = tf.cast(items.embed_catalogue(), queries.dtype)  # [N, d]
-        positive = target_logits(queries, tf.gather(catalogue, targets - FIRST_INDEX))
-        return blocked_log_partition(queries, catalogue, self.block_rows) - positive
+        return full_softmax_losses(queries, targets, items, self.block_rows)

@@ -11,6 +11,7 @@ from tfmi.data.structures import FIRST_INDEX
 from tfmi.layers.base import MASKED_LOGIT
 from tfmi.layers.randomness import RandomStream
 from tfmi.losses.base import OBJECTIVES, ItemSpace, Objective, candidate_logits, target_logits
+from tfmi.losses.full_softmax import full_softmax_losses
 
 Sampler = Literal["uniform", "log_uniform"]
 
@@ -45,6 +46,20 @@ def log_expected_counts(item_indices: tf.Tensor, num_draws: int, num_items: int,
     return tf.cast(tf.math.log(-tf.math.expm1(num_draws * tf.math.log1p(-probabilities))), tf.float32)
 
 
+def accidental_hits(targets: tf.Tensor, sampled: tf.Tensor) -> tf.Tensor:
+    """float32 [B, D] to be added to scores: ``MASKED_LOGIT`` where the item drawn is the example's target, 0 elsewhere.
+
+    Args:
+        targets: int32 [B].
+        sampled: int32 [D], distinct.
+    """
+    num_sampled = tf.size(sampled)
+    # Distinct items keep their places: a target's place is the column of its hit, or lies beyond all columns, which one_hot leaves 0.
+    # Comparing every target with every item drawn, and selecting by the outcome, takes three times as long.
+    places = tf.unique(tf.concat([sampled, targets], axis=0)).idx[num_sampled:]  # [B]
+    return tf.one_hot(places, num_sampled, on_value=MASKED_LOGIT, off_value=0.0)
+
+
 @OBJECTIVES.register("sampled_softmax")
 class SampledSoftmax(Objective):
     """Cross-entropy of the target among itself and sampled items, corrected for how likely each was to be sampled.
@@ -53,12 +68,13 @@ class SampledSoftmax(Objective):
 
         loss = -(s_t - log Q(t)) + log(exp(s_t - log Q(t)) + sum over j in S, j != t of exp(s_j - log Q(j)))
 
-    which tends to the full softmax as the number of draws grows, whatever the sampler (Jean et al. 2015; Bengio & Senécal 2008;
-    comirec.md section 4). Padding (0) and unknown (1) are never drawn. Negatives are gathered from the item space by index, so that the
+    which tends to the full softmax as the number of draws grows, whatever the sampler (Jean et al. 2015; Bengio & Senécal 2008).
+    Padding (0) and unknown (1) are never drawn. Negatives are gathered from the item space by index, so that the
     gradient of an embedding table stays sparse.
 
     Args:
-        num_sampled: Draws per batch, with replacement; an item drawn twice counts once, so a small catalogue is simply all drawn.
+        num_sampled: Draws per batch, with replacement; an item drawn twice counts once. A catalogue of at most this many items is not
+            sampled but used whole: the full softmax.
         sampler: "uniform", or "log_uniform" (Zipf-like: items are indexed by falling frequency).
         correct_frequency: Apply log Q. Without it, popular items are pushed down by a log-uniform sampler.
         remove_accidental_hits: Leave an example's own target out of its negatives.
@@ -91,16 +107,19 @@ class SampledSoftmax(Objective):
     def call(self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, training: bool | None = None) -> tf.Tensor:
         """float32 [B] losses; see ``Objective``. Draws anew at every call."""
         num_items = items.num_rows - FIRST_INDEX
+        if num_items <= self.num_sampled and self.correct_frequency and self.remove_accidental_hits:
+            return full_softmax_losses(queries, targets, items)
         sampled = draw_distinct_items(self.stream, self.num_sampled, num_items, self.sampler)  # [D]
         # One gather for targets and negatives: an item tower with features then runs once.
         vectors = tf.cast(items.embed(tf.concat([targets, sampled], axis=0)), queries.dtype)  # [B + D, d]
         target_vectors, sampled_vectors = tf.split(vectors, [tf.size(targets), tf.size(sampled)])
         positive = target_logits(queries, target_vectors)  # [B]
         negative = candidate_logits(queries, sampled_vectors)  # [B, D]
-        if self.correct_frequency:
+        # Of a uniform sampler every item has the same log Q, which cancels in the softmax.
+        if self.correct_frequency and self.sampler != "uniform":
             positive -= log_expected_counts(targets, self.num_sampled, num_items, self.sampler)
             negative -= log_expected_counts(sampled, self.num_sampled, num_items, self.sampler)
         if self.remove_accidental_hits:
-            negative = tf.where(targets[:, None] == sampled[None, :], MASKED_LOGIT, negative)
+            negative += accidental_hits(targets, sampled)
         # log(exp(positive) + sum exp(negative)) - positive, without copying the negatives beside the positive.
         return tf.nn.softplus(tf.reduce_logsumexp(negative, axis=1) - positive)

@@ -47,13 +47,13 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
         extractor=EXTRACTORS.build(_seeded(EXTRACTORS, model_config.extractor, config.seed + 2000), "model.extractor"),
         readout=READOUTS.build(model_config.readout, "model.readout"),
         objective=OBJECTIVES.build(_seeded(OBJECTIVES, model_config.objective, config.seed + 3000), "model.objective"),
-        regularizers=[
-            REGULARIZERS.build(_seeded(REGULARIZERS, spec, config.seed + 4000), f"model.regularizers.{position}")
-            for position, spec in enumerate(model_config.regularizers)
-        ],
+        regularizers={
+            name: REGULARIZERS.build(_seeded(REGULARIZERS, spec, config.seed + 4000 + position), f"model.regularizers.{name}")
+            for position, (name, spec) in enumerate(sorted(model_config.regularizers.items()))
+        },
         history_length=config.data.history_length,
-        item_counts=dataset.catalogue.counts,
         profile_encoder=ProfileEncoder(profile_features, model_config.user_tower.profile_dimension) if profile_features else None,
+        has_timestamps=dataset.valid.histories.timestamps is not None,
         normalize=model_config.normalize,
         temperature=model_config.temperature,
         history_dropout=model_config.history_dropout,

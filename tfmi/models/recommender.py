@@ -3,23 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import tensorflow as tf
 
 
+class UserInputs(NamedTuple):
+    """What is known of a batch of users. Padding (0) and unknown items (1) may stand anywhere in ``history``.
+
+    Attributes:
+        history: int32 [B, L] item indices, oldest to newest.
+        profile: Profile features: a feature's name to its indices or numbers, row by row; empty for models without profile.
+        timestamps: float64 [B, L] seconds at which the items of ``history`` were met; 0 where that is unknown, and at padding. None
+            where no times are known at all; a recommender that does not request them ignores them.
+    """
+
+    history: tf.Tensor
+    profile: Mapping[str, tf.Tensor] = {}
+    timestamps: tf.Tensor | None = None
+
+    @classmethod
+    def of_batch(cls, batch: Mapping[str, Any]) -> UserInputs:
+        """The users of a batch of ``tfmi.data.pipeline``, or of its specification."""
+        return cls(batch["history"], batch.get("profile", {}), batch.get("timestamps"))
+
+
+# Inputs beyond history and profile that a recommender may request: fields of ``UserInputs`` that are None where nobody needs them.
+REQUESTABLE_INPUTS: tuple[str, ...] = ("timestamps",)
+
+
 @runtime_checkable
 class VectorRecommender(Protocol):
-    """A model whose score is the largest inner product between a user's interests and the item's vector."""
+    """A model whose score is the largest inner product between a user's interests and the item's vector.
+
+    Attributes:
+        history_length: L.
+        num_rows: Rows of the item table, padding and unknown included.
+        requested_inputs: Those of ``REQUESTABLE_INPUTS`` that ``user_interests`` needs. Evaluation gives them, and an export asks for
+            them in its requests.
+    """
 
     history_length: int
     num_rows: int
+    requested_inputs: tuple[str, ...]
 
-    def user_interests(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Interests float32 [B, K, d] and which are active, bool [B, K], for item indices int32 [B, L] and profile features.
+    def user_interests(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor]:
+        """Interests float32 [B, K, d] and which are active, bool [B, K].
 
-        Padding (0) and unknown items (1) may stand anywhere in ``history``; they are dropped before anything is computed. ``profile``
-        maps a feature's name to its indices or numbers, row by row; empty for models without profile.
+        Padding and unknown items, with their timestamps, are dropped before anything is computed.
         """
 
     def item_vectors(self) -> tf.Tensor:

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
-from tfmi.errors import ConfigError
+from tfmi.errors import ConfigError, DataError
 from tfmi.layers.base import InterestExtractor, InterestOutput, Readout
 from tfmi.layers.history_dropout import HistoryDropout
-from tfmi.losses.base import Objective, Regularizer, RegularizerInputs
+from tfmi.losses.base import BatchContext, Objective, Regularizer
+from tfmi.models.recommender import REQUESTABLE_INPUTS, UserInputs
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower
 
 Batch = Mapping[str, Any]
 
 
-def drop_unknown_items(history: tf.Tensor) -> tf.Tensor:
-    """Move the real items of each history [B, L] to the left, in order; everything else becomes padding.
+def drop_unknown_items(inputs: UserInputs) -> UserInputs:
+    """Move the real items of each history [B, L] to the left, in order and with their timestamps; everything else becomes padding.
 
     Padding and unknown items may stand anywhere: what remains is the history that the model was trained on.
     """
-    known = history >= FIRST_INDEX
+    known = inputs.history >= FIRST_INDEX
     order = tf.argsort(tf.cast(known, tf.int32), axis=1, direction="DESCENDING", stable=True)
-    return tf.gather(tf.where(known, history, PADDING_INDEX), order, batch_dims=1)
+    history = tf.gather(tf.where(known, inputs.history, PADDING_INDEX), order, batch_dims=1)
+    if inputs.timestamps is None:
+        return inputs._replace(history=history)
+    timestamps = tf.where(known, inputs.timestamps, tf.zeros([], inputs.timestamps.dtype))
+    return inputs._replace(history=history, timestamps=tf.gather(timestamps, order, batch_dims=1))
 
 
 def unit_length(vectors: tf.Tensor) -> tf.Tensor:
@@ -37,10 +41,9 @@ def unit_length(vectors: tf.Tensor) -> tf.Tensor:
 class ScoredItems:
     """The ``ItemSpace`` of a retrieval model: item vectors as scores use them."""
 
-    def __init__(self, tower: ItemTower, normalize: bool, log_frequencies: tf.Variable) -> None:
+    def __init__(self, tower: ItemTower, normalize: bool) -> None:
         self._tower = tower
         self._normalize = normalize
-        self._log_frequencies = log_frequencies
         self.num_rows = tower.num_rows
 
     def embed(self, item_indices: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -52,10 +55,6 @@ class ScoredItems:
         """Item vectors [N, d] of every real item."""
         return self.embed(tf.range(FIRST_INDEX, self.num_rows), training=training)
 
-    def log_frequencies(self) -> tf.Tensor:
-        """float32 [num_rows] log share of each item in the training events."""
-        return self._log_frequencies
-
 
 class InterestRetrieval(tfrs.Model):
     """Two towers in which a user is several vectors. A ``VectorRecommender``, trained with plain ``fit`` on ``training_batches``.
@@ -66,10 +65,10 @@ class InterestRetrieval(tfrs.Model):
         extractor: From history to interests.
         readout: How the interests answer for one target in training.
         objective: The main loss.
-        regularizers: Auxiliary losses, added to the batch mean of the main one.
+        regularizers: Auxiliary losses by name, added to the batch mean of the main one and reported by these names.
         history_length: L, the number of items of history.
-        item_counts: [num_rows] occurrences in the training events, for frequency corrections.
         profile_encoder: The user's profile, or None.
+        has_timestamps: Whether histories come with the times of their items, for extractors that ask for them.
         normalize: L2-normalise user and item vectors, so that scores are cosines.
         temperature: Training scores are divided by it.
         history_dropout: Dropout on the history's item vectors in training.
@@ -87,10 +86,10 @@ class InterestRetrieval(tfrs.Model):
         extractor: InterestExtractor,
         readout: Readout,
         objective: Objective,
-        regularizers: Sequence[Regularizer],
+        regularizers: Mapping[str, Regularizer],
         history_length: int,
-        item_counts: np.ndarray,
         profile_encoder: ProfileEncoder | None = None,
+        has_timestamps: bool = False,
         normalize: bool = True,
         temperature: float = 1.0,
         history_dropout: float = 0.0,
@@ -99,26 +98,30 @@ class InterestRetrieval(tfrs.Model):
         super().__init__()
         self.item_tower, self.user_tower, self.profile_encoder = item_tower, user_tower, profile_encoder
         self.extractor, self.readout, self.objective = extractor, readout, objective
-        self.regularizers = list(regularizers)
+        self.regularizers = dict(regularizers)
         self.history_length, self.normalize, self.temperature = history_length, normalize, temperature
         self.num_rows = item_tower.num_rows
         self.history_dropout = HistoryDropout(history_dropout, seed=seed)
-        # Smoothed by one count, so that an item without a training event has a finite frequency.
-        smoothed = np.asarray(item_counts, dtype=np.float64) + 1.0
-        log_frequencies = np.log(smoothed / smoothed[FIRST_INDEX:].sum()).astype(np.float32)
-        self.items = ScoredItems(item_tower, normalize, tf.Variable(log_frequencies, trainable=False, name="log_frequencies"))
+        self.items = ScoredItems(item_tower, normalize)
         # The names of the profile's features, which export turns into inputs.
         self.profile_features = [] if profile_encoder is None else profile_encoder.feature_names
         self._loss_tracker = tf.keras.metrics.Mean(name="loss")
-        self._regularization_tracker = tf.keras.metrics.Mean(name="regularization_loss")
-        for regularizer in self.regularizers:
+        self._regularization_trackers = {name: tf.keras.metrics.Mean(name=name) for name in self.regularizers}
+        for regularizer in self.regularizers.values():
             regularizer.check(extractor)
-        self._check_inputs()
+        self._check_inputs(has_timestamps)
+        # What users' interests need beyond history and profile; see ``VectorRecommender``.
+        self.requested_inputs = tuple(name for name in self.extractor.requested_inputs() if name in REQUESTABLE_INPUTS)
 
-    def _check_inputs(self) -> None:
+    def _check_inputs(self, has_timestamps: bool) -> None:
         requested = self.extractor.requested_inputs()
         if "profile" in requested and self.profile_encoder is None:
             raise ConfigError("model.extractor: this extractor needs a user profile, but the data has no profile features")
+        if "timestamps" in requested and not has_timestamps:
+            raise ConfigError(
+                "model.extractor: this extractor needs the time of each event, but the data has none; name the log's time column in "
+                "data.log.columns.time, or choose another extractor"
+            )
 
     # Forward
 
@@ -159,14 +162,18 @@ class InterestRetrieval(tfrs.Model):
         history, target = inputs["history"], inputs["target"]
         output, users, vectors = self.extract(history, inputs.get("profile"), inputs.get("timestamps"), training)
         target_vectors = self.items.embed(target, training=training)
-        queries = self.readout(users, output.active, target_vectors) / tf.cast(self.temperature, users.dtype)
-        per_example = self.objective(queries, target, self.items, training=training)
+        context = BatchContext(output, vectors, history, history >= FIRST_INDEX, target_vectors, users)
+        asked = {"output": output} if self.readout.wants_output() else {}
+        queries = self.readout(users, output.active, target_vectors, **asked) / tf.cast(self.temperature, users.dtype)
+        asked = {"context": context} if self.objective.wants_context() else {}
+        per_example = self.objective(queries, target, self.items, training=training, **asked)
         weight = inputs.get("weight")
-        main = tf.reduce_mean(per_example) if weight is None else _weighted_mean(per_example, weight)
-        if not self.regularizers:
-            return main
-        regularized = RegularizerInputs(output, vectors, history, history >= FIRST_INDEX, target_vectors, users)
-        return main + tf.add_n([regularizer(regularized, training=training) for regularizer in self.regularizers])
+        total = tf.reduce_mean(per_example) if weight is None else _weighted_mean(per_example, weight)
+        for name, regularizer in self.regularizers.items():
+            value = regularizer(context, training=training)
+            self._regularization_trackers[name].update_state(value)
+            total += value
+        return total
 
     def call(self, inputs: Batch, training: bool | None = None) -> tf.Tensor:
         """Scored interests [B, K, d] of a batch, for ``predict``."""
@@ -176,39 +183,46 @@ class InterestRetrieval(tfrs.Model):
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
-        """The running means that ``fit`` resets at every epoch."""
-        return [self._loss_tracker, self._regularization_tracker]
+        """The running means that ``fit`` resets at every epoch: the total loss, and each regulariser's share of it by name."""
+        return [self._loss_tracker, *self._regularization_trackers.values()]
 
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One step; unlike TFRS's, it reports means over the epoch and scales the loss under mixed_float16."""
         with tf.GradientTape() as tape:
-            loss = self.compute_loss(inputs, training=True)
-            regularization = tf.add_n([tf.cast(tf.reduce_sum(value), tf.float32) for value in self.losses] or [tf.constant(0.0)])
-            total = loss + regularization
+            # Keras layers may add losses of their own (kernel regularisers).
+            loss = tf.add_n(
+                [self.compute_loss(inputs, training=True), *(tf.cast(tf.reduce_sum(value), tf.float32) for value in self.losses)]
+            )
             scales = isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
-            scaled = self.optimizer.get_scaled_loss(total) if scales else total
+            scaled = self.optimizer.get_scaled_loss(loss) if scales else loss
         gradients = tape.gradient(scaled, self.trainable_variables)
         if scales:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         pairs = [(g, v) for g, v in zip(gradients, self.trainable_variables, strict=True) if g is not None]
         self.optimizer.apply_gradients(pairs)
-        return self._report(loss, regularization)
+        return self._report(loss)
 
     def test_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """The loss of a held-out batch."""
-        return self._report(self.compute_loss(inputs, training=False), tf.constant(0.0))
+        return self._report(self.compute_loss(inputs, training=False))
 
-    def _report(self, loss: tf.Tensor, regularization: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _report(self, loss: tf.Tensor) -> dict[str, tf.Tensor]:
         self._loss_tracker.update_state(loss)
-        self._regularization_tracker.update_state(regularization)
         return {metric.name: metric.result() for metric in self.metrics}
 
     # Recommending
 
-    def user_interests(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scored interests float32 [B, K, d] and which are active, bool [B, K]; see ``VectorRecommender``."""
-        output, users, _ = self.extract(drop_unknown_items(history), profile, training=False)
-        return tf.cast(users, tf.float32), output.active
+    def user_interests(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scored interests float32 [B, K, d] and which are active, bool [B, K]; see ``VectorRecommender``.
+
+        Raises:
+            DataError: The extractor needs timestamps, and the inputs have none.
+        """
+        missing = [name for name in self.requested_inputs if getattr(inputs, name) is None]
+        if missing:
+            raise DataError(f"this model was trained with {', '.join(missing)}, which the histories to recommend for lack")
+        output, users, _ = self.extract(*drop_unknown_items(inputs), training=False)
+        return self.readout.serve(tf.cast(users, tf.float32), output.active, output)
 
     def item_vectors(self) -> tf.Tensor:
         """Item vectors float32 [num_rows, d]; rows 0 and 1 are 0."""
