@@ -153,18 +153,34 @@ class TestReadLog:
     def test_a_missing_column_names_the_nearest(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"no column 'user' \(did you mean 'users'\?\); the file has: users, item, time"):
             log(tmp_path, "users,item,time", "u,a,1")
-        with pytest.raises(DataError, match="no column 'weight'"):
-            log(tmp_path, "user,item,time", "u,a,1", columns=LogColumns(weight="weight"))
 
-    def test_profile_columns_of_the_log_take_the_first_value_given(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("config", "message"),
+        [
+            ({"columns": LogColumns(user="u")}, r"no column 'u'.*data\.log\.columns\.user$"),
+            ({"columns": LogColumns(weight="w")}, r"no column 'w'.*data\.log\.columns\.weight$"),
+            ({"columns": LogColumns(time="t")}, r"no column 't'.*data\.log\.columns\.time, or set data\.log\.columns\.time: null if"),
+            (
+                {"profile_columns": ["region"]},
+                r"no column 'region'.*data\.log\.profile_columns must name the log's columns, or name a users",
+            ),
+            ({"profile_numbers": ["age"]}, r"no column 'age'.*data\.log\.profile_numbers must name the log's columns"),
+        ],
+    )
+    def test_a_missing_column_names_its_setting(self, tmp_path: Path, config: dict[str, Any], message: str) -> None:
+        with pytest.raises(DataError, match=message):
+            log(tmp_path, "user,item,time", "u,a,1", with_profiles=True, **config)
+
+    def test_profile_columns_of_a_log_without_times_take_the_first_value_given(self, tmp_path: Path) -> None:
         table = log(
             tmp_path,
-            "user,item,time,region,age",
-            "u,a,1,,",
-            "v,a,1, north ,30",
-            "u,b,2,south,41",
-            "u,c,3,west,42",
-            "w,c,3,,",
+            "user,item,region,age",
+            "u,a,,",
+            "v,a, north ,30",
+            "u,b,south,41",
+            "u,c,west,42",
+            "w,c,,",
+            columns=LogColumns(time=None),
             profile_columns=["region"],
             profile_numbers=["age"],
             with_profiles=True,
@@ -173,6 +189,23 @@ class TestReadLog:
         assert table.profiles.user_ids == ["u", "v", "w"]
         assert table.profiles.columns["region"] == ["south", "north", ""]
         np.testing.assert_array_equal(table.profiles.columns["age"], np.array([41, 30, np.nan], np.float32))
+
+    @pytest.mark.parametrize("newest_first", [False, True])
+    def test_profile_columns_of_the_log_take_the_earliest_value_given(self, tmp_path: Path, newest_first: bool) -> None:
+        rows = ["u,a,1,,", "v,a,2,north,30", "u,b,3,south,41", "u,c,4,west,42", "v,c,2,tie,31", "w,c,5,,"]
+        rows = [rows[5], rows[3], rows[2], rows[1], rows[4], rows[0]] if newest_first else rows
+        path = write(tmp_path / "log.csv", "user,item,time,region,age", *rows)
+        config = LogConfig(profile_columns=["region"], profile_numbers=["age"])
+        for block_bytes in (30, 1 << 20):
+            reader, builder = EventReader(path, config, with_profile=True, block_bytes=block_bytes), EventTableBuilder(config)
+            with Rejects(path, tmp_path / "rejects.jsonl") as rejects:
+                for chunk in reader.chunks(rejects):
+                    builder.add(chunk)
+            profiles = builder.build({}).profiles
+            assert profiles is not None
+            found = dict(zip(profiles.user_ids, zip(profiles.columns["region"], profiles.columns["age"], strict=True), strict=True))
+            assert (found["u"], found["v"], found["w"][0]) == (("south", 41.0), ("north", 30.0), "")
+            assert np.isnan(found["w"][1])
 
     def test_counts_are_logged(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, logger="tfmi"):
@@ -218,8 +251,12 @@ class TestReadCatalogue:
         path = write(tmp_path / "items.csv", "item", "a")
         table = read_catalogue(path, LogConfig(), tmp_path / "rejects.jsonl")
         assert (table.titles, table.categories, table.brands, table.tags, dict(table.numbers)) == (None, None, None, None, {})
-        for columns, name in ((CatalogueColumns(brand="maker"), "maker"), (CatalogueColumns(numbers=["price"]), "price")):
-            with pytest.raises(DataError, match=f"no column '{name}'"):
+        for columns, name, setting in (
+            (CatalogueColumns(item="sku"), "sku", "item$"),
+            (CatalogueColumns(brand="maker"), "maker", "brand$"),
+            (CatalogueColumns(numbers=["price"]), "price", "numbers must name"),
+        ):
+            with pytest.raises(DataError, match=rf"no column '{name}'.*data\.log\.catalogue_columns\.{setting}"):
                 read_catalogue(path, LogConfig(catalogue_columns=columns), tmp_path / "rejects.jsonl")
 
     def test_a_column_set_to_none_is_not_read(self, tmp_path: Path) -> None:
@@ -267,6 +304,12 @@ def test_read_users(tmp_path: Path) -> None:
     assert table.columns["region"] == ["north", ""]
     np.testing.assert_array_equal(table.columns["age"], np.array([30, np.nan], np.float32))
     assert sorted(rejected(tmp_path)) == [(4, "id", "repeated_user"), (5, "age", "not_a_number")]
+    for changed, message in (
+        ({"user_column": "user"}, r"no column 'user'.*data\.log\.user_column$"),
+        ({"profile_columns": ["city"]}, r"no column 'city'.*data\.log\.profile_columns must name columns of the users file$"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_users(path, config.model_copy(update=changed), tmp_path / "rejects.jsonl")
 
 
 class TestFindLogFiles:
@@ -274,15 +317,28 @@ class TestFindLogFiles:
         for name in ("Events.jsonl.gz", "items.parquet", "users.tsv", "notes.txt", "log.rejects.jsonl", "items.bak"):
             (tmp_path / name).touch()
         expected = (tmp_path / "Events.jsonl.gz", tmp_path / "items.parquet", tmp_path / "users.tsv")
-        assert find_log_files(tmp_path, LogConfig()) == expected
-        assert find_log_files(tmp_path / "Events.jsonl.gz", LogConfig()) == expected
+        config = LogConfig(profile_columns=["region"])
+        assert find_log_files(tmp_path, config) == expected
+        assert find_log_files(tmp_path / "Events.jsonl.gz", config) == expected
 
     def test_named_paths_win_and_the_others_may_be_absent(self, tmp_path: Path) -> None:
         for name in ("clicks.csv", "catalogue.csv"):
             (tmp_path / name).touch()
         assert find_log_files(tmp_path / "clicks.csv", LogConfig()) == (tmp_path / "clicks.csv", tmp_path / "catalogue.csv", None)
-        config = LogConfig(catalogue_path="elsewhere.csv", users_path="people.csv")
+        config = LogConfig(catalogue_path="elsewhere.csv", users_path="people.csv", profile_numbers=["age"])
         assert find_log_files(tmp_path / "clicks.csv", config)[1:] == (Path("elsewhere.csv"), Path("people.csv"))
+
+    @pytest.mark.parametrize("users_path", [None, "people.csv"])
+    def test_a_users_file_is_ignored_until_its_columns_are_named(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, users_path: str | None
+    ) -> None:
+        for name in ("log.csv", "users.csv"):
+            (tmp_path / name).touch()
+        with caplog.at_level(logging.INFO, logger="tfmi"):
+            assert find_log_files(tmp_path, LogConfig(users_path=users_path))[2] is None
+        (message,) = caplog.messages
+        assert (users_path or "users.csv") in message
+        assert "ignored; name its columns in data.log.profile_columns" in message
 
     def test_none_or_several_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="the folder holds no log; expected one of log"):

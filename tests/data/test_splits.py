@@ -133,10 +133,6 @@ class TestByUser:
         dataset = split_events("test", make_table(one_row_each([1, 5] * 20)), keep_all(), "by_user")
         assert all(len(history) == 4 for history in numbers(dataset.test.histories) + numbers(dataset.valid.histories))
 
-    def test_shares_that_leave_nothing_to_train_on_are_refused(self) -> None:
-        with pytest.raises(ConfigError, match=r"valid_share 0\.5 and test_share 0\.5"):
-            split_events("test", make_table(one_row_each([5] * 10)), keep_all(valid_share=0.5, test_share=0.5), "by_user")
-
     @pytest.mark.parametrize(("total", "expected"), [(22_363, (17_890, 2_236)), (25_253, (20_202, 2_525)), (10, (8, 1)), (3, (1, 1))])
     def test_share_sizes(self, total: int, expected: tuple[int, int]) -> None:
         assert share_sizes(total, 0.1, 0.1) == expected

@@ -41,7 +41,7 @@ class EventTableBuilder:
         self._drop_duplicates = config.duplicates == "drop"
         self._users, self._items, self._types = CodeBook(), CodeBook(), CodeBook()
         self._parts: list[dict[str, np.ndarray]] = []
-        self._profiles: dict[str, _FirstValues] = {}
+        self._profiles: dict[str, _EarliestValues] = {}
 
     def add(self, events: EventChunk) -> None:
         """Append events that follow the earlier ones in the file."""
@@ -54,7 +54,7 @@ class EventTableBuilder:
             part["type"] = self._types.encode(events.types)
         self._parts.append(part)
         for name, values in events.profile.items():
-            self._profiles.setdefault(name, _FirstValues()).add(part["user"], values)
+            self._profiles.setdefault(name, _EarliestValues()).add(part["user"], events.times, values)
 
     def build(self, report: Mapping[str, Any]) -> EventTable:
         """The table of everything added, in file order. Its report is ``report`` and what is counted here."""
@@ -85,26 +85,32 @@ class EventTableBuilder:
         )
 
 
-class _FirstValues:
-    """The first value of each user that is not missing."""
+class _EarliestValues:
+    """Of each user's values that are not missing, the one with the smallest time; the first in the file where times are equal or absent."""
 
     def __init__(self) -> None:
-        self._first: dict[int, Any] = {}
+        self._earliest: dict[int, tuple[float, Any]] = {}
         self._numeric = False
 
-    def add(self, users: np.ndarray, values: pa.Array | np.ndarray) -> None:
+    def add(self, users: np.ndarray, times: np.ndarray | None, values: pa.Array | np.ndarray) -> None:
         self._numeric = isinstance(values, np.ndarray)
         present = ~np.isnan(values) if self._numeric else pc.not_equal(values, "").to_numpy(zero_copy_only=False)
         places = np.flatnonzero(present)
+        if times is not None:
+            places = places[np.argsort(times[places], kind="stable")]
         distinct, first = np.unique(users[places], return_index=True)
-        taken = values.take(pa.array(places[first])).to_pylist() if not self._numeric else values[places[first]].tolist()
-        for user, value in zip(distinct.tolist(), taken, strict=True):
-            self._first.setdefault(user, value)
+        chosen = places[first]
+        taken = values[chosen].tolist() if self._numeric else values.take(pa.array(chosen)).to_pylist()
+        taken_times = np.zeros(len(chosen)) if times is None else times[chosen]
+        for user, time, value in zip(distinct.tolist(), taken_times.tolist(), taken, strict=True):
+            known = self._earliest.get(user)
+            if known is None or time < known[0]:
+                self._earliest[user] = (time, value)
 
     def for_users(self, count: int) -> list[str] | np.ndarray:
-        if self._numeric:
-            return np.array([self._first.get(user, np.nan) for user in range(count)], dtype=np.float32)
-        return [self._first.get(user, "") for user in range(count)]
+        missing = (0.0, np.nan if self._numeric else "")
+        values = [self._earliest.get(user, missing)[1] for user in range(count)]
+        return np.array(values, dtype=np.float32) if self._numeric else values
 
 
 def exact_duplicates(columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -96,11 +96,7 @@ class EventReader:
             DataError: The file cannot be read, is empty or holds no rows, lacks a mapped column, or, found once all rows are read, more
                 than ``max_reject_share`` of them were rejected or none was good.
         """
-        columns = self.config.columns
-        names = [columns.user, columns.item, columns.time, columns.event, columns.weight]
-        if self._with_profile:
-            names += [*self.config.profile_columns, *self.config.profile_numbers]
-        request = ColumnRequest([name for name in names if name is not None])
+        request = self._request()
         good = 0
         for rows in read_rows(
             self.path,
@@ -119,6 +115,17 @@ class EventReader:
                 good += len(events)
                 yield events
         self._finish(good, rejects)
+
+    def _request(self) -> ColumnRequest:
+        roles = {role: name for role, name in self.config.columns.model_dump().items() if name is not None}
+        hints = {name: f"Name the log's column in data.log.columns.{role}" for role, name in roles.items()}
+        if "time" in roles:
+            hints[roles["time"]] += ", or set data.log.columns.time: null if the file's order is the time order"
+        names = list(roles.values())
+        if self._with_profile:
+            names += [*self.config.profile_columns, *self.config.profile_numbers]
+            hints |= profile_hints(self.config, "the log's columns, or name a users file in data.log.users_path")
+        return ColumnRequest(names, hints=hints)
 
     def _checked(self, rows: RowChunk, rejects: Rejects) -> EventChunk:
         columns = self.config.columns
@@ -168,3 +175,9 @@ class EventReader:
                 f"{self.path}: no event is left: {rejects.total:,} of {rows:,} rows were rejected and {self.counts.other_event_types:,} "
                 "are of other types than data.log.event_types"
             )
+
+
+def profile_hints(config: LogConfig, expected: str) -> dict[str, str]:
+    """What to do where a file lacks a profile column: the setting that names it, and what it should name."""
+    settings = {"data.log.profile_columns": config.profile_columns, "data.log.profile_numbers": config.profile_numbers}
+    return {name: f"{setting} must name {expected}" for setting, names in settings.items() for name in names}

@@ -35,11 +35,12 @@ class LogTables:
 
 
 def find_log_files(path: str | Path, config: LogConfig) -> tuple[Path, Path | None, Path | None]:
-    """Find the log and, beside it, the catalogue and the users file.
+    """Find the log and, beside it, the catalogue and, if profile columns are asked for, the users file.
 
     Args:
         path: The log itself, or a folder that holds ``log.*``, ``events.*`` or ``interactions.*``.
         config: ``catalogue_path`` and ``users_path`` win over ``catalogue.*`` or ``items.*``, and ``users.*``, beside the log.
+            ``profile_columns`` and ``profile_numbers`` ask for profiles; without them a users file is ignored, which is logged.
 
     Raises:
         DataError: There is no log, or several files could be meant.
@@ -54,7 +55,15 @@ def find_log_files(path: str | Path, config: LogConfig) -> tuple[Path, Path | No
         raise DataError(f"{path}: the folder holds no log; expected one of {names}, e.g. log.csv, or give the file itself with --data")
     catalogue = Path(config.catalogue_path) if config.catalogue_path else _find_beside(folder, CATALOGUE_STEMS, "data.log.catalogue_path")
     users = Path(config.users_path) if config.users_path else _find_beside(folder, USERS_STEMS, "data.log.users_path")
+    if users is not None and not wants_profiles(config):
+        logger.info("%s: ignored; name its columns in data.log.profile_columns and data.log.profile_numbers to train with them", users)
+        users = None
     return log, catalogue, users
+
+
+def wants_profiles(config: LogConfig) -> bool:
+    """Whether any profile column is asked for."""
+    return bool(config.profile_columns or config.profile_numbers)
 
 
 def read_log_files(path: str | Path, config: LogConfig, rejects_folder: str | Path) -> LogTables:
@@ -70,8 +79,8 @@ def read_log_files(path: str | Path, config: LogConfig, rejects_folder: str | Pa
     folder = Path(rejects_folder)
     items = None if catalogue is None else read_catalogue(catalogue, config, folder / "catalogue.jsonl")
     profiles = None if users is None else read_users(users, config, folder / "users.jsonl")
-    wants_profile = bool(config.profile_columns or config.profile_numbers)
-    events = read_log(log, config, folder / "log.jsonl", catalogue=items, with_profiles=wants_profile and users is None)
+    in_log = wants_profiles(config) and users is None
+    events = read_log(log, config, folder / "log.jsonl", catalogue=items, with_profiles=in_log)
     return LogTables(events, items, profiles if profiles is not None else events.profiles)
 
 
@@ -90,8 +99,8 @@ def read_log(
         config: Column names and rules.
         rejects_path: Where rejected rows go; the file appears only if there are any.
         catalogue: The items, to count or reject events of others.
-        with_profiles: Read the profile columns from the log: a user's value is the first one that is not empty, in file order, so that
-            nothing of a user's later events enters.
+        with_profiles: Read the profile columns from the log: a user's value is the one of the earliest event that has one; without
+            times, of the first in the file.
 
     Raises:
         DataError: The log cannot be read, lacks a column, has too many rejected rows or no good one.

@@ -39,12 +39,14 @@ class ColumnRequest:
         optional: Names that are read if the file has them.
         lists: Those of the names whose cells may be lists or objects (JSON Lines, Parquet); their parts are joined by ``separator``.
         separator: Joins the parts of a list cell; ``{"a": 0.5}`` becomes ``a:0.5``.
+        hints: For a required column that a file may lack, which setting names it, as the end of an error message.
     """
 
     required: Sequence[str]
     optional: Sequence[str] = ()
     lists: frozenset[str] = field(default_factory=frozenset)
     separator: str = "|"
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     def select(self, path: Path, found: Sequence[str]) -> list[str]:
         """The requested columns that a file with the columns ``found`` has.
@@ -54,7 +56,7 @@ class ColumnRequest:
         """
         for name in self.required:
             if name not in found:
-                raise DataError(missing_column_message(path, name, found))
+                raise DataError(missing_column_message(path, name, found, self.hints.get(name)))
         names = list(dict.fromkeys([*self.required, *(name for name in self.optional if name in found)]))
         for name in names:
             if list(found).count(name) > 1:
@@ -62,14 +64,14 @@ class ColumnRequest:
         return names
 
 
-def missing_column_message(path: Path, name: str, found: Sequence[str]) -> str:
-    """Say which column a file lacks, what it has instead, the nearest spelling, and that the delimiter may be another."""
+def missing_column_message(path: Path, name: str, found: Sequence[str], hint: str | None = None) -> str:
+    """Say which column a file lacks, what it has instead, the nearest spelling, and what to set; or that the delimiter is another."""
     message = f"{path}: no column {name!r}{nearest(name, found)}; the file has: {', '.join(found) or 'no columns'}"
     if len(found) == 1:
         for delimiter, spoken in ((";", "';'"), ("\t", "a tab"), ("|", "'|'"), (",", "a comma")):
             if delimiter in found[0]:
                 return f"{message}. Its cells look separated by {spoken}: set data.log.delimiter"
-    return f"{message}. Map your names in data.log, e.g. data.log.columns.user"
+    return f"{message}. {hint}" if hint else message
 
 
 def text_array(values: Iterable[str]) -> pa.Array:

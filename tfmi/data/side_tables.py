@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from tfmi.config import CatalogueColumns, LogConfig
 from tfmi.data.checks import ChunkChecks, parse_tags
+from tfmi.data.events import profile_hints
 from tfmi.data.reading import read_rows
 from tfmi.data.rejects import Rejects
 from tfmi.data.rows import ColumnRequest, RowChunk
@@ -34,11 +35,15 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
     texts = {name: getattr(columns, name) for name in ("title", "category", "brand", "tags") if getattr(columns, name) is not None}
     defaults = CatalogueColumns()
     named = [column for name, column in texts.items() if column != getattr(defaults, name)]
+    roles = {"item": columns.item, **texts}
+    hints = {column: f"Name the catalogue's column in data.log.catalogue_columns.{role}" for role, column in roles.items()}
+    hints |= dict.fromkeys(columns.numbers, "data.log.catalogue_columns.numbers must name columns of the catalogue")
     request = ColumnRequest(
         required=[columns.item, *named, *columns.numbers],
         optional=list(texts.values()),
         lists=frozenset(texts[name] for name in ("tags",) if name in texts),
         separator=config.tag_separator,
+        hints=hints,
     )
 
     def check(rows: RowChunk, checks: ChunkChecks) -> ChunkValues:
@@ -70,7 +75,11 @@ def read_users(path: str | Path, config: LogConfig, rejects_path: str | Path) ->
     Raises:
         DataError: The file cannot be read, lacks a column, has too many rejected rows or no good one.
     """
-    request = ColumnRequest([config.user_column, *config.profile_columns, *config.profile_numbers])
+    hints = {
+        **profile_hints(config, "columns of the users file"),
+        config.user_column: "Name the users file's id column in data.log.user_column",
+    }
+    request = ColumnRequest([config.user_column, *config.profile_columns, *config.profile_numbers], hints=hints)
 
     def check(rows: RowChunk, checks: ChunkChecks) -> ChunkValues:
         checks.require_text(config.user_column, "empty_user")

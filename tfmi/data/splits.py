@@ -159,10 +159,6 @@ def split_by_user(ordered: Sequences, config: SplitConfig) -> Parts:
 
 def share_sizes(total: int, valid_share: float, test_share: float) -> tuple[int, int]:
     """Sizes of the training and the validation part of ``total`` (at least 3); the test part, at least 1, is the rest."""
-    if valid_share + test_share >= 1:
-        raise ConfigError(
-            f"data.split: valid_share {valid_share} and test_share {test_share} leave nothing to train on; their sum must be < 1"
-        )
     # 1 - 0.1 - 0.1 is a hair off 0.8 in binary: without the allowance 10 users could give 7 to training.
     num_valid = max(1, int(valid_share * total + 1e-9))
     num_train = max(1, min(int((1 - valid_share - test_share) * total + 1e-9), total - num_valid - 1))

@@ -15,7 +15,7 @@ import numpy as np
 from tfmi.config import DataConfig, SplitConfig
 from tfmi.data.assembly import evaluation_counts, frequency_order
 from tfmi.data.features import build_catalogue, build_profiles
-from tfmi.data.log import find_log_files, read_catalogue, read_users
+from tfmi.data.log import find_log_files, read_catalogue, read_users, wants_profiles
 from tfmi.data.sharded import ShardedSequences, UserPart
 from tfmi.data.slicing import cut_rows
 from tfmi.data.splits import history_and_rest
@@ -46,7 +46,7 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
     _check(config)
     log_path, catalogue_path, users_path = find_log_files(path, config.log)
     rejects = Path(rejects_folder)
-    if users_path is None and (config.log.profile_columns or config.log.profile_numbers):
+    if users_path is None and wants_profiles(config.log):
         raise ConfigError(
             "data.log.profile_columns: with data.log.streaming the profile columns must stand in a users file, with one row per user; "
             "give data.log.users_path, or put a file users.* beside the log"
