@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from tfmi.data.tables import ItemTable, UserTable
 from tfmi.data.tfrecord import open_sharded_log, shard_of, write_sharded_log
 from tfmi.errors import ConfigError, DataError
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = LogConfig(columns=LogColumns(weight="weight"), shards=3, max_reject_share=0.2)
 
 
@@ -76,6 +81,11 @@ def hashable(example: dict[str, Any]) -> tuple[Any, ...]:
 
 def write(log_path: Path, config: LogConfig = CONFIG, **options: Any) -> Any:
     return write_sharded_log(log_path, config, log_path.parent / "shards", log_path.parent / "rejects.jsonl", **options)
+
+
+def stages(log_path: Path) -> list[str]:
+    """What lies in all the folders of shards, however it is called."""
+    return sorted(path.name for path in (log_path.parent / "shards").glob("*/*"))
 
 
 @pytest.mark.parametrize("block_bytes", [300, 1 << 20])
@@ -217,7 +227,7 @@ def test_finished_shards_are_reused_until_the_log_or_a_rule_changes(log_path: Pa
     log = write(log_path)
     stamp = log.shards[0].stat().st_mtime_ns
     assert write(log_path).shards[0].stat().st_mtime_ns == stamp
-    assert sorted(path.name for path in (log_path.parent / "shards").iterdir()) == ["sequences"]
+    assert stages(log_path) == ["sequences"]
     assert len(write(log_path, CONFIG.model_copy(update={"shards": 3})).shards) == 3
     with log_path.open("a", encoding="utf-8") as stream:
         stream.write("\nnew,i1,5,1\n")
@@ -227,26 +237,128 @@ def test_finished_shards_are_reused_until_the_log_or_a_rule_changes(log_path: Pa
 
 
 def test_a_run_that_dies_leaves_no_half_stage_and_the_next_one_goes_on(log_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = log_path.parent / "shards"
-
     def die(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tfmi.data.tfrecord._sequence_records", die)
     with pytest.raises(KeyboardInterrupt):
         write(log_path)
-    assert [path.name for path in folder.iterdir()] == ["events"]
+    assert stages(log_path) == ["events"]
     monkeypatch.undo()
     # Stage 1 is not repeated: a reader that cannot read would fail.
-    monkeypatch.setattr("tfmi.data.tfrecord.EventReader", die)
+    monkeypatch.setattr("tfmi.data.tfrecord.EventReader.chunks", die)
     assert write(log_path).report["events"] > 0
-    assert [path.name for path in folder.iterdir()] == ["sequences"]
+    assert stages(log_path) == ["sequences"]
+
+
+class TestSeveralRuns:
+    """Several processes that stream one log."""
+
+    # Another process: it stops in the middle of the first stage, says so, and goes on once a line is written to it.
+    SCRIPT = """
+import sys
+import tfmi.data.tfrecord as tfrecord
+from tests.data.test_tfrecord import CONFIG, write
+from pathlib import Path
+
+write_events = tfrecord._write_events
+
+def slowly(*arguments):
+    print("writing", flush=True)
+    sys.stdin.readline()
+    write_events(*arguments)
+
+tfrecord._write_events = slowly
+log = write(Path(sys.argv[1]), CONFIG.model_copy(update={"shards": int(sys.argv[2])}))
+print("written", flush=True)
+sys.stdin.readline()
+print(all(shard.exists() for shard in log.shards), flush=True)
+"""
+
+    @pytest.fixture
+    def start(self, log_path: Path) -> Iterator[Callable[[int], subprocess.Popen[str]]]:
+        processes = []
+
+        def start(shards: int) -> subprocess.Popen[str]:
+            command = [sys.executable, "-c", self.SCRIPT, str(log_path), str(shards)]
+            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+            processes.append(process)
+            assert self.line(process) == "writing"
+            return process
+
+        yield start
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+    def line(self, process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+    def go_on(self, process: subprocess.Popen[str]) -> str:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        return self.line(process)
+
+    @pytest.mark.slow
+    def test_the_second_waits_for_the_first_and_reads_what_it_wrote(
+        self,
+        log_path: Path,
+        start: Callable[[int], subprocess.Popen[str]],
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        first = start(3)
+        done: list[str] = []
+
+        def finish_the_first(seconds: float) -> None:
+            done.append(self.go_on(first))
+
+        monkeypatch.setattr("tfmi.data.folder_lock.time.sleep", finish_the_first)
+        monkeypatch.setattr("tfmi.data.tfrecord._write_events", None)
+        with caplog.at_level(logging.INFO, logger="tfmi"):
+            log = write(log_path)
+        assert done == ["written"]
+        assert f"waiting for process {first.pid} on " in caplog.text
+        assert log.report["events"] > 0
+
+    @pytest.mark.slow
+    def test_a_killed_one_is_taken_over_and_its_leftovers_go(self, log_path: Path, start: Callable[[int], subprocess.Popen[str]]) -> None:
+        for shards in (3, 5):
+            process = start(shards)
+            process.kill()
+            process.wait()
+        shards_folder = log_path.parent / "shards"
+        assert len(list(shards_folder.glob("*/.events.*"))) == 2
+        log = write(log_path)
+        assert len(log.shards) == 3
+        assert stages(log_path) == ["sequences"]
+        assert len(list(shards_folder.iterdir())) == 2  # the folder and its lock
+
+    @pytest.mark.slow
+    def test_other_rules_take_nothing_from_one_that_reads(self, log_path: Path, start: Callable[[int], subprocess.Popen[str]]) -> None:
+        reader = start(3)
+        assert self.go_on(reader) == "written"
+        log = write(log_path, CONFIG.model_copy(update={"shards": 5}))
+        assert len(log.shards) == 5
+        assert stages(log_path) == ["sequences", "sequences"]
+        assert self.go_on(reader) == "True"
+        reader.wait()
+        write(log_path, CONFIG.model_copy(update={"shards": 5}))
+        assert stages(log_path) == ["sequences"]
+        assert log.shards[0].exists()
+
+    def test_a_first_stage_left_beside_the_second_goes(self, log_path: Path) -> None:
+        log = write(log_path)
+        (log.shards[0].parents[1] / "events").mkdir()
+        write(log_path)
+        assert stages(log_path) == ["sequences"]
 
 
 def test_a_log_with_too_many_rejects_leaves_no_shards(log_path: Path) -> None:
     with pytest.raises(DataError, match="max_reject_share"):
         write(log_path, CONFIG.model_copy(update={"max_reject_share": 0.0}))
-    assert list((log_path.parent / "shards").iterdir()) == []
+    assert stages(log_path) == list((log_path.parent / "shards").iterdir()) == []
     assert len((log_path.parent / "rejects.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
 

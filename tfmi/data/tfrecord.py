@@ -2,10 +2,13 @@
 
 A user's events all go to the shard that the CRC-32 of the user id names, so that the second stage needs one shard in memory at a time::
 
-    <folder>/events/manifest.json, events-00003-of-00016.tfrecord          stage 1: blocks of events in file order; deleted after stage 2
-    <folder>/sequences/manifest.json, item_counts.json, sequences-00003-of-00016.tfrecord      stage 2: one record per user
+    <folder>/<hash>/events/manifest.json, events-00003-of-00016.tfrecord      stage 1: blocks of events in file order; deleted after stage 2
+    <folder>/<hash>/sequences/manifest.json, item_counts.json, sequences-00003-of-00016.tfrecord      stage 2: one record per user
+    <folder>/<hash>.lock                                                      held by whoever writes or reads them
 
-A stage's folder appears complete or not at all. A second call with the same log and rules finds the finished stages and reuses them.
+The hash is that of the log's path, size and time of change, the rules and the catalogue. A stage's folder appears complete or not at
+all. A second call with the same log and rules finds the finished stages and reuses them; one at the same time waits for them; one with
+another log or other rules writes elsewhere, and deletes what nobody uses.
 
 A sequence record is a ``tf.train.Example``: ``user`` (one string), ``items`` (strings, oldest first, ties in file order),
 ``timestamps`` (one string, the raw little-endian float64 seconds, since an Example's own floats have only 32 bits) if the log has times,
@@ -14,13 +17,14 @@ A sequence record is a ``tf.train.Example``: ``user`` (one string), ``items`` (s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ import tensorflow as tf
 from tfmi.config import LogConfig
 from tfmi.data.encoding import EventTableBuilder
 from tfmi.data.events import EventChunk, EventReader
+from tfmi.data.folder_lock import FolderLock
 from tfmi.data.formats import BLOCK_BYTES
 from tfmi.data.rejects import Rejects
 from tfmi.data.tables import EventTable, ItemTable
@@ -54,6 +59,7 @@ class ShardedLog:
         has_timestamps, has_weights: Which of the optional features the records hold.
         item_counts: Events of each item, over all users.
         report: Counts of what was read, rejected and dropped, as ``EventTable.report`` has them.
+        lock: Keeps others from deleting the shards for as long as this object lives; None if nobody does.
     """
 
     shards: tuple[Path, ...]
@@ -61,6 +67,7 @@ class ShardedLog:
     has_weights: bool
     item_counts: Mapping[str, int]
     report: Mapping[str, Any]
+    lock: FolderLock | None = field(default=None, repr=False, compare=False)
 
 
 def write_sharded_log(
@@ -74,12 +81,14 @@ def write_sharded_log(
 ) -> ShardedLog:
     """Turn a log of any size into sharded sequences, or open them if they are there already.
 
-    Memory holds one block of the log, later one shard; the disk needs room for about twice the unpacked log.
+    Memory holds one block of the log, later one shard; the disk needs room for about twice the unpacked log. While another process
+    writes the same shards, this one waits, and says so.
 
     Args:
         path: The log.
         config: Column names, rules, and ``shards``.
-        folder: Where the shards go; it belongs to this log alone.
+        folder: Where the shards go; it belongs to this log alone. Those of an earlier state of the log, or of other rules, are deleted
+            if no process uses them.
         rejects_path: Where rejected rows go.
         catalogue: The items, to count or reject events of others.
         block_bytes: How much of a text log one chunk holds.
@@ -89,18 +98,22 @@ def write_sharded_log(
     """
     path, folder = Path(path), Path(folder)
     fingerprint = _fingerprint(path, config, catalogue)
-    sequences, events = folder / "sequences", folder / "events"
-    if _manifest(sequences, fingerprint) is None:
-        if _manifest(events, fingerprint) is None:
+    home = folder / _digest(fingerprint)
+    sequences = home / "sequences"
+    lock = FolderLock(_lock_path(home), "shared", str(path))
+    while _manifest(sequences, fingerprint) is None:
+        lock.release()
+        lock = FolderLock(_lock_path(home), "exclusive", str(path))
+        # Whoever was waited for may have written them.
+        if _manifest(sequences, fingerprint) is None:
             reader = EventReader(path, config, known_items=None if catalogue is None else catalogue.item_ids, block_bytes=block_bytes)
-            with Rejects(path, rejects_path) as rejects, folder_appears_complete(events) as temporary:
-                _write_events(reader, rejects, temporary, fingerprint)
-        with folder_appears_complete(sequences) as temporary:
-            _write_sequences(events, temporary, config, fingerprint)
-        shutil.rmtree(events)
-    else:
-        logger.info("%s: using the TFRecord shards in %s", path, sequences)
-    return open_sharded_log(sequences)
+            _write_stages(reader, home, rejects_path, fingerprint, lock)
+        lock.share()
+    # Nobody writes a first stage whose second is there: a run was killed before it could delete it.
+    shutil.rmtree(home / "events", ignore_errors=True)
+    _delete_unused(folder, home)
+    logger.info("%s: the TFRecord shards are in %s", path, sequences)
+    return replace(open_sharded_log(sequences), lock=lock)
 
 
 def open_sharded_log(folder: str | Path) -> ShardedLog:
@@ -149,6 +162,49 @@ def _manifest(folder: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | 
     except (OSError, ValueError):
         return None
     return manifest if manifest.get("made_from") == fingerprint else None
+
+
+def _digest(fingerprint: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _lock_path(home: Path) -> Path:
+    return home.with_name(f"{home.name}.lock")
+
+
+def _delete_unused(folder: Path, kept: Path) -> None:
+    """Delete the shards of other states of the log and of other rules, finished or not, that no process writes or reads."""
+    for lock_path in folder.glob("*.lock"):
+        home = lock_path.with_suffix("")
+        if home == kept:
+            continue
+        try:
+            lock = FolderLock(lock_path, "exclusive", str(home), wait=False)
+        except OSError:  # In use, or another user's.
+            continue
+        shutil.rmtree(home, ignore_errors=True)
+        lock.release_and_remove()
+        logger.info("%s: deleted; it belonged to an earlier state of the log or to other rules", home)
+
+
+def _write_stages(reader: EventReader, home: Path, rejects_path: str | Path, fingerprint: Mapping[str, Any], lock: FolderLock) -> None:
+    """Write the stages that the folder lacks, which ``lock`` has for itself; the lock is released if that fails."""
+    events, sequences = home / "events", home / "sequences"
+    try:
+        for left_by_killed_run in [*home.glob(".events.*"), *home.glob(".sequences.*")]:
+            shutil.rmtree(left_by_killed_run)
+        if _manifest(events, fingerprint) is None:
+            with Rejects(reader.path, rejects_path) as rejects, folder_appears_complete(events) as temporary:
+                _write_events(reader, rejects, temporary, fingerprint)
+        with folder_appears_complete(sequences) as temporary:
+            _write_sequences(events, temporary, reader.config, fingerprint)
+    except BaseException:
+        if events.exists():
+            lock.release()  # The next run goes on from there.
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+            lock.release_and_remove()
+        raise
 
 
 def _shard_names(stage: str, shards: int) -> list[str]:
