@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,22 @@ def test_infinite_power_round_trips(tmp_path: Path) -> None:
         (["model.dimension=0"], "model.dimension: Input should be greater than or equal to 1"),
         (["training.batch_size=1.5"], "training.batch_size"),
         (["training.mixed_precision=1"], "training.mixed_precision: Input should be a valid boolean"),
-        (["data.dataset=movielense"], "data.dataset"),
+        (["data.dataset=movielense"], "or 'sessions', got 'movielense' (did you mean 'movielens'?)"),
+        (["model.readout.mode=scales"], "model.readout.mode: Input should be 'pow' or 'scale', got 'scales' (did you mean 'scale'?)"),
+        (["evaluation.cutoffs=[0, 50]"], "evaluation.cutoffs.0: Input should be greater than or equal to 1, got 0"),
+        (["evaluation.cutoffs=[10, 50, 10]"], "evaluation.cutoffs: expected each number once, got [10, 50, 10]"),
+        (["model.user_tower.hidden=[-3]"], "model.user_tower.hidden.0"),
+        (["model.item_tower.hidden=[8, 0]"], "model.item_tower.hidden.1"),
+        (["export.warmup_batch_sizes=[0]"], "export.warmup_batch_sizes.0"),
+        (["export.name=../elsewhere"], "export.name: expected letters, digits"),
+        (['export.name="x\\n"'], "export.name: expected letters, digits"),
+        (["data.split.valid_share=0.6", "data.split.test_share=0.4"], "data.split: valid_share and test_share must add up to less than 1"),
+        (["optimizer.learning_rate=.inf"], "optimizer.learning_rate: Input should be a finite number"),
+        (["model.temperature=.nan"], "model.temperature: Input should be a finite number"),
+        (["model.readout.power=.nan"], "model.readout.power: expected a number, got nan"),
+        (["model.extractor.num_interests=0"], "model.extractor: num_interests: expected a number of at least 1, got 0"),
+        (["model.readout.power=-1"], "model.readout: power"),
+        (["model.objective.num_sampled=0"], "model.objective: num_sampled"),
         (["data.split.method=random"], "data.split.method"),
         (["model.item_tower.features=3"], "model.item_tower.features"),
         (
@@ -113,10 +130,70 @@ def test_a_recipe_of_ones_own_needs_no_change_to_the_package(tmp_path: Path) -> 
     assert config.model.readout == {"name": "max_sim"}
 
 
+def test_cutoffs_come_in_any_order() -> None:
+    assert load_config(settings=["evaluation.cutoffs=[50, 5]"]).evaluation.cutoffs == [5, 50]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        # A misspelt system is not a system of one's own, whatever else the file says.
+        ("system: comirec_das\nmodel: {dimension: 32}\n", "unknown system 'comirec_das' (did you mean 'comirec_sa'?)"),
+        ("system: my_recipe\nmodel: {extractor: {num_interests: 3}}\n", "unknown system 'my_recipe'"),
+        (
+            "model: {extractor: {name: self_attentive}}\n",
+            "but system 'mind' is made of 'capsule_routing'; give your own combination a name",
+        ),
+        ("system: comirec_sa\nmodel: {extractor: {name: mean_pooling}}\n", "but system 'comirec_sa' is made of 'self_attentive'"),
+        ("system: item_knn\nmodel: {counter: {name: popularity}}\n", "model.counter: 'popularity', but system 'item_knn'"),
+        ("system: my/recipe\nmodel: {extractor: {name: mean_pooling}}\n", "system: expected letters, digits"),
+        ("system: 7\n", "unknown system 7"),
+    ],
+)
+def test_recipes_are_not_confused(tmp_path: Path, content: str, expected: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    assert expected in str(error.value)
+
+
+def test_a_system_of_ones_own_inherits_no_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("system: my_knn\nmodel: {kind: counting, counter: {name: item_knn}}\n", encoding="utf-8")
+    assert load_config(path).system == "my_knn"
+    of_settings = load_config(settings=["system=mine", "model.extractor={name: mean_pooling}"])
+    assert (of_settings.system, of_settings.model.user_tower.hidden) == ("mine", [])
+    with pytest.raises(ConfigError, match=r"model\.extractor"):
+        load_config(path, system="mind", settings=["model.extractor.name=mean_pooling", "model.kind=interests", "model.counter=null"])
+
+
+@pytest.mark.parametrize("system", sorted(SYSTEMS))
+def test_a_resolved_configuration_loads_again(tmp_path: Path, system: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(load_config(system=system).to_yaml(), encoding="utf-8")
+    assert load_config(path) == load_config(system=system)
+
+
+def test_checking_components_starts_no_device() -> None:
+    code = (
+        "from tfmi.models.systems import load_config; load_config()\n"
+        "from tensorflow.python.eager import context\n"
+        "assert not context.context()._initialized"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_another_component_name_drops_the_old_parameters() -> None:
     merged = merge({"extractor": {"name": "a", "x": 1}}, {"extractor": {"name": "b", "y": 2}})
     assert merged == {"extractor": {"name": "b", "y": 2}}
     assert merge({"extractor": {"name": "a", "x": 1}}, {"extractor": {"y": 2}}) == {"extractor": {"name": "a", "x": 1, "y": 2}}
+
+
+def test_a_section_with_a_name_is_no_component() -> None:
+    merged = merge({"export": {"name": "a", "num_results": 7}}, {"export": {"name": "b"}})
+    assert merged == {"export": {"name": "b", "num_results": 7}}
 
 
 def test_settings_nest_and_parse_yaml() -> None:

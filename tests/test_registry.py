@@ -37,7 +37,8 @@ def test_builds_from_a_description(registry: Registry[_Layer]) -> None:
         ({"name": "wide"}, "here.width: required"),
         ({"name": "wide", "width": "3"}, "here.width: Input should be a valid integer"),
         ({"name": "wide", "width": True}, "here.width"),
-        ({"name": "wide", "width": 3, "mode": "c"}, "here.mode"),
+        ({"name": "wide", "width": 3, "mode": "c"}, "here.mode: Input should be 'a' or 'b', got 'c'"),
+        ({"name": "wide", "width": 3, "rate": float("nan")}, "here.rate: expected a number, got nan"),
         ({"name": "wide", "width": 3, "kwargs": {}}, "here.kwargs: unknown parameter"),
         ({"name": "wide", "width": 11}, "here: width must be at most 10"),
     ],
@@ -54,3 +55,11 @@ def test_a_name_is_taken_once(registry: Registry[_Layer]) -> None:
 
     with pytest.raises(ValueError, match="already registered"):
         registry.register("wide")(Other)  # type: ignore[arg-type]
+
+
+def test_classes_of_two_modules_are_two_classes(registry: Registry[_Layer]) -> None:
+    namesake = type("_Layer", (), {"__module__": "elsewhere", "__qualname__": _Layer.__qualname__})
+    with pytest.raises(ValueError, match=r"already registered by .*test_registry\._Layer"):
+        registry.register("wide")(namesake)  # type: ignore[arg-type]
+    registry.register("wide")(_Layer)
+    assert registry.get("wide") is _Layer

@@ -319,14 +319,22 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
     """Deep-merge two mappings. A component given with another ``name`` replaces the base's, parameters and all."""
+    # A section that happens to have a name, as export has, is no component.
+    sections = RunConfig.model_fields.keys() & base.keys() & override.keys()
+    result = _merge_components(base, {key: value for key, value in override.items() if key not in sections})
+    for key in sections:
+        both = isinstance(base[key], Mapping) and isinstance(override[key], Mapping)
+        result[key] = _merge_components(base[key], override[key]) if both else override[key]
+    return result
+
+
+def _merge_components(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in override.items():
         current = result.get(key)
         if isinstance(current, Mapping) and isinstance(value, Mapping):
-            if "name" in current and value.get("name", current["name"]) != current["name"]:
-                result[key] = dict(value)
-            else:
-                result[key] = merge(current, value)
+            replaces = "name" in current and value.get("name", current["name"]) != current["name"]
+            result[key] = dict(value) if replaces else _merge_components(current, value)
         else:
             result[key] = value
     return result

@@ -18,6 +18,10 @@ class DataError(TfmiError):
     """Input data cannot be used: a missing file or column, too many rejected rows, nothing left after filtering."""
 
 
+class TrainingError(TfmiError):
+    """Training cannot go on: a loss that is not finite, or a checkpoint that cannot be written."""
+
+
 class IndexBuildError(TfmiError):
     """An index cannot be built: no items, vectors that are not finite, or a library that is missing here."""
 

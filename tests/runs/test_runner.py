@@ -153,12 +153,6 @@ def test_resume_without_a_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "holds no run" in capsys.readouterr().err
 
 
-def test_resume_with_other_values_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    RunFolder(tmp_path).start(load_config())
-    assert main(["--resume", "--output", str(tmp_path), "--seed", "5", "--set", "model.dimension=3"]) == 1
-    assert "model.dimension, seed" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

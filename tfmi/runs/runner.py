@@ -14,11 +14,11 @@ from tfmi.config import RunConfig
 from tfmi.data.datasets import load_dataset
 from tfmi.data.structures import Dataset
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
-from tfmi.export import export_savedmodel
+from tfmi.export import check_export, export_savedmodel
 from tfmi.files import write_json
 from tfmi.models.build import build_counter, build_model, count_parameters
 from tfmi.models.recommender import Recommender
-from tfmi.runs.folder import RunFolder
+from tfmi.runs.folder import RunFolder, differing_keys
 from tfmi.runs.plots import plot_curves, plot_routing
 from tfmi.runs.training import Trainer
 from tfmi.versions import versions
@@ -53,6 +53,9 @@ def run(config: RunConfig, folder: RunFolder, savedmodels: Path | None, resume: 
     Raises:
         TfmiError: The data, the configuration or the export has a problem that the user can mend.
     """
+    target = None if savedmodels is None else savedmodels / (config.export.name or config.system)
+    if target is not None:
+        check_export(config.index, target, needs_index=config.model.kind == "interests")
     started = time.perf_counter()
     dataset = load_dataset(config.data)
     log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
@@ -66,12 +69,12 @@ def run(config: RunConfig, folder: RunFolder, savedmodels: Path | None, resume: 
     metrics = _measure(recommender, config, dataset, train)
     write_json(folder.metrics, metrics)
     savedmodel = None
-    if savedmodels is not None:
+    if target is not None:
         log.info("Exporting (index, warm-up, checks) ...")
         savedmodel = export_savedmodel(
             recommender,
             dataset.catalogue,
-            savedmodels / (config.export.name or config.system),
+            target,
             export=config.export,
             index=config.index,
             profiles=dataset.profiles,
@@ -82,6 +85,10 @@ def run(config: RunConfig, folder: RunFolder, savedmodels: Path | None, resume: 
 
 
 def _count(config: RunConfig, dataset: Dataset) -> tuple[Recommender, dict[str, float]]:
+    defaults = RunConfig()
+    for name in ("training", "optimizer"):
+        for key in differing_keys(getattr(defaults, name).model_dump(), getattr(config, name).model_dump(), f"{name}."):
+            log.info("%s does nothing here: %s counts, it is not trained by steps", key, config.system)
     started = time.perf_counter()
     counter = build_counter(config, dataset)
     seconds = time.perf_counter() - started
@@ -97,7 +104,8 @@ def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool)
     model = build_model(config, dataset)
     trainer = Trainer(model, dataset, config, folder)
     if resume and trainer.restore():
-        log.info("Resuming at step %s of %s", f"{trainer.state.step:,}", f"{trainer.total_steps:,}")
+        where = f"step {trainer.state.step:,} of {trainer.total_steps:,}"
+        log.info("Training had finished at %s" if trainer.state.finished else "Resuming at %s", where)
     parameters = count_parameters(model)
     log.info(
         "Training %s: %s parameters, %s steps per epoch of %s examples, at most %s steps",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,12 +19,13 @@ from tqdm import tqdm
 from tfmi.config import RunConfig
 from tfmi.data.pipeline import examples_per_epoch, training_batches
 from tfmi.data.structures import Dataset
-from tfmi.errors import DataError
+from tfmi.errors import DataError, TrainingError
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.files import write_json
 from tfmi.models.build import create_variables
 from tfmi.models.retrieval import InterestRetrieval
 from tfmi.optimizers import build_optimizer
+from tfmi.runs.fingerprint import data_fingerprint
 from tfmi.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -35,33 +38,50 @@ class TrainingState:
     Attributes:
         step: Steps taken.
         seconds: Time spent in training steps, validations left out.
-        best_value, best_step: The best validation so far.
+        best_value, best_step: The best validation so far; None and 0 before the first.
         rounds_without_improvement: Validations since then.
         finished: Training has ended by itself (not by Ctrl-C).
         stopped: The user has asked to stop; the run can be resumed.
         checkpoint: The checkpoint that belongs to this state.
         curve: One row per validation.
+        data: The ``data_fingerprint`` of what the run trains on.
+        round_steps, round_losses: Steps since the last validation, and sums of the losses over them; not 0 where a round was stopped.
     """
 
     step: int = 0
     seconds: float = 0.0
-    best_value: float = float("-inf")
+    best_value: float | None = None
     best_step: int = 0
     rounds_without_improvement: int = 0
     finished: bool = False
     stopped: bool = False
     checkpoint: str = ""
     curve: list[dict[str, float]] = field(default_factory=list)
+    data: str = ""
+    round_steps: int = 0
+    round_losses: dict[str, float] = field(default_factory=dict)
+
+    def add_losses(self, losses: dict[str, float], steps: int) -> None:
+        """Count the mean ``losses`` of ``steps`` further steps of the current round."""
+        self.round_steps += steps
+        self.round_losses = {name: self.round_losses.get(name, 0.0) + value * steps for name, value in losses.items()}
+
+    def finish_round(self) -> dict[str, float]:
+        """The mean losses of the round's steps, wherever it was stopped in between; the next round begins."""
+        means = {name: value / self.round_steps for name, value in self.round_losses.items()}
+        self.round_steps, self.round_losses = 0, {}
+        return means
 
 
 class _Progress(tf.keras.callbacks.Callback):
-    """Moves the bar, and stops ``fit`` after the current step when asked to."""
+    """Moves the bar, stops ``fit`` after the current step when asked to, and at once when the loss is no longer finite."""
 
-    def __init__(self, bar: tqdm, batch_size: int) -> None:
+    def __init__(self, bar: tqdm, config: RunConfig) -> None:
         super().__init__()
-        self.bar, self.batch_size = bar, batch_size
+        self.bar, self.config = bar, config
+        self.batch_size = config.training.batch_size
         self.stop_requested = False
-        self.steps = 0
+        self.first_step = self.steps = 0
         self._round_started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -70,12 +90,33 @@ class _Progress(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         # With steps_per_execution above 1, `batch` is the last step of the execution.
         done = batch + 1
+        if not all(math.isfinite(value) for value in (logs or {}).values()):
+            raise _diverged(self.first_step + done, logs or {}, self.config)
         self.bar.update(done - self.steps)
         self.steps = done
         speed = self.steps * self.batch_size / max(time.perf_counter() - self._round_started, 1e-9)
         self.bar.set_postfix_str(f"loss {(logs or {}).get('loss', float('nan')):.4f}, {speed:,.0f} examples/s", refresh=False)
         if self.stop_requested:
             self.model.stop_training = True
+
+
+def _diverged(step: int, losses: dict[str, float], config: RunConfig) -> TrainingError:
+    named = ", ".join(f"{name} {value}" for name, value in losses.items())
+    clip = "set optimizer.clip_norm (1.0, say)" if config.optimizer.clip_norm is None else "lower optimizer.clip_norm"
+    return TrainingError(
+        f"training stopped at step {step}: the loss is not finite ({named}). Lower optimizer.learning_rate "
+        f"(now {config.optimizer.learning_rate:g}), {clip}, or raise model.temperature (now {config.model.temperature:g}), and start a "
+        "new run; a --resume would come to the same step"
+    )
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn TensorFlow's own errors of writing (no space left, no permission) into a message that names the folder."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise TrainingError(f"{path}: cannot write here: {error.message.splitlines()[0]}") from None
 
 
 @contextmanager
@@ -110,6 +151,7 @@ class Trainer:
 
     Raises:
         DataError: There is not a single training example.
+        TrainingError: The folder cannot be written.
     """
 
     def __init__(self, model: InterestRetrieval, dataset: Dataset, config: RunConfig, folder: RunFolder) -> None:
@@ -130,10 +172,18 @@ class Trainer:
         optimizer.build(model.trainable_variables)
         model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
         self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoints), max_to_keep=2)
+        with _writing(folder.checkpoints):
+            self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoints), max_to_keep=2)
         self._best = tf.train.Checkpoint(model=model)
         self._evaluator = CatalogueEvaluator(model, dataset.catalogue, config.evaluation)
-        self.state = TrainingState()
+        self.state = TrainingState(data=data_fingerprint(dataset))
+        if self.total_steps <= config.optimizer.warmup_steps:
+            log.warning(
+                "optimizer.warmup_steps: %s steps of warm-up fill all %s training steps, so that the learning rate never reaches %g",
+                f"{config.optimizer.warmup_steps:,}",
+                f"{self.total_steps:,}",
+                config.optimizer.learning_rate,
+            )
 
     def _batches(self, start_step: int) -> tf.data.Dataset:
         data = self.config.data
@@ -149,56 +199,85 @@ class Trainer:
         )
 
     def restore(self) -> bool:
-        """Continue from the folder's last checkpoint; returns False, changing nothing, if there is none yet."""
+        """Continue from the folder's last checkpoint; returns False, changing nothing, if there is none yet.
+
+        Raises:
+            DataError: The data is not what the run was started with.
+        """
         stored = self.folder.read_state()
         if stored is None:
             return False
-        self.state = TrainingState(**{**stored, "stopped": False})
+        state = TrainingState(**{**stored, "stopped": False})
+        if state.data != self.state.data:
+            raise DataError(
+                f"--resume: the data {self.dataset.name!r} has changed since the run in {self.folder.path} was started: its items, their "
+                "counts or the held-out users differ. Bring the former data back, or start a new run in another folder"
+            )
+        # Limits may have been raised since.
+        state.finished = self._is_finished(state)
+        self.state = state
         self._checkpoint.restore(str(self.folder.checkpoints / self.state.checkpoint)).assert_existing_objects_matched()
         return True
 
     def train(self) -> TrainingState:
-        """Train until the steps are used up, validation stops improving, or Ctrl-C; the best weights are in the model afterwards."""
-        state, training = self.state, self.config.training
+        """Train until the steps are used up, validation stops improving, or Ctrl-C; the best weights are in the model afterwards.
+
+        Raises:
+            TrainingError: The loss is no longer finite, or the folder cannot be written.
+        """
+        state = self.state
         description = f"{self.config.system} on {self.dataset.name}"
         with tqdm(total=self.total_steps, initial=state.step, desc=description, unit="step", disable=None) as bar:
-            progress = _Progress(bar, training.batch_size)
+            progress = _Progress(bar, self.config)
             with _stop_on_interrupt(progress), self._tensorboard() as write_scalars:
                 while not state.finished and not state.stopped:
-                    losses = self._run_round(progress)
+                    if self._steps_left_of_round():
+                        self._run_round(progress)
                     state.stopped = progress.stop_requested
                     if not state.stopped:
-                        row = self._validate(losses)
+                        row = self._validate()
                         write_scalars(row, state.step)
                         tqdm.write(self._summary(row))
-                        state.finished = state.step >= self.total_steps or state.rounds_without_improvement >= training.patience
+                        state.finished = self._is_finished(state)
                     self._save()
         if not state.stopped and state.best_step:
             self._best.restore(str(self.folder.best / "weights")).expect_partial()
         return state
 
-    def _run_round(self, progress: _Progress) -> dict[str, float]:
+    def _is_finished(self, state: TrainingState) -> bool:
+        if state.round_steps:  # stopped before their validation
+            return False
+        return state.step >= self.total_steps or state.rounds_without_improvement >= self.config.training.patience
+
+    def _steps_left_of_round(self) -> int:
+        """Steps until the next validation. Rounds end at multiples of their length, wherever a stopped run begins again."""
         state = self.state
-        # Rounds end at multiples of their length, wherever a stopped run begins again.
-        steps = min(self.steps_per_round - state.step % self.steps_per_round, self.total_steps - state.step)
+        left = min(self.steps_per_round - state.step % self.steps_per_round, self.total_steps - state.step)
+        stopped_at_its_end = state.round_steps and left in (0, self.steps_per_round)
+        return 0 if stopped_at_its_end else left
+
+    def _run_round(self, progress: _Progress) -> None:
+        state = self.state
+        progress.first_step = state.step
         started = time.perf_counter()
         history = self.model.fit(
-            self._batches(state.step), initial_epoch=0, epochs=1, steps_per_epoch=steps, callbacks=[progress], verbose=0
+            self._batches(state.step), epochs=1, steps_per_epoch=self._steps_left_of_round(), callbacks=[progress], verbose=0
         )
         state.seconds += time.perf_counter() - started
         state.step += progress.steps
-        return {name: float(values[-1]) for name, values in history.history.items()}
+        state.add_losses({name: float(values[-1]) for name, values in history.history.items()}, progress.steps)
 
-    def _validate(self, losses: dict[str, float]) -> dict[str, float]:
+    def _validate(self) -> dict[str, float]:
         state, monitor = self.state, self.config.training.monitor
         metrics = self._evaluator.evaluate(self.dataset.valid, self.dataset.profiles)
         value = metrics[monitor]
-        if value > state.best_value:
+        if state.best_value is None or value > state.best_value:
             state.best_value, state.best_step, state.rounds_without_improvement = value, state.step, 0
-            self._best.write(str(self.folder.best / "weights"))
+            with _writing(self.folder.best):
+                self._best.write(str(self.folder.best / "weights"))
         else:
             state.rounds_without_improvement += 1
-        row = {"step": float(state.step), "seconds": state.seconds, **losses, **metrics}
+        row = {"step": float(state.step), "seconds": state.seconds, **state.finish_round(), **metrics}
         state.curve.append(row)
         write_json(self.folder.curves, state.curve)
         return row
@@ -214,7 +293,8 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        self.state.checkpoint = self._manager.save(checkpoint_number=self.state.step).rsplit("/", 1)[-1]
+        with _writing(self.folder.checkpoints):
+            self.state.checkpoint = self._manager.save(checkpoint_number=self.state.step).rsplit("/", 1)[-1]
         self.folder.write_state(asdict(self.state))
 
     @contextmanager
@@ -222,14 +302,15 @@ class Trainer:
         if not self.config.training.tensorboard:
             yield lambda row, step: None
             return
-        writer = tf.summary.create_file_writer(str(self.folder.tensorboard))
+        with _writing(self.folder.tensorboard):
+            writer = tf.summary.create_file_writer(str(self.folder.tensorboard))
 
         def write(row: dict[str, float], step: int) -> None:
-            with writer.as_default():
+            with _writing(self.folder.tensorboard), writer.as_default():
                 for name, value in row.items():
                     if name != "step":
                         tf.summary.scalar(name.replace("@", "_at_"), value, step=step)
-            writer.flush()
+                writer.flush()
 
         try:
             yield write
