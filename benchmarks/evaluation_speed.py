@@ -8,7 +8,7 @@ it. Larger batches suit it better, so the speed-up over the best of those is rep
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,6 +20,7 @@ from benchmarks.common import benchmark_arguments, limit_threads, median_seconds
 from tfmi.config import EvaluationConfig
 from tfmi.data.structures import Catalogue, EvaluationSet, Sequences, Vocabulary
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
+from tfmi.models.recommender import UserInputs
 
 HISTORY_LENGTH = 20
 CUTOFFS = (10, 50)
@@ -30,14 +31,17 @@ LARGER_BATCH_SIZES = (4096, 16384)
 class MeanOfHistory(tf.Module):
     """A ``VectorRecommender`` with one interest: the mean vector of the history."""
 
+    requested_inputs: tuple[str, ...] = ()
+
     def __init__(self, num_rows: int, dimension: int, random: np.random.Generator) -> None:
         super().__init__()
         self.history_length, self.num_rows = HISTORY_LENGTH, num_rows
         self.table = tf.Variable(random.standard_normal((num_rows, dimension), dtype=np.float32))
 
-    def user_interests(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def user_interests(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor]:
         """Interests [B, 1, d]."""
-        return tf.reduce_mean(tf.gather(self.table, history), axis=1)[:, None, :], tf.ones([tf.shape(history)[0], 1], tf.bool)
+        mean = tf.reduce_mean(tf.gather(self.table, inputs.history), axis=1)  # [B, d]
+        return mean[:, None, :], tf.ones([tf.shape(mean)[0], 1], tf.bool)
 
     def item_vectors(self) -> tf.Tensor:
         """Item vectors [num_rows, d]."""
@@ -58,7 +62,7 @@ class TfrsEvaluation:
         self._metric = tfrs.metrics.FactorizedTopK(candidates=embedded, ks=CUTOFFS)
 
         def update(history: tf.Tensor, target: tf.Tensor) -> None:
-            queries = model.user_interests(history, {})[0][:, 0]
+            queries = model.user_interests(UserInputs(history))[0][:, 0]
             self._metric.update_state(queries, tf.gather(model.table, target), true_candidate_ids=target)
 
         signature = [tf.TensorSpec([None, HISTORY_LENGTH], tf.int32), tf.TensorSpec([None], tf.int64)]

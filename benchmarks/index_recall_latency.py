@@ -7,7 +7,7 @@ the servable. "scann_alone" is ScaNN's own op with the same parameters on the sa
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,6 +22,7 @@ from tfmi.index.recall import measure_recall
 from tfmi.index.scann import ScannIndex
 from tfmi.index.selection import select
 from tfmi.index.sources import InterestCandidates
+from tfmi.models.recommender import UserInputs
 
 Request = Callable[[tf.Tensor], tf.Tensor]
 
@@ -56,13 +57,15 @@ def interests_near_items(item_vectors: np.ndarray, users: int, interests: int, r
 class GivenInterests(tf.Module):
     """A ``VectorRecommender`` whose users' interests come with the request, so that only what follows is measured."""
 
+    requested_inputs: tuple[str, ...] = ()
+
     def __init__(self, num_rows: int) -> None:
         super().__init__()
         self.history_length, self.num_rows = 1, num_rows
 
-    def user_interests(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def user_interests(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor]:
         """The interests themselves, all of them active."""
-        interests = profile["interests"]
+        interests = inputs.profile["interests"]
         return interests, tf.ones(tf.shape(interests)[:2], tf.bool)
 
     def item_vectors(self) -> tf.Tensor:
@@ -76,7 +79,7 @@ def request_through(index: InterestIndex, n: int) -> Request:
     no_exclusions = tf.zeros([1, 1], tf.int32)
 
     def answer(interests: tf.Tensor) -> tf.Tensor:
-        candidates = source.candidates(tf.zeros([tf.shape(interests)[0], 1], tf.int32), {"interests": interests}, n)
+        candidates = source.candidates(UserInputs(tf.zeros([tf.shape(interests)[0], 1], tf.int32), {"interests": interests}), n)
         return select(candidates, n, exclude=no_exclusions).items
 
     return tf.function(answer).get_concrete_function(tf.TensorSpec([None, None, index.dimension]))

@@ -38,6 +38,7 @@ Value = Any  # a scalar or nested lists of them, as JSON has them
 ProfileValue = str | float | Sequence[str] | Mapping[str, float] | None
 
 _DEFAULT_SIGNATURE = "serving_default"
+_TIMESTAMPS = "timestamps"
 _PROFILE_PREFIX = "profile_"
 _WEIGHTS_SUFFIX = "_weights"
 _PORTS = {"rest": 8501, "grpc": 8500}
@@ -145,6 +146,11 @@ class ModelMetadata:
         return self.signatures[_DEFAULT_SIGNATURE].inputs["history"].shape[1]
 
     @property
+    def reads_timestamps(self) -> bool:
+        """Whether the model reads the times of a history's items."""
+        return _TIMESTAMPS in self.signatures[_DEFAULT_SIGNATURE].inputs
+
+    @property
     def profile_columns(self) -> list[str]:
         """The profile features that ``recommend`` takes."""
         return sorted(_profile_infos(self.signatures["recommend"])) if "recommend" in self.signatures else []
@@ -206,6 +212,7 @@ class Client:
         exclude: Sequence[Sequence[str]] | None = None,
         diversity: float | Sequence[float] | None = None,
         profiles: Sequence[Mapping[str, ProfileValue]] | None = None,
+        timestamps: Sequence[Sequence[float]] | None = None,
     ) -> list[Recommendations]:
         """Recommend items to users.
 
@@ -217,15 +224,18 @@ class Client:
             profiles: One mapping per user from profile column to value: a string, a number, or for a multi-valued column a list of
                 strings or a mapping from string to weight. What is left out counts as unknown. Columns may be named as in the data
                 or as in ``ModelMetadata.profile_columns``.
+            timestamps: For models that read them (``ModelMetadata.reads_timestamps``): when each item of the histories was met, in
+                seconds as in the training data, one number per item; 0 for an unknown time, which all are if this is left out.
 
         Returns:
             One answer per history, in order.
         """
         rows = _check_lists("histories", histories)
+        times = _check_timestamps(timestamps, rows)
         if not rows:
             return []
         if exclude is None and diversity is None and profiles is None:
-            return _recommendations(self._predict(_DEFAULT_SIGNATURE, lambda signature: _history_inputs(signature, rows)))
+            return _recommendations(self._predict(_DEFAULT_SIGNATURE, lambda signature: _history_inputs(signature, rows, times)))
         excluded = _check_lists("exclude", exclude, len(rows)) if exclude is not None else [[]] * len(rows)
         weights = list(diversity) if isinstance(diversity, Sequence) else [0.0 if diversity is None else diversity] * len(rows)
         if len(weights) != len(rows):
@@ -233,7 +243,7 @@ class Client:
 
         def inputs(signature: Signature) -> dict[str, Value]:
             return {
-                **_history_inputs(signature, rows),
+                **_history_inputs(signature, rows, times),
                 "exclude": _pad_exclusions(excluded, _width(signature, "exclude")),
                 "diversity": [float(weight) for weight in weights],
                 **_profile_inputs(signature, profiles, len(rows)),
@@ -242,15 +252,19 @@ class Client:
         return _recommendations(self._predict("recommend", inputs))
 
     def user_interests(
-        self, histories: Sequence[Sequence[str]], profiles: Sequence[Mapping[str, ProfileValue]] | None = None
+        self,
+        histories: Sequence[Sequence[str]],
+        profiles: Sequence[Mapping[str, ProfileValue]] | None = None,
+        timestamps: Sequence[Sequence[float]] | None = None,
     ) -> list[UserInterests]:
         """The interest vectors of users, for systems that have them; arguments as in ``recommend``."""
         rows = _check_lists("histories", histories)
+        times = _check_timestamps(timestamps, rows)
         if not rows:
             return []
         outputs = self._predict(
             "user_interests",
-            lambda signature: {**_history_inputs(signature, rows), **_profile_inputs(signature, profiles, len(rows))},
+            lambda signature: {**_history_inputs(signature, rows, times), **_profile_inputs(signature, profiles, len(rows))},
         )
         return [UserInterests(vectors[:count]) for vectors, count in zip(outputs["interests"], outputs["count"], strict=True)]
 
@@ -484,16 +498,37 @@ def _width(signature: Signature, name: str) -> int:
     return shape[1] if len(shape) > 1 else -1
 
 
-def _history_inputs(signature: Signature, rows: Sequence[Sequence[str]]) -> dict[str, Value]:
-    """Histories padded on the right to the model's L, the newest items kept; to the longest one where the model takes any width."""
+def _history_inputs(signature: Signature, rows: Sequence[Sequence[str]], timestamps: Sequence[Sequence[float]] | None) -> dict[str, Value]:
+    """Histories, and their timestamps if the model reads any, padded on the right to the model's L, the newest items kept.
+
+    Where the model takes any width, they are padded to the longest one.
+    """
     width = _width(signature, "history")
     if width < 0:
         width = max(1, *(len(row) for row in rows))
-    return {"history": [_pad(row[-width:], width) for row in rows]}
+    inputs: dict[str, Value] = {"history": [_pad(row[-width:], width, "") for row in rows]}
+    if _TIMESTAMPS in signature.inputs:
+        times = [[]] * len(rows) if timestamps is None else timestamps
+        inputs[_TIMESTAMPS] = [_pad(row[-width:], width, 0.0) for row in times]
+    elif timestamps is not None:
+        raise ValueError("timestamps: this model does not read the times of a history's items")
+    return inputs
 
 
-def _pad(row: Sequence[str], width: int) -> list[str]:
-    return [*row, *[""] * (width - len(row))]
+def _check_timestamps(timestamps: Sequence[Sequence[float]] | None, histories: Sequence[Sequence[str]]) -> list[list[float]] | None:
+    """One number for each item of each history."""
+    if timestamps is None:
+        return None
+    if [len(row) for row in timestamps] != [len(row) for row in histories]:
+        raise ValueError("timestamps: expected one list per history, with one number per item of it (0 for an unknown time)")
+    try:
+        return [[float(seconds) for seconds in row] for row in timestamps]
+    except (TypeError, ValueError):
+        raise ValueError(f"timestamps: expected numbers of seconds, got {timestamps!r}") from None
+
+
+def _pad(row: Sequence[T], width: int, padding: T) -> list[T]:
+    return [*row, *[padding] * (width - len(row))]
 
 
 def _pad_exclusions(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
@@ -505,7 +540,7 @@ def _pad_exclusions(rows: Sequence[Sequence[str]], width: int) -> list[list[str]
         raise ValueError(
             f"exclude: this model takes at most {width} exclusions per user, got {longest}; export with a larger exclusion_width"
         )
-    return [_pad(row, width) for row in rows]
+    return [_pad(row, width, "") for row in rows]
 
 
 def _profile_infos(signature: Signature) -> dict[str, TensorInfo]:
@@ -538,7 +573,7 @@ def _profile_inputs(signature: Signature, profiles: Sequence[Mapping[str, Profil
         if len(info.shape) > 1:
             weighted = [_weighted(column, value) for value in values]
             width = info.shape[1] if info.shape[1] >= 0 else max(1, *(len(row) for row in weighted))
-            inputs[name] = [_pad(list(row)[:width], width) for row in weighted]
+            inputs[name] = [_pad(list(row)[:width], width, "") for row in weighted]
             if f"{name}{_WEIGHTS_SUFFIX}" in signature.inputs:
                 inputs[f"{name}{_WEIGHTS_SUFFIX}"] = [[*row.values(), *[0.0] * width][:width] for row in weighted]
         else:
@@ -592,6 +627,14 @@ def _parse_ids(text: str) -> list[str]:
     return list(ids)
 
 
+def _parse_seconds(text: str) -> list[float]:
+    """``1700000000,1700000060``: one number per item of a history."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers of seconds separated by commas, got {text!r}") from None
+
+
 def _parse_profile(text: str) -> dict[str, ProfileValue]:
     """A JSON object from column to value."""
     try:
@@ -619,6 +662,7 @@ def _recommend_command(client: Client, arguments: argparse.Namespace) -> Any:
         exclude=_one_per_history("--exclude", arguments.exclude, len(histories)),
         diversity=arguments.diversity,
         profiles=_one_per_history("--profile", arguments.profile, len(histories)),
+        timestamps=_one_per_history("--timestamps", arguments.timestamps, len(histories)),
     )
     return [Recommendations(answer.items[: arguments.top]) for answer in answers]
 
@@ -687,6 +731,14 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="JSON",
         help='e.g. \'{"age": 31, "city": "Oslo"}\'; once, or once per --history',
+    )
+    recommend.add_argument(
+        "--timestamps",
+        type=_parse_seconds,
+        action="append",
+        default=[],
+        metavar="SECONDS",
+        help="when each item of --history was met, for models that read it; once per --history",
     )
     similar = commands.add_parser("similar", parents=[common], help="neighbours of items")
     similar.add_argument("item", nargs="+")

@@ -9,12 +9,12 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
-from serving.server.versions import VersionStatus
+from serving.server.versions import VersionReport
 
 SIGNATURE_FIELD = "signature_def"
 
 
-def status_message(statuses: Iterable[VersionStatus]) -> get_model_status_pb2.GetModelStatusResponse:
+def status_message(statuses: Iterable[VersionReport]) -> get_model_status_pb2.GetModelStatusResponse:
     """The statuses of a model's versions."""
     response = get_model_status_pb2.GetModelStatusResponse()
     for status in statuses:
@@ -50,6 +50,6 @@ def metadata_json(name: str, version: int, signatures: Mapping[str, meta_graph_p
     }
 
 
-def status_json(statuses: Iterable[VersionStatus]) -> dict[str, Any]:
+def status_json(statuses: Iterable[VersionReport]) -> dict[str, Any]:
     """``status_message`` as JSON."""
     return json_format.MessageToDict(status_message(statuses), always_print_fields_with_no_presence=True)

@@ -47,7 +47,7 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True)
-class VersionStatus:
+class VersionReport:
     """What is known of one version. An ``END`` with another code than ``OK`` is one that failed to load."""
 
     version: int
@@ -88,7 +88,7 @@ class ModelVersions(Generic[S]):
         self._lock = threading.Lock()  # guards everything below, and is never held while loading or predicting
         self._serving: dict[int, _Loaded[S]] = {}
         self._retired: list[_Loaded[S]] = []
-        self._statuses: dict[int, VersionStatus] = {}
+        self._statuses: dict[int, VersionReport] = {}
         self._failed: dict[int, Fingerprint | None] = {}
         self._pending: dict[int, Fingerprint | None] = {}
         self._closed = False
@@ -120,7 +120,7 @@ class ModelVersions(Generic[S]):
             with self._lock:
                 loaded.in_flight -= 1
 
-    def statuses(self, version: int | None = None, label: str | None = None) -> list[VersionStatus]:
+    def statuses(self, version: int | None = None, label: str | None = None) -> list[VersionReport]:
         """The status of every version seen, newest first, or of the one asked for.
 
         Raises:
@@ -202,7 +202,7 @@ class ModelVersions(Generic[S]):
         self._failed.pop(version, None)
         with self._lock:
             self._serving[version] = _Loaded(version, servable)
-            self._statuses[version] = VersionStatus(version, State.AVAILABLE)
+            self._statuses[version] = VersionReport(version, State.AVAILABLE)
         logger.info("model %s: serving version %d from %s", self.name, version, folder)
         return True
 
@@ -212,7 +212,7 @@ class ModelVersions(Generic[S]):
                 return  # deleting the last folder leaves callers with the last good version
             for version in [number for number in self._serving if number not in chosen]:
                 self._retired.append(self._serving.pop(version))
-                self._statuses[version] = VersionStatus(version, State.UNLOADING)
+                self._statuses[version] = VersionReport(version, State.UNLOADING)
 
     def _close_idle(self) -> None:
         with self._lock:
@@ -223,7 +223,7 @@ class ModelVersions(Generic[S]):
             # A version can be unloaded and loaded again before its first copy is idle.
             with self._lock:
                 if loaded.version not in self._serving:
-                    self._statuses[loaded.version] = VersionStatus(loaded.version, State.END)
+                    self._statuses[loaded.version] = VersionReport(loaded.version, State.END)
             logger.info("model %s: unloaded version %d", self.name, loaded.version)
 
     def _forget_missing(self, folders: Mapping[int, Path]) -> None:
@@ -237,7 +237,7 @@ class ModelVersions(Generic[S]):
 
     def _report(self, version: int, state: State, code: Code = Code.OK, message: str = "") -> None:
         with self._lock:
-            self._statuses[version] = VersionStatus(version, state, code, message)
+            self._statuses[version] = VersionReport(version, state, code, message)
 
     def _find(self, version: int | None, label: str | None) -> _Loaded[S]:
         version = self._labelled(label) if label else version

@@ -25,6 +25,7 @@ class Trainable(tf.keras.Model):
         self.recommender = TableRecommender(CATALOGUE)
         self.table = self.recommender.table
         self.history_length, self.num_rows = HISTORY_LENGTH, CATALOGUE.num_rows
+        self.requested_inputs: tuple[str, ...] = ()
         self.user_interests, self.item_vectors = self.recommender.user_interests, self.recommender.item_vectors
 
     def train_step(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from tfmi.data.datasets import load_dataset
 from tfmi.data.pipeline import evaluation_batches
 from tfmi.data.structures import EvaluationSet, Sequences
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator, CatalogueRanker, evaluate, recommend
+from tfmi.models.recommender import UserInputs
 
 NUM_ITEMS = 60
 
@@ -34,7 +35,7 @@ def random_examples(users: int = 23, longest: int = 9, seed: int = 4) -> Evaluat
 
 def scores_by_hand(recommender: TableRecommender, history: np.ndarray, profile: dict[str, tf.Tensor] | None = None) -> np.ndarray:
     """float32 [U, N]: each real item's best inner product with an active interest."""
-    interests, active = (value.numpy() for value in recommender.user_interests(tf.constant(history), profile or {}))
+    interests, active = (value.numpy() for value in recommender.user_interests(UserInputs(tf.constant(history), profile or {})))
     scores = np.einsum("bkd,nd->bkn", interests, recommender.table.numpy()[2:])
     return np.where(active[:, :, None], scores, -np.inf).max(axis=1)
 
@@ -80,8 +81,8 @@ def _one_user(history: list[int], targets: list[int] | None = None) -> Evaluatio
 
 def test_a_recommender_without_an_active_interest_recommends_nothing() -> None:
     class Silent(TableRecommender):
-        def user_interests(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            interests, active = super().user_interests(history, profile)
+        def user_interests(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor]:
+            interests, active = super().user_interests(inputs)
             return interests, tf.zeros_like(active)
 
     found = recommend(Silent(make_catalogue(10)), _one_user([3]), 4, batch_size=4)
@@ -108,9 +109,9 @@ def test_a_ranker_follows_the_weights_without_compiling_again() -> None:
     class CountingTraces(TableRecommender):
         traces = 0
 
-        def user_interests(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        def user_interests(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor]:
             self.traces += 1
-            return super().user_interests(history, profile)
+            return super().user_interests(inputs)
 
     examples, recommender = random_examples(), CountingTraces(make_catalogue(NUM_ITEMS))
     ranker = CatalogueRanker(recommender)

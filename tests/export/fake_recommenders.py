@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from tfmi.data.structures import FIRST_INDEX, Catalogue, CategoricalFeature, MultiValuedFeature, NumericFeature, UserProfiles, Vocabulary
 from tfmi.export import ExportedModel
+from tfmi.models.recommender import UserInputs
+from tfmi.models.retrieval import drop_unknown_items
 
 HISTORY_LENGTH = 5
 NUM_INTERESTS = 3
@@ -60,14 +62,13 @@ class TableRecommender(tf.Module):
         super().__init__()
         random = np.random.default_rng(seed)
         self.history_length, self.num_rows = HISTORY_LENGTH, catalogue.num_rows
+        self.requested_inputs: tuple[str, ...] = ()
         self.profile_features = profile_features
         self.table = tf.Variable(random.normal(size=(catalogue.num_rows, DIMENSION)).astype(np.float32), name="table")
         self.shift = tf.Variable((0.1 * random.normal(size=(DIMENSION,))).astype(np.float32), name="shift")
 
-    def user_interests(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        known = history >= FIRST_INDEX
-        order = tf.argsort(tf.cast(known, tf.int32), axis=1, direction="DESCENDING", stable=True)
-        history = tf.gather(tf.where(known, history, 0), order, batch_dims=1)
+    def user_interests(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor]:
+        history, profile, _ = drop_unknown_items(inputs)
         mask = tf.cast(history >= FIRST_INDEX, tf.float32)
         vectors = tf.gather(self.table, history) * mask[:, :, None]
         counts = tf.stack([tf.reduce_sum(mask[:, k::NUM_INTERESTS], axis=1) for k in range(NUM_INTERESTS)], axis=1)

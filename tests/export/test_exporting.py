@@ -18,6 +18,7 @@ from tfmi.config import ExportConfig, IndexConfig
 from tfmi.errors import ExportError, IndexBuildError, TfmiError
 from tfmi.export import ExportedModel, export_savedmodel, exporting
 from tfmi.export.warmup import Request, RequestMaker, compare_answers, read_warmup
+from tfmi.models.recommender import UserInputs
 
 EXACT = IndexConfig(kind="exact")
 SMALL = ExportConfig(num_results=5, exclusion_width=3, warmup_batch_sizes=[1])
@@ -108,8 +109,8 @@ def test_answers_other_than_in_memory_block_publishing(tmp_path: Path) -> None:
 
 
 class Untraceable(TableRecommender):
-    def user_interests(self, history: tf.Tensor, profile: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.constant(history.numpy()), history > 0
+    def user_interests(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.constant(inputs.history.numpy()), inputs.history > 0
 
 
 def test_a_model_that_cannot_be_traced_is_an_export_error(tmp_path: Path) -> None:

@@ -24,9 +24,10 @@ from tests.export.fake_recommenders import (
 from tfmi.config import ExportConfig
 from tfmi.data.structures import FIRST_INDEX
 from tfmi.export.profile import profile_values
-from tfmi.export.servable import Servable
+from tfmi.export.signatures import ServingSignatures
 from tfmi.export.warmup import serialized_examples
 from tfmi.index.exact import ExactIndex
+from tfmi.models.recommender import UserInputs
 
 HISTORIES = [["item-3"], ["item-7", "item-9", "item-20", "item-7"], ["item-1", "item-2", "item-30", "item-4", "item-39"]]
 USERS = np.array([1, 4, 0])
@@ -64,7 +65,7 @@ def true_scores(exported: Exported, histories: Sequence[Sequence[str]], users: n
             f"{GENRES}_weights": tf.constant(given[GENRES].weights[rows]),
         }
     indices = np.stack([exported.catalogue.vocabulary.indices(row) for row in padded(histories)])
-    interests, active = exported.recommender.user_interests(tf.constant(indices), features)
+    interests, active = exported.recommender.user_interests(UserInputs(tf.constant(indices), features))
     scores = np.einsum("bkd,nd->bkn", interests.numpy(), exported.recommender.item_vectors().numpy())
     scores[~active.numpy()] = -np.inf
     scores[:, :, :FIRST_INDEX] = -np.inf
@@ -311,10 +312,10 @@ def test_a_huge_id_is_just_unknown(exact_export: Exported) -> None:
     np.testing.assert_array_equal(answer["item_ids"], expected["item_ids"])
 
 
-def servable_of(items: int, export: ExportConfig) -> tuple[TableRecommender, Servable]:
+def servable_of(items: int, export: ExportConfig) -> tuple[TableRecommender, ServingSignatures]:
     catalogue = make_catalogue(items)
     recommender = TableRecommender(catalogue)
-    return recommender, Servable(recommender, ExactIndex(recommender.item_vectors()), catalogue, export, {})
+    return recommender, ServingSignatures(recommender, ExactIndex(recommender.item_vectors()), catalogue, export, {})
 
 
 def test_answers_of_a_small_catalogue_are_padded() -> None:
@@ -343,7 +344,9 @@ def test_without_categories_diversity_changes_nothing() -> None:
     catalogue = make_catalogue()
     recommender = TableRecommender(catalogue)
     bare = type(catalogue)(catalogue.vocabulary, {}, None, catalogue.counts)
-    servable = Servable(recommender, ExactIndex(recommender.item_vectors()), bare, ExportConfig(num_results=5, exclusion_width=2), {})
+    servable = ServingSignatures(
+        recommender, ExactIndex(recommender.item_vectors()), bare, ExportConfig(num_results=5, exclusion_width=2), {}
+    )
     inputs = {"history": tf.constant(padded(HISTORIES)), "exclude": tf.fill([3, 2], "")}
     answers = [servable.signatures["recommend"](**inputs, diversity=tf.fill([3], value))["item_ids"].numpy() for value in (0.0, 5.0)]
     np.testing.assert_array_equal(answers[0], answers[1])

@@ -12,6 +12,7 @@ from tfmi.index.build import build_index
 from tfmi.index.recall import measure_recall
 from tfmi.index.selection import select
 from tfmi.index.sources import CandidateSource, DirectCandidates, InterestCandidates
+from tfmi.models.recommender import UserInputs
 
 NUM_ITEMS = 40
 HISTORIES = np.array([[2, 3, 4, 5, 6], [7, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 9, 9, 41, 1]], dtype=np.int32)
@@ -39,9 +40,9 @@ class CountingIndex(InterestIndex):
 @pytest.mark.parametrize("kind", ["exact", "scann"])
 def test_candidates_rank_items_by_their_best_active_interest(recommender: TableRecommender, kind: str) -> None:
     source = InterestCandidates(recommender, build_index(kind, recommender.item_vectors()))
-    found = source.candidates(tf.constant(HISTORIES), {}, NUM_ITEMS)
+    found = source.candidates(UserInputs(tf.constant(HISTORIES)), NUM_ITEMS)
     assert found.items.shape == (len(HISTORIES), NUM_INTERESTS * NUM_ITEMS)
-    interests, active = (value.numpy() for value in recommender.user_interests(tf.constant(HISTORIES), {}))
+    interests, active = (value.numpy() for value in recommender.user_interests(UserInputs(tf.constant(HISTORIES))))
     for row in (0, 1, 3):
         scores = np.where(active[row][:, None], interests[row] @ recommender.table.numpy()[2:].T, -np.inf)
         np.testing.assert_array_equal(found.items[row, :NUM_ITEMS], np.argsort(-scores.max(axis=0)) + 2)
@@ -51,7 +52,7 @@ def test_candidates_rank_items_by_their_best_active_interest(recommender: TableR
 
 def test_all_interests_of_all_users_are_one_search(recommender: TableRecommender) -> None:
     index = CountingIndex(build_index("exact", recommender.item_vectors()))
-    InterestCandidates(recommender, index).candidates(tf.constant(HISTORIES), {}, 7)
+    InterestCandidates(recommender, index).candidates(UserInputs(tf.constant(HISTORIES)), 7)
     assert index.searches == 1
 
 
@@ -59,7 +60,7 @@ def test_a_catalogue_of_ten_items_with_more_results_than_items() -> None:
     recommender = TableRecommender(make_catalogue(10))
     for kind in ("exact", "scann"):
         source = InterestCandidates(recommender, build_index(kind, recommender.item_vectors()))
-        answer = select(source.candidates(tf.constant([[2, 3, 0, 0, 0]]), {}, 30), 20, exclude=tf.constant([[2, 3]]))
+        answer = select(source.candidates(UserInputs(tf.constant([[2, 3, 0, 0, 0]])), 30), 20, exclude=tf.constant([[2, 3]]))
         items = answer.items.numpy()[0]
         assert sorted(items[:8]) == [4, 5, 6, 7, 8, 9, 10, 11]
         assert not items[8:].any()
@@ -98,7 +99,7 @@ def test_similar_items_are_the_nearest_vectors(recommender: TableRecommender) ->
 
 
 def test_a_direct_recommender_answers_for_itself() -> None:
-    found = DirectCandidates(NextInLine(make_catalogue(4))).candidates(tf.constant([[3, 0, 0, 0, 0]]), {}, 5)
+    found = DirectCandidates(NextInLine(make_catalogue(4))).candidates(UserInputs(tf.constant([[3, 0, 0, 0, 0]])), 5)
     assert found.items.numpy().tolist() == [[4, 5, 2, 0, 0]]
     assert found.interests.numpy().tolist() == [[0, 0, 0, -1, -1]]
 
@@ -107,7 +108,7 @@ def test_a_direct_recommender_answers_for_itself() -> None:
 def test_one_trace_serves_every_batch_size(source: CandidateSource) -> None:
     @tf.function(input_signature=[tf.TensorSpec([None, HISTORY_LENGTH], tf.int32)])
     def answer(history: tf.Tensor) -> tf.Tensor:
-        return select(source.candidates(history, {}, 12), 6).items
+        return select(source.candidates(UserInputs(history), 12), 6).items
 
     together = answer(HISTORIES).numpy()
     for row, history in enumerate(HISTORIES):

@@ -154,13 +154,21 @@ class Sequences:
 
     def padded(self, length: int) -> np.ndarray:
         """int32 [rows, length]: the newest ``length`` items of each row, oldest to newest, right-padded with 0."""
+        return self._padded(self.items, length).astype(np.int32)
+
+    def padded_timestamps(self, length: int) -> np.ndarray | None:
+        """float64 [rows, length]: the times of the items of ``padded(length)``, 0 at padding; None if the data has none."""
+        return None if self.timestamps is None else self._padded(self.timestamps, length).astype(np.float64)
+
+    def _padded(self, values: np.ndarray, length: int) -> np.ndarray:
+        """The newest ``length`` of ``values`` [events] of each row, right-padded with 0."""
         kept = np.minimum(self.lengths(), length)
         columns = np.arange(length)
         positions = (self.offsets[1:] - kept)[:, None] + columns
         inside = columns < kept[:, None]
-        if not len(self.items):
-            return np.zeros((len(self), length), dtype=np.int32)
-        return np.where(inside, self.items[np.where(inside, positions, 0)], PADDING_INDEX).astype(np.int32)
+        if not len(values):
+            return np.zeros((len(self), length))
+        return np.where(inside, values[np.where(inside, positions, 0)], 0)
 
 
 class StreamedSequences(Protocol):

@@ -7,7 +7,6 @@ leave-one-out differ in their splits, not here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX, Catalogue, Evaluati
 from tfmi.evaluation.metrics import is_in_row, ranking_metrics
 from tfmi.index.base import MISSING_SCORE, finish_answer
 from tfmi.index.blocked import block_length, blocked_top_k
-from tfmi.models.recommender import DirectRecommender, Recommender, VectorRecommender
+from tfmi.models.recommender import DirectRecommender, Recommender, UserInputs, VectorRecommender
 
 
 class RecommendedItems(NamedTuple):
@@ -59,13 +58,13 @@ class CatalogueRanker:
         item_vectors = self._item_vectors()
         count = tf.TensorSpec([], tf.int32)
         # With the dataset's own specification the last, smaller batch needs no second trace.
-        rank = self._rank.get_concrete_function(spec["history"], spec.get("profile", {}), tf.TensorSpec([None, None]), count)
+        rank = self._rank.get_concrete_function(UserInputs.of_batch(spec), tf.TensorSpec([None, None]), count)
         answers: list[RecommendedItems] = []
         for batch in batches:
             left_out = whole_rows(examples.histories, batch["row"].numpy()) if exclude_history else None
             depth = n if left_out is None else n + int(left_out.lengths().max())
             depth = min(depth, self.recommender.num_rows - FIRST_INDEX)
-            scores, items = rank(batch["history"], batch.get("profile", {}), item_vectors, tf.constant(depth))
+            scores, items = rank(UserInputs.of_batch(batch), item_vectors, tf.constant(depth))
             answer = RecommendedItems(items.numpy(), scores.numpy())
             answers.append(_fit_width(answer if left_out is None else _without(answer, left_out), n))
         if not answers:
@@ -136,10 +135,10 @@ def evaluate(
 
 
 def _rank_by_vectors(
-    recommender: VectorRecommender, history: tf.Tensor, profile: Mapping[str, tf.Tensor], item_vectors: tf.Tensor, k: tf.Tensor
+    recommender: VectorRecommender, inputs: UserInputs, item_vectors: tf.Tensor, k: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Scores and items [B, k] by the best inner product of any active interest with ``item_vectors`` [num_rows, d]."""
-    interests, active = recommender.user_interests(history, profile)  # [B, K, d], [B, K]
+    interests, active = recommender.user_interests(inputs)  # [B, K, d], [B, K]
     # Inactive interests repeat an active one, which leaves a maximum over K as it is.
     first_active = tf.gather(interests, tf.argmax(tf.cast(active, tf.int32), axis=1), batch_dims=1)  # [B, d]
     queries = tf.unstack(tf.where(active[..., None], interests, first_active[:, None, :]), axis=1)
@@ -153,17 +152,17 @@ def _rank_by_vectors(
         return best
 
     num_items = recommender.num_rows - FIRST_INDEX
-    scores, positions = blocked_top_k(score_block, num_items, k, block_length(tf.shape(history)[0]))
+    scores, positions = blocked_top_k(score_block, num_items, k, block_length(tf.shape(inputs.history)[0]))
     scores = tf.where(tf.reduce_any(active, axis=1)[:, None], scores, MISSING_SCORE)
     return finish_answer(scores, positions, k)
 
 
 def _rank_directly(
-    recommender: DirectRecommender, history: tf.Tensor, profile: Mapping[str, tf.Tensor], item_vectors: tf.Tensor, k: tf.Tensor
+    recommender: DirectRecommender, inputs: UserInputs, item_vectors: tf.Tensor, k: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scores and items [B, k] as the recommender ranks them; profile and vectors are for the other kind."""
-    del profile, item_vectors
-    items, scores = recommender.top_k(history, k)
+    """Scores and items [B, k] as the recommender ranks them; item vectors are for the other kind."""
+    del item_vectors
+    items, scores = recommender.top_k(inputs.history, k)
     return scores, items
 
 

@@ -9,19 +9,20 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.config import ExportConfig
+from tfmi.data.slicing import whole_rows
 from tfmi.data.structures import FIRST_INDEX, Catalogue, Feature, Sequences
 from tfmi.export.profile import ProfileInputs, profile_values
-from tfmi.export.servable import Servable
+from tfmi.export.signatures import ServingSignatures
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
 from tfmi.index.recall import measure_recall
-from tfmi.models.recommender import Recommender, VectorRecommender
+from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
 from tfmi.versions import versions
 
 RECALL_QUERIES = 512
 
 
-def describe_servable(servable: Servable, catalogue: Catalogue, export: ExportConfig) -> dict[str, Any]:
+def describe_servable(servable: ServingSignatures, catalogue: Catalogue, export: ExportConfig) -> dict[str, Any]:
     """What a client needs to know of a servable, and which software made it."""
     return {
         "widths": {
@@ -66,10 +67,13 @@ def describe_index(
 def _sample_interests(recommender: VectorRecommender, histories: Sequences, features: Mapping[str, Feature]) -> np.ndarray:
     """Active interests [M, d] of a sample of users."""
     rows = _sample(np.arange(len(histories)), RECALL_QUERIES)
-    padded = histories.padded(recommender.history_length)[rows]
+    sampled = whole_rows(histories, rows)
+    history = tf.constant(sampled.padded(recommender.history_length))
+    times = sampled.padded_timestamps(recommender.history_length)
     inputs = ProfileInputs(features)
-    requests = {name: tf.constant(values) for name, values in profile_values(features, histories.users[rows]).items()}
-    interests, active = recommender.user_interests(tf.constant(padded), inputs.encode(requests, tf.constant(len(rows))))
+    requests = {name: tf.constant(values) for name, values in profile_values(features, sampled.users).items()}
+    profile = inputs.encode(requests, tf.constant(len(rows)))
+    interests, active = recommender.user_interests(UserInputs(history, profile, None if times is None else tf.constant(times)))
     return _sample(tf.boolean_mask(interests, active).numpy(), RECALL_QUERIES)
 
 

@@ -15,6 +15,7 @@ from tfmi.errors import DataError, ExportError
 from tfmi.evaluation.full_catalogue import RecommendedItems
 from tfmi.export.loading import ExportedModel
 from tfmi.export.profile import profile_values
+from tfmi.export.timestamps import TIMESTAMPS
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +56,14 @@ class ServedRanker:
         config: Batch size and whether histories are excluded.
 
     Raises:
-        DataError: The profiles lack a feature that the model reads.
+        DataError: The profiles lack a feature, or the histories the times, that the model reads.
     """
 
     def __init__(self, model: ExportedModel, vocabulary: Vocabulary, profiles: UserProfiles | None, config: EvaluationConfig) -> None:
         self._model, self._vocabulary, self._config = model, vocabulary, config
         self._ids = np.array(["", "", *vocabulary.ids], dtype=object)
         self._features = _profile_features(model, profiles)
+        self._reads_timestamps = TIMESTAMPS in model.metadata["signatures"]["serving_default"]["inputs"]
         widths = model.metadata["widths"]
         self._history_length, self._num_results = int(widths["history_length"]), int(widths["num_results"])
         if model.metadata["exclude_history"] and not config.exclude_history:
@@ -80,7 +82,7 @@ class ServedRanker:
         return RecommendedItems(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
 
     def _ask(self, histories: Sequences) -> RecommendedItems:
-        request = {"history": self._ids[histories.padded(self._history_length)]}
+        request = {"history": self._ids[histories.padded(self._history_length)], **self._timestamps(histories)}
         signature = "serving_default"
         if self._features or self._config.exclude_history:
             signature = "recommend"
@@ -92,6 +94,14 @@ class ServedRanker:
         answer = self._model.predict(signature, request)
         found = [self._vocabulary.index(identifier.decode("utf-8")) for identifier in answer["item_ids"].ravel()]
         return RecommendedItems(np.array(found, dtype=np.int32).reshape(answer["item_ids"].shape), answer["scores"])
+
+    def _timestamps(self, histories: Sequences) -> dict[str, np.ndarray]:
+        if not self._reads_timestamps:
+            return {}
+        times = histories.padded_timestamps(self._history_length)
+        if times is None:
+            raise DataError("this model reads the time of each event, which the data lacks; name its time column in data.log.columns.time")
+        return {TIMESTAMPS: times}
 
 
 def share_known(items: np.ndarray) -> float:

@@ -17,11 +17,12 @@ from tfmi.export.describing import describe_index, describe_servable, summarize_
 from tfmi.export.loading import ExportedModel
 from tfmi.export.metadata import write_metadata
 from tfmi.export.publishing import publish
-from tfmi.export.servable import Servable
+from tfmi.export.signatures import ServingSignatures
+from tfmi.export.timestamps import TIMESTAMPS
 from tfmi.export.warmup import Request, RequestMaker, compare_answers, read_warmup, write_warmup
 from tfmi.index.base import InterestIndex
 from tfmi.index.build import build_index
-from tfmi.models.recommender import DirectRecommender, Recommender, VectorRecommender
+from tfmi.models.recommender import REQUESTABLE_INPUTS, DirectRecommender, Recommender, VectorRecommender
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,9 @@ def export_savedmodel(
     profile_features = _profile_features(recommender, profiles)
     search = _build_index(recommender, index)
     try:
-        servable = Servable(recommender, search, catalogue, export, profile_features)
-        maker = RequestMaker(catalogue, recommender.history_length, export.exclusion_width, profile_features)
+        servable = ServingSignatures(recommender, search, catalogue, export, profile_features)
+        has_timestamps = TIMESTAMPS in servable.input_specs["serving_default"]
+        maker = RequestMaker(catalogue, recommender.history_length, export.exclusion_width, profile_features, has_timestamps)
         requests = maker.requests(sorted(servable.signatures), export.warmup_batch_sizes)
         description = {
             "system": directory.name,
@@ -96,17 +98,20 @@ def export_savedmodel(
 def _check(recommender: Recommender, catalogue: Catalogue, metadata: Mapping[str, Any]) -> None:
     if not isinstance(recommender, VectorRecommender | DirectRecommender):
         raise ExportError(
-            f"{type(recommender).__name__} cannot be exported: it is neither a VectorRecommender (user_interests, item_vectors) nor a "
-            "DirectRecommender (top_k, similar_items); see tfmi/models/recommender.py"
+            f"{type(recommender).__name__} cannot be exported: it is neither a VectorRecommender (user_interests, item_vectors, "
+            "requested_inputs) nor a DirectRecommender (top_k, similar_items); see tfmi/models/recommender.py"
         )
+    unknown = set(recommender.requested_inputs) - set(REQUESTABLE_INPUTS) if isinstance(recommender, VectorRecommender) else set()
+    if unknown:
+        raise ExportError(f"the recommender requests {sorted(unknown)}, which no request can hold; expected {list(REQUESTABLE_INPUTS)}")
     if recommender.num_rows != catalogue.num_rows:
         raise ExportError(
             f"the recommender knows {recommender.num_rows} item rows, the catalogue has {catalogue.num_rows}: "
             "give the catalogue that it was trained on"
         )
-    unknown = sorted(set(metadata) - set(RUN_METADATA))
-    if unknown:
-        raise ExportError(f"metadata: unknown keys {unknown}; a run describes itself with {list(RUN_METADATA)}")
+    odd_keys = sorted(set(metadata) - set(RUN_METADATA))
+    if odd_keys:
+        raise ExportError(f"metadata: unknown keys {odd_keys}; a run describes itself with {list(RUN_METADATA)}")
 
 
 def _profile_features(recommender: Recommender, profiles: UserProfiles | None) -> dict[str, Feature]:
@@ -127,7 +132,7 @@ def _build_index(recommender: Recommender, config: IndexConfig) -> InterestIndex
     return build_index(config.kind, recommender.item_vectors(), **config.model_dump(exclude={"kind"}))
 
 
-def _replay(folder: Path, servable: Servable) -> None:
+def _replay(folder: Path, servable: ServingSignatures) -> None:
     """Read the warm-up requests back and answer them from the saved files alone; any difference raises ``ExportError``."""
     saved = ExportedModel(folder)
     for request in read_warmup(folder):
@@ -135,6 +140,6 @@ def _replay(folder: Path, servable: Servable) -> None:
         compare_answers(request, expected, saved.predict(request.signature, request.inputs))
 
 
-def _answer_in_memory(servable: Servable, request: Request) -> dict[str, np.ndarray]:
+def _answer_in_memory(servable: ServingSignatures, request: Request) -> dict[str, np.ndarray]:
     tensors = {name: tf.constant(values) for name, values in request.inputs.items()}
     return {name: value.numpy() for name, value in servable.signatures[request.signature](**tensors).items()}

@@ -26,7 +26,7 @@ class VocabularyTable(tf.Module):
         return self._table.lookup(strings)
 
 
-class ItemTable(VocabularyTable):
+class ItemVocabulary(VocabularyTable):
     """A ``VocabularyTable`` that also answers strings."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfmi.data.structures import FIRST_INDEX, Catalogue, Feature
 from tfmi.errors import ExportError
 from tfmi.export.profile import profile_values
+from tfmi.export.timestamps import TIMESTAMPS, believable_timestamps
 
 WARMUP_PATH = Path("assets.extra") / "tf_serving_warmup_requests"
 # TensorFlow Serving refuses a version with more records.
@@ -38,15 +39,23 @@ class RequestMaker:
         history_length: L.
         exclusion_width: E.
         profile_features: The servable's profile features, whose rows serve as users.
+        has_timestamps: Whether the servable takes timestamps.
     """
 
-    def __init__(self, catalogue: Catalogue, history_length: int, exclusion_width: int, profile_features: Mapping[str, Feature]) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        history_length: int,
+        exclusion_width: int,
+        profile_features: Mapping[str, Feature],
+        has_timestamps: bool = False,
+    ) -> None:
         self._random = np.random.default_rng(0)
         self._vocabulary = catalogue.vocabulary
         popularity = np.asarray(catalogue.counts, dtype=np.float64)[FIRST_INDEX:] + 1.0
         self._popularity = popularity / popularity.sum()
         self._history_length, self._exclusion_width = history_length, exclusion_width
-        self._profile_features = profile_features
+        self._profile_features, self._has_timestamps = profile_features, has_timestamps
 
     def requests(self, signatures: Sequence[str], batch_sizes: Sequence[int]) -> list[Request]:
         """One request per signature and batch size.
@@ -65,9 +74,10 @@ class RequestMaker:
         if signature == "similar_items":
             return {"item_ids": self._ids(batch_size)}
         history = self._padded(batch_size, self._history_length, fewest=1)
+        inputs = {"history": history, **({TIMESTAMPS: believable_timestamps(history)} if self._has_timestamps else {})}
         if signature == "serving_default":
-            return {"history": history}
-        inputs = {"history": history, **self._profile(batch_size)}
+            return inputs
+        inputs |= self._profile(batch_size)
         if signature == "user_interests":
             return inputs
         inputs["exclude"] = self._padded(batch_size, self._exclusion_width, fewest=0)
@@ -92,9 +102,16 @@ class RequestMaker:
 
 
 def serialized_examples(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Rows of ``recommend``'s inputs as serialised ``tf.train.Example``s, ``object`` array [B]; "" padding is left out."""
-    rows = len(inputs["history"])
-    return np.array([_example({name: values[row] for name, values in inputs.items()}) for row in range(rows)], dtype=object)
+    """Rows of ``recommend``'s inputs as serialised ``tf.train.Example``s, ``object`` array [B]; "" padding is left out.
+
+    Timestamps become whole seconds (see ``tfmi.export.timestamps``).
+    """
+    history = inputs["history"]
+    columns = [{name: values[row] for name, values in inputs.items()} for row in range(len(history))]
+    for row in columns:
+        if TIMESTAMPS in row:
+            row[TIMESTAMPS] = row[TIMESTAMPS][row["history"] != ""].astype(np.int64)
+    return np.array([_example(row) for row in columns], dtype=object)
 
 
 def _example(row: Mapping[str, Any]) -> bytes:
@@ -103,6 +120,8 @@ def _example(row: Mapping[str, Any]) -> bytes:
         values = np.atleast_1d(np.asarray(value))
         if values.dtype.kind == "f":
             features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        elif values.dtype.kind == "i":
+            features[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
         else:
             strings = [text.encode("utf-8") for text in values if text]
             if strings or np.ndim(value):  # an absent string feature means "missing"; an empty list is not a string

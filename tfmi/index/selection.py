@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfmi.data.structures import PADDING_INDEX
+from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.base import MISSING_SCORE, pad_columns
 from tfmi.index.merging import NO_INTEREST, Candidates, best_candidates
 
@@ -59,9 +59,20 @@ def select(
 
 
 def _without(candidates: Candidates, exclude: tf.Tensor) -> Candidates:
-    """The candidates with a score of -inf at excluded items."""
-    excluded = tf.reduce_any(candidates.items[:, :, None] == exclude[:, None, :], axis=2)  # [B, C]
+    """The candidates with a score of -inf at excluded items, found by bisection: comparing all pairs would hold B * C * E flags."""
+    # Above every item there is a last entry, so that each search ends at one, even with nothing to exclude.
+    rising = tf.pad(tf.sort(exclude, axis=1), [[0, 0], [0, 1]], constant_values=exclude.dtype.max)  # [B, E + 1]
+    first_not_below = tf.searchsorted(rising, candidates.items)  # [B, C]
+    excluded = tf.gather(rising, first_not_below, batch_dims=1) == candidates.items
     return candidates._replace(scores=tf.where(excluded, MISSING_SCORE, candidates.scores))
+
+
+def most_distinct_items(items: tf.Tensor) -> tf.Tensor:
+    """int32 scalar: the largest number of different real items in a row of ``items`` int32 [B, E]; 0 for an empty batch."""
+    rising = tf.pad(tf.sort(items, axis=1), [[0, 0], [1, 0]], constant_values=PADDING_INDEX)  # [B, 1 + E]
+    first_of_its_kind = (rising[:, 1:] >= FIRST_INDEX) & (rising[:, 1:] != rising[:, :-1])
+    counts = tf.reduce_sum(tf.cast(first_of_its_kind, tf.int32), axis=1)  # [B]
+    return tf.reduce_max(tf.concat([counts, [0]], axis=0))
 
 
 def _best_diverse_candidates(candidates: Candidates, n: tf.Tensor, strength: tf.Tensor, categories: tf.Tensor) -> Candidates:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import tensorflow as tf
 
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.base import MISSING_SCORE, InterestIndex
 from tfmi.index.merging import NO_INTEREST, Candidates, merge_interests
 from tfmi.index.selection import select
-from tfmi.models.recommender import DirectRecommender, VectorRecommender
+from tfmi.models.recommender import DirectRecommender, UserInputs, VectorRecommender
 
 
 class CandidateSource(tf.Module):
     """Where a servable's candidates come from. Traceable by ``tf.function``, for any batch size."""
 
-    def candidates(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor], k: tf.Tensor | int) -> Candidates:
+    def candidates(self, inputs: UserInputs, k: tf.Tensor | int) -> Candidates:
         """Candidates of users.
 
         Args:
-            history: int32 [B, L] item indices; padding and unknown items may stand anywhere.
-            profile: Profile features as ``VectorRecommender.user_interests`` takes them.
+            inputs: The users.
             k: Results per interest; after exclusions, a selection of n needs k of at least n and the number of exclusions.
 
         Returns:
@@ -47,9 +44,9 @@ class InterestCandidates(CandidateSource):
         self.recommender = recommender
         self.index = index
 
-    def candidates(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor], k: tf.Tensor | int) -> Candidates:
+    def candidates(self, inputs: UserInputs, k: tf.Tensor | int) -> Candidates:
         """See ``CandidateSource.candidates``; C = K * k."""
-        interests, active = self.recommender.user_interests(history, profile)  # [B, K, d], [B, K]
+        interests, active = self.recommender.user_interests(inputs)  # [B, K, d], [B, K]
         batch, num_interests = tf.shape(interests)[0], tf.shape(interests)[1]
         queries = tf.reshape(interests, [batch * num_interests, self.index.dimension])  # [B * K, d]
         scores, items = self.index.search(queries, k)
@@ -71,10 +68,9 @@ class DirectCandidates(CandidateSource):
         super().__init__()
         self.recommender = recommender
 
-    def candidates(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor], k: tf.Tensor | int) -> Candidates:
-        """See ``CandidateSource.candidates``; C = k. Such models have no use for a profile."""
-        del profile
-        return _as_candidates(*self.recommender.top_k(history, k))
+    def candidates(self, inputs: UserInputs, k: tf.Tensor | int) -> Candidates:
+        """See ``CandidateSource.candidates``; C = k. Such models look at histories alone."""
+        return _as_candidates(*self.recommender.top_k(inputs.history, k))
 
     def similar(self, items: tf.Tensor, k: tf.Tensor | int) -> Candidates:
         """See ``CandidateSource.similar``."""

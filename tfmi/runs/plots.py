@@ -10,8 +10,10 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tfmi.data.structures import FIRST_INDEX, Catalogue, EvaluationSet
+from tfmi.data.features import feature_arrays
+from tfmi.data.structures import FIRST_INDEX, Catalogue, EvaluationSet, UserProfiles
 from tfmi.files import write_atomically
+from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval import InterestRetrieval, drop_unknown_items
 
 
@@ -33,20 +35,34 @@ def plot_curves(curve: Sequence[dict[str, float]], monitor: str, path: Path) -> 
     return save_figure(figure, path)
 
 
-def plot_routing(model: InterestRetrieval, examples: EvaluationSet, catalogue: Catalogue, path: Path, users: int = 4) -> Path | None:
+def plot_routing(
+    model: InterestRetrieval,
+    examples: EvaluationSet,
+    catalogue: Catalogue,
+    path: Path,
+    *,
+    profiles: UserProfiles | None = None,
+    users: int = 4,
+) -> Path | None:
     """Draw how much of each history item went into each interest, for the users with the longest histories.
 
     Returns:
         The PNG file, or None if nobody has a history.
     """
-    history = drop_unknown_items(tf.constant(examples.histories.padded(model.history_length))).numpy()
+    padded, times = examples.histories.padded(model.history_length), examples.histories.padded_timestamps(model.history_length)
+    known = drop_unknown_items(UserInputs(tf.constant(padded), timestamps=None if times is None else tf.constant(times)))
+    history = known.history.numpy()
     lengths = (history >= FIRST_INDEX).sum(axis=1)
     chosen = np.argsort(-lengths, kind="stable")[:users]
     chosen = chosen[lengths[chosen] > 0]
     if not len(chosen):
         return None
-    profiles = _unknown_profiles(model, len(chosen))
-    output, _, _ = model.extract(tf.constant(history[chosen]), profiles, training=False)
+    profile = None
+    if profiles is not None:
+        rows = examples.histories.users[chosen]
+        profile = {name: tf.constant(values[rows]) for name, values in feature_arrays(profiles.features).items()}
+    timestamps = None if known.timestamps is None else tf.gather(known.timestamps, chosen)
+    output, _, _ = model.extract(tf.constant(history[chosen]), profile, timestamps, training=False)
     weights = output.weights.numpy()
     active = output.active.numpy().sum(axis=1)
     figure = Figure(figsize=(5.5 * len(chosen), 6), layout="constrained")
@@ -74,7 +90,3 @@ def _label(catalogue: Catalogue, item: int) -> str:
     name = title or catalogue.vocabulary.identifier(item)
     # matplotlib would read dollar signs as mathematics.
     return (name if len(name) <= 32 else name[:31] + "…").replace("$", r"\$")
-
-
-def _unknown_profiles(model: InterestRetrieval, rows: int) -> dict[str, tf.Tensor] | None:
-    return None if model.profile_encoder is None else model.profile_encoder.unknown(rows)

@@ -1,4 +1,4 @@
-"""The servable: a recommender, its candidates and its vocabularies as functions of raw strings.
+"""The signatures of a servable: a recommender, its candidates and its vocabularies as functions of raw strings.
 
 Shapes: B users, L history length, E exclusions, n results, K interests, d width.
 """
@@ -12,20 +12,24 @@ from typing import Any
 import tensorflow as tf
 
 from tfmi.config import ExportConfig
-from tfmi.data.structures import FIRST_INDEX, Catalogue, Feature
-from tfmi.export.checks import require_columns, require_rows, require_vector
+from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX, Catalogue, Feature
+from tfmi.export.checks import require_at_most, require_columns, require_rows, require_vector
 from tfmi.export.cold_start import ColdStart
-from tfmi.export.lookup import ItemTable
+from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile import ProfileInputs
+from tfmi.export.timestamps import TIMESTAMPS, TimestampInputs
 from tfmi.index.base import InterestIndex
-from tfmi.index.selection import select
+from tfmi.index.selection import most_distinct_items, select
 from tfmi.index.sources import CandidateSource, DirectCandidates, InterestCandidates
-from tfmi.models.recommender import Recommender
+from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
 
 Tensors = dict[str, tf.Tensor]
 
+# Exclusions per user beyond which a request is refused: each of them widens the search of its whole batch by one item.
+MOST_EXCLUSIONS = 10_000
 
-class Servable:
+
+class ServingSignatures:
     """Functions from strings to strings for every signature, and how to save them.
 
     Args:
@@ -57,11 +61,14 @@ class Servable:
         self._export = export
         self.history_length = recommender.history_length
         self._num_items = catalogue.num_rows - FIRST_INDEX
-        self._items = ItemTable(catalogue.vocabulary)
+        self._items = ItemVocabulary(catalogue.vocabulary)
         self._cold_start = ColdStart(catalogue.counts)
         categories = catalogue.category_indices()
         self._categories = None if categories is None else tf.Variable(categories, trainable=False, name="categories")
+        self._most_exclusions = max(MOST_EXCLUSIONS, export.exclusion_width)
         self.profile_inputs = ProfileInputs(profile_features)
+        requested = recommender.requested_inputs if isinstance(recommender, VectorRecommender) else ()
+        self._timestamps = TimestampInputs(TIMESTAMPS in requested, self.history_length)
         functions = self._functions()
         self.input_specs = {name: inputs for name, (_, inputs) in functions.items()}
         self.signatures: dict[str, Any] = {
@@ -81,7 +88,7 @@ class Servable:
     # Signatures
 
     def _functions(self) -> dict[str, tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]]:
-        history = {"history": tf.TensorSpec([None, self.history_length], tf.string, name="history")}
+        history = {"history": tf.TensorSpec([None, self.history_length], tf.string, name="history"), **self._timestamps.specs()}
         profile = self.profile_inputs.specs()
         wishes = {
             "exclude": tf.TensorSpec([None, self._export.exclusion_width], tf.string, name="exclude"),
@@ -97,17 +104,17 @@ class Servable:
             functions["user_interests"] = (self._user_interests, {**history, **profile})
         return functions
 
-    def _serve_history(self, history: tf.Tensor) -> Tensors:
-        history = self._check_history(history)
-        profile = self.profile_inputs.missing(tf.shape(history)[0])
-        return self._answer(self._items.indices(history), profile)
+    def _serve_history(self, history: tf.Tensor, **timestamps: tf.Tensor) -> Tensors:
+        history = require_columns(history, "history", self.history_length)
+        nobody = self.profile_inputs.missing(tf.shape(history)[0])
+        return self._answer(self._users(history, {**timestamps, **nobody}))
 
-    def _recommend(self, history: tf.Tensor, exclude: tf.Tensor, diversity: tf.Tensor, **profile: tf.Tensor) -> Tensors:
-        history = self._check_history(history)
-        rows = tf.shape(history)[0]
-        exclude = require_rows(require_columns(exclude, "exclude"), "exclude", rows)
+    def _recommend(self, history: tf.Tensor, exclude: tf.Tensor, diversity: tf.Tensor, **given: tf.Tensor) -> Tensors:
+        users = self._users(require_columns(history, "history", self.history_length), given)
+        rows = tf.shape(users.history)[0]
+        exclude = require_rows(require_columns(exclude, "exclude", most=self._most_exclusions), "exclude", rows)
         diversity = require_rows(require_vector(diversity, "diversity"), "diversity", rows)
-        return self._answer(self._items.indices(history), profile, self._items.indices(exclude), diversity)
+        return self._answer(users, self._items.indices(exclude), diversity)
 
     def _recommend_examples(self, examples: tf.Tensor) -> Tensors:
         parsed = tf.io.parse_example(
@@ -116,21 +123,22 @@ class Servable:
                 "history": tf.io.RaggedFeature(tf.string),
                 "exclude": tf.io.RaggedFeature(tf.string),
                 "diversity": tf.io.FixedLenFeature([], tf.float32, default_value=0.0),
+                **self._timestamps.example_features(),
                 **self.profile_inputs.example_features(),
             },
         )
-        history = parsed["history"]
-        named = tf.ragged.boolean_mask(history, history != "")
-        newest = named[:, -self.history_length :].to_tensor("", shape=[None, self.history_length])
-        profile = self.profile_inputs.from_example(parsed)
-        exclude = self._items.indices(parsed["exclude"].to_tensor(""))
-        return self._answer(self._items.indices(newest), profile, exclude, parsed["diversity"])
+        history, exclude = parsed["history"], parsed["exclude"]
+        named = history != ""
+        times = {name: self._newest(values, named, 0.0) for name, values in self._timestamps.from_example(parsed).items()}
+        users = self._users(self._newest(history, named, ""), {**times, **self.profile_inputs.from_example(parsed)})
+        lengths = require_at_most(exclude.row_lengths(), self._most_exclusions, "exclude")
+        exclude = tf.RaggedTensor.from_row_lengths(self._items.indices(exclude.flat_values), lengths, validate=False)
+        return self._answer(users, exclude.to_tensor(PADDING_INDEX), parsed["diversity"])
 
-    def _user_interests(self, history: tf.Tensor, **profile: tf.Tensor) -> Tensors:
-        indices = self._items.indices(self._check_history(history))
-        encoded = self.profile_inputs.encode(profile, tf.shape(indices)[0])
-        interests, active = self._recommender.user_interests(indices, encoded)  # type: ignore[union-attr]
-        active = active & _has_known_item(indices)[:, None]
+    def _user_interests(self, history: tf.Tensor, **given: tf.Tensor) -> Tensors:
+        users = self._users(require_columns(history, "history", self.history_length), given)
+        interests, active = self._recommender.user_interests(users)  # type: ignore[union-attr]
+        active = active & _has_known_item(users.history)[:, None]
         return {
             "interests": tf.where(active[:, :, None], interests, 0.0),
             "count": tf.reduce_sum(tf.cast(active, tf.int32), axis=1),
@@ -143,21 +151,25 @@ class Servable:
 
     # Their common part
 
-    def _check_history(self, history: tf.Tensor) -> tf.Tensor:
-        return require_columns(history, "history", self.history_length)
+    def _users(self, history: tf.Tensor, given: Mapping[str, tf.Tensor]) -> UserInputs:
+        """What the model reads of the users with histories string [B, L] and these profile inputs and timestamps."""
+        rows = tf.shape(history)[0]
+        return UserInputs(self._items.indices(history), self.profile_inputs.encode(given, rows), self._timestamps.encode(given, rows))
 
-    def _answer(
-        self, history: tf.Tensor, profile: Mapping[str, tf.Tensor], exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
-    ) -> Tensors:
-        """The answer for histories [B, L], profile inputs, exclusions [B, E] and λ [B], the last two optional."""
+    def _newest(self, values: tf.RaggedTensor, kept: tf.RaggedTensor, padding: str | float) -> tf.Tensor:
+        """[B, L]: the last L of the ``values`` [B, (items)] that are ``kept``, padded on the right."""
+        newest = tf.ragged.boolean_mask(values, kept)[:, -self.history_length :]
+        return newest.to_tensor(padding, shape=[None, self.history_length])
+
+    def _answer(self, users: UserInputs, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None) -> Tensors:
+        """The answer for users, exclusions int32 [B, E] and λ [B], the last two optional."""
         n = self._export.num_results
-        excluded = self._excluded(history, exclude)
-        most_excluded = _most_real_items(excluded)
+        excluded = self._excluded(users.history, exclude)
+        most_excluded = 0 if excluded is None else most_distinct_items(excluded)
         pool = self._pool_size(diversity)
         k = tf.minimum(pool + most_excluded, self._num_items)
-        encoded = self.profile_inputs.encode(profile, tf.shape(history)[0])
-        found = self._source.candidates(history, encoded, k)
-        found = self._cold_start.replace(found, ~_has_known_item(history), k)
+        found = self._source.candidates(users, k)
+        found = self._cold_start.replace(found, ~_has_known_item(users.history), k)
         if diversity is not None and self._categories is not None:
             # Every row chooses among its own best candidates, however many its neighbours in the batch exclude.
             found = select(found, pool, excluded)
@@ -180,14 +192,6 @@ class Servable:
 
 def _has_known_item(history: tf.Tensor) -> tf.Tensor:
     return tf.reduce_any(history >= FIRST_INDEX, axis=1)  # [B]
-
-
-def _most_real_items(items: tf.Tensor | None) -> tf.Tensor | int:
-    """The largest number of real items in a row of int32 [B, E]."""
-    if items is None:
-        return 0
-    counts = tf.reduce_sum(tf.cast(items >= FIRST_INDEX, tf.int32), axis=1)  # [B]
-    return tf.reduce_max(tf.concat([counts, [0]], axis=0))  # the 0 answers for an empty batch
 
 
 def _distinct_variables(functions: Any) -> list[tf.Variable]:
