@@ -3,14 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py tfmi training serving benchmarks tests
-# One line per TensorFlow start-up notice is enough.
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+# TensorFlow's start-up notices say nothing to users of these targets.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types tests short clean
+.PHONY: help install demo test lint types tests short clean clean-runs
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(VENV)/.installed ## make the virtual environment with the locked versions
 
@@ -40,5 +40,8 @@ tests: install
 short: install ## the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
 
-clean: ## remove the environment and what runs have written
-	rm -rf $(VENV) runs build dist *.egg-info
+clean: ## remove the environment and what tools have written; runs and models stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+clean-runs: ## remove all training runs under runs/
+	rm -rf runs

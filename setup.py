@@ -9,7 +9,8 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "([^"]+)"', (ROOT / "tfmi" / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
-assert VERSION is not None
+if VERSION is None:
+    raise RuntimeError("tfmi/__init__.py: no line __version__ = ...")
 
 SCANN_PLATFORMS = "sys_platform == 'linux'"  # ScaNN has wheels for Linux only
 
@@ -36,6 +37,8 @@ DEV = [
     "hypothesis>=6.100,<7",
     "types-PyYAML>=6,<7",
 ]
+# The benchmarks need nothing beyond the above; a peer that does has an environment of its own.
+BENCH: list[str] = []
 
 setup(
     name="tfmi",
@@ -47,5 +50,6 @@ setup(
     package_data={"tfmi": ["py.typed"]},
     python_requires=">=3.11,<3.14",
     install_requires=INSTALL_REQUIRES,
-    extras_require={"dev": DEV},
+    extras_require={"dev": DEV, "bench": BENCH},
+    entry_points={"console_scripts": ["tfmi-train = tfmi.runs.cli:main", "tfmi-evaluate = tfmi.runs.evaluate_cli:main"]},
 )

@@ -1,7 +1,8 @@
 """Train any set of configurations on any datasets over seeds, and write the table: mean and spread of every metric.
 
 Each run is a run folder of ``training/train.py``; finished runs are kept and broken ones resumed, so the program can be stopped and
-started again. Several runs side by side, each on one core, finish sooner than one after the other on all cores.
+started again. A run that an earlier call left with another configuration is never taken for this one: the program says how they differ
+and stops. Several runs side by side, each on one core, finish sooner than one after the other on all cores.
 
     python benchmarks/compare_systems.py --data beauty=DIR video_games=DIR --seeds 1 2 3 --jobs 2 \\
         --configs training/configs/mind.yaml training/configs/item_knn.yaml
@@ -17,6 +18,7 @@ import os
 import statistics
 import subprocess
 import sys
+import typing
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,8 +27,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tfmi.config import DatasetName, RunConfig
+from tfmi.errors import ConfigError, TfmiError
 from tfmi.files import write_atomically, write_json
 from tfmi.models.systems import load_config
+from tfmi.runs.folder import RunFolder, differing_keys
+from tfmi.runs.program import run_program
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,28 +43,27 @@ DEFAULT_METRICS = ("recall@20", "hr@20", "ndcg@20", "recall@50", "hr@50", "ndcg@
 class Job:
     """One run: a configuration on a dataset under a seed."""
 
-    config: Path
+    label: str
     dataset: str
-    data: Path
-    seed: int
-    output: Path
-    settings: tuple[str, ...]
+    config: RunConfig
+    folder: RunFolder
 
     @property
-    def label(self) -> str:
-        """The configuration's place in the table."""
-        return self.config.stem if self.config.parent.name == "configs" else f"{self.config.parent.name}/{self.config.stem}"
+    def finished(self) -> bool:
+        """Whether the run has been measured."""
+        return self.folder.metrics.exists()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     options = _parser().parse_args(arguments)
-    jobs = [
-        job
-        for config in options.configs
-        for dataset, data in (pair.split("=", 1) for pair in options.data)
-        for job in _seeds(config, dataset, Path(data), options)
-    ]
+    return run_program(lambda: _compare(options))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    jobs = [job for config in options.configs for dataset, data in options.data for job in _seeds(config, dataset, data, options)]
+    for job in jobs:
+        _check_stored(job)
     with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(jobs), unit="run", disable=None) as bar:
         for _ in pool.map(lambda job: _run(job, options.jobs), jobs):
             bar.update()
@@ -74,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", type=Path, nargs="+", required=True, help="YAML configurations of training/train.py")
-    parser.add_argument("--data", nargs="+", required=True, metavar="NAME=DIR", help="datasets by a name of your choice")
+    parser.add_argument("--data", type=_named_path, nargs="+", required=True, metavar="NAME=DIR", help="data by a name of your choice")
+    parser.add_argument("--dataset", choices=typing.get_args(DatasetName), default="comirec", help="what the data is (default: comirec)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--set", action="append", default=[], metavar="a.b=value", help="a setting for all runs; may be repeated")
     parser.add_argument("--part", choices=("test", "valid"), default="test", help="what to report; choose hyper-parameters on valid")
@@ -84,35 +90,59 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _seeds(config: Path, dataset: str, data: Path, options: argparse.Namespace) -> list[Job]:
-    # Counting gives the same answer under every seed.
-    counts = load_config(config, settings=options.set).model.kind == "counting"
-    seeds = options.seeds[:1] if counts else options.seeds
-    name = config.stem if config.parent.name == "configs" else f"{config.parent.name}-{config.stem}"
-    return [Job(config, dataset, data, seed, options.output / dataset / f"{name}-{seed}", tuple(options.set)) for seed in seeds]
+def _named_path(text: str) -> tuple[str, str]:
+    name, separator, path = text.partition("=")
+    if not (separator and name and path):
+        raise argparse.ArgumentTypeError(f"expected NAME=DIR, got {text!r}")
+    return name, path
+
+
+def _seeds(file: Path, dataset: str, data: str, options: argparse.Namespace) -> list[Job]:
+    label = file.stem if file.parent.name == "configs" else f"{file.parent.name}/{file.stem}"
+    jobs = []
+    for seed in options.seeds:
+        config = load_config(file, settings=options.set, overrides={"seed": seed, "data": {"dataset": options.dataset, "path": data}})
+        folder = RunFolder(options.output / dataset / f"{label.replace('/', '-')}-{seed}")
+        jobs.append(Job(label, dataset, config, folder))
+        if config.model.kind == "counting":
+            break  # Counting gives the same answer under every seed.
+    return jobs
+
+
+def _check_stored(job: Job) -> None:
+    """Raise ``ConfigError`` if the job's folder holds a run with another configuration."""
+    if not job.folder.holds_run:
+        return
+    different = differing_keys(job.folder.stored_config().model_dump(), job.config.model_dump())
+    if different:
+        raise ConfigError(
+            f"{job.folder.path}: an earlier run is here with other values of: {', '.join(different)}. Remove the folder, or choose another "
+            "one with --output"
+        )
 
 
 def _run(job: Job, jobs: int) -> None:
-    if (job.output / "metrics.json").exists():
+    if job.finished:
         return
-    command = [sys.executable, str(ROOT / "training" / "train.py"), "--no-export", "--output", str(job.output)]
-    if (job.output / "config.yaml").exists():
+    command = [sys.executable, str(ROOT / "training" / "train.py"), "--no-export", "--output", str(job.folder.path)]
+    if job.folder.holds_run:
         command.append("--resume")
     else:
-        command += ["--config", str(job.config), "--data", str(job.data), "--seed", str(job.seed)]
-        command += [flag for setting in job.settings for flag in ("--set", setting)]
+        resolved = job.folder.path.with_suffix(".yaml")
+        write_atomically(resolved, job.config.to_yaml())
+        command += ["--config", str(resolved)]
     environment = dict(os.environ)
     if jobs > 1:
         environment |= {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+        raise TfmiError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
 
 def _summarize(jobs: Sequence[Job], part: str, metrics: Sequence[str]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for job in jobs:
-        measured = json.loads((job.output / "metrics.json").read_text(encoding="utf-8"))
+        measured = json.loads(job.folder.metrics.read_text(encoding="utf-8"))
         groups.setdefault((job.dataset, job.label), []).append(measured)
     return [
         {

@@ -30,6 +30,12 @@ def test_keras_3_first_is_one_clear_error() -> None:
     assert "Import tfmi before TensorFlow" in done.stderr.splitlines()[-1]
 
 
+def test_public_names_are_listed_without_loading_tensorflow() -> None:
+    done = _run("import sys, tfmi; print(*dir(tfmi)); assert 'tensorflow' not in sys.modules")
+    assert done.returncode == 0, done.stderr
+    assert {"RunConfig", "load_config", "export_savedmodel", "__version__"} <= set(done.stdout.split())
+
+
 def test_unknown_names_are_attribute_errors() -> None:
     done = _run("import tfmi; tfmi.nothing")
     assert "has no attribute 'nothing'" in done.stderr

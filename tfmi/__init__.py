@@ -45,3 +45,7 @@ def __getattr__(name: str) -> object:
     if name in _PUBLIC_NAMES:
         return getattr(importlib.import_module(_PUBLIC_NAMES[name]), name)
     raise AttributeError(f"module 'tfmi' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC_NAMES})

@@ -86,6 +86,7 @@ def _metrics(path: Path) -> dict[str, Any]:
     ids=["mid-round", "round's end", "run's end", "in_batch", "random_position"],
 )
 def test_ctrl_c_and_resume_equal_an_uninterrupted_run(
+    *,
     step: int,
     settings: list[str],
     tmp_path: Path,

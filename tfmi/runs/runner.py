@@ -121,7 +121,7 @@ def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool)
     if state.stopped:
         log.info("Stopped at step %s. Continue with --resume --output %s", f"{state.step:,}", folder.path)
         return None
-    plot_routing(model, dataset.valid, dataset.catalogue, folder.plots / "routing.png")
+    plot_routing(model, dataset.valid, dataset.catalogue, folder.plots / "routing.png", profiles=dataset.profiles)
     examples = state.step * config.training.batch_size
     return model, {
         "steps": state.step,
