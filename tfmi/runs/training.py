@@ -17,7 +17,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfmi.config import RunConfig
-from tfmi.data.pipeline import examples_per_epoch, training_batches
+from tfmi.data.pipeline import TrainingBatches, examples_per_epoch
 from tfmi.data.structures import Dataset
 from tfmi.errors import DataError, TrainingError
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
@@ -165,7 +165,16 @@ class Trainer:
         self.steps_per_epoch = max(1, round(examples / config.training.batch_size))
         self.total_steps = config.training.max_steps or self.steps_per_epoch * config.training.max_epochs
         self.steps_per_round = min(config.training.evaluate_every or self.steps_per_epoch, self.total_steps)
-        create_variables(model, next(iter(self._batches(0).take(1))))
+        self._batches = TrainingBatches(
+            dataset.train,
+            history_length=config.data.history_length,
+            min_history=config.data.min_history,
+            batch_size=config.training.batch_size,
+            seed=config.seed,
+            order=config.data.examples,
+            profiles=dataset.profiles,
+        )
+        create_variables(model, next(iter(self._batches.from_step(0).take(1))))
         optimizer = build_optimizer(config.optimizer, self.total_steps)
         if config.training.mixed_precision and tf.keras.mixed_precision.global_policy().compute_dtype == "float16":
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
@@ -184,19 +193,6 @@ class Trainer:
                 f"{self.total_steps:,}",
                 config.optimizer.learning_rate,
             )
-
-    def _batches(self, start_step: int) -> tf.data.Dataset:
-        data = self.config.data
-        return training_batches(
-            self.dataset.train,
-            history_length=data.history_length,
-            min_history=data.min_history,
-            batch_size=self.config.training.batch_size,
-            seed=self.config.seed,
-            order=data.examples,
-            start_step=start_step,
-            profiles=self.dataset.profiles,
-        )
 
     def restore(self) -> bool:
         """Continue from the folder's last checkpoint; returns False, changing nothing, if there is none yet.
@@ -261,7 +257,7 @@ class Trainer:
         progress.first_step = state.step
         started = time.perf_counter()
         history = self.model.fit(
-            self._batches(state.step), epochs=1, steps_per_epoch=self._steps_left_of_round(), callbacks=[progress], verbose=0
+            self._batches.from_step(state.step), epochs=1, steps_per_epoch=self._steps_left_of_round(), callbacks=[progress], verbose=0
         )
         state.seconds += time.perf_counter() - started
         state.step += progress.steps
