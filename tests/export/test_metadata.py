@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.export.fake_recommenders import AGE, GENRES, REGION, Exported, TableRecommender, make_catalogue, make_profiles
+from tfmi.config import validate_config
 from tfmi.data.structures import Sequences
 from tfmi.errors import ExportError
 from tfmi.export import load_metadata
@@ -113,6 +114,16 @@ def test_numpy_values_become_json() -> None:
         "e": None,
         "f": True,
     }
+
+
+def test_a_configuration_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Hard label-aware attention is a power of infinity, which JSON lacks."""
+    config = validate_config({"model": {"readout": {"name": "label_aware", "power": float("inf")}}, "optimizer": {"learning_rate": 1e-05}})
+    write_metadata(tmp_path, {"configuration": config.model_dump(), "metrics": {"loss": float("inf")}})
+    text = (tmp_path / METADATA_PATH).read_text()
+    assert "Infinity" not in text
+    assert json.loads(text)["metrics"] == {"loss": None}
+    assert validate_config(load_metadata(tmp_path)["configuration"]) == config
 
 
 @pytest.mark.parametrize("content", [None, "not json", "[]", '{"format": 99}'])

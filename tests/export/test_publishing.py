@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -109,6 +110,23 @@ def test_a_directory_that_cannot_be_made_is_an_error_of_the_user(tmp_path: Path)
         publish(tmp_path / "file" / "mind", write_model)
 
 
+def test_only_what_a_dead_process_of_this_host_left_is_removed(tmp_path: Path) -> None:
+    finished = subprocess.Popen([sys.executable, "-c", ""])
+    finished.wait(timeout=30)
+    host = socket.gethostname()
+    kept = {
+        f"tmp-3-{os.getpid()}-00ff00ff-{host}",  # alive
+        f"tmp-3-1-00ff00ff-{host}",  # alive, and on many machines somebody else's
+        f"tmp-3-{finished.pid}-00ff00ff-another.{host}",
+        "tmp-copied-by-hand",
+        f"tmp-3-{finished.pid}",
+    }
+    for name in {*kept, f"tmp-3-{finished.pid}-00ff00ff-{host}"}:
+        (tmp_path / name).mkdir()
+    publish(tmp_path, write_model)
+    assert {entry.name for entry in tmp_path.iterdir()} == {*kept, "1"}
+
+
 KILLED = """
 import sys, time
 from pathlib import Path
@@ -133,6 +151,7 @@ def test_a_killed_export_shows_no_version_and_does_not_stop_the_next(tmp_path: P
         process.wait(timeout=30)
     leftovers = [entry.name for entry in tmp_path.iterdir()]
     assert len(leftovers) == 1
-    assert leftovers[0].startswith("tmp-1-")
+    assert leftovers[0].startswith(f"tmp-1-{process.pid}-")
     assert published_versions(tmp_path) == []
     assert publish(tmp_path, write_model) == tmp_path / "1"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["1"]

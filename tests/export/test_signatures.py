@@ -247,6 +247,39 @@ def test_examples_take_more_exclusions_than_the_width(exact_export: Exported) ->
     assert answer["scores"][0, 5] == -np.inf
 
 
+def test_more_exclusions_than_anyone_needs_are_refused(exact_export: Exported) -> None:
+    many = [f"item-{i % 40}" for i in range(10_001)]
+    history = padded([["item-3"]])
+    for most, complaint in ((10_000, None), (10_001, "exclude.* at most 10000")):
+        exclude = np.array([many[:most]], dtype=object)
+        requests = {
+            "recommend": request_of(exact_export, [["item-3"]], USERS[:1], exclude=exclude),
+            "recommend_examples": {"examples": serialized_examples({"history": history, "exclude": exclude})},
+        }
+        for signature, request in requests.items():
+            if complaint is None:
+                assert not exact_export.model.predict(signature, request)["item_ids"].any()  # all 40 items are excluded
+            else:
+                with pytest.raises(tf.errors.InvalidArgumentError, match=complaint):
+                    exact_export.model.predict(signature, request)
+
+
+def test_repeated_exclusions_search_no_further_than_distinct_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counting_search(index: ExactIndex, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        tf.py_function(lambda value: asked.append(int(value)), [k], [])
+        return search(index, queries, k)
+
+    search = ExactIndex.search
+    monkeypatch.setattr(ExactIndex, "search", counting_search)
+    _, servable = servable_of(40, ExportConfig(num_results=5, exclusion_width=30))
+    for excluded in (["item-3"] * 30, ["item-3", "who?", "item-8"]):
+        exclude = tf.constant(padded([excluded], 30))
+        servable.signatures["recommend"](history=tf.constant(padded([["item-3"]])), exclude=exclude, diversity=tf.constant([0.0]))
+    assert asked == [5 + 1, 5 + 2]
+
+
 # Interests and neighbours
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from tfmi.evaluation.metrics import category_diversity
 from tfmi.index.merging import Candidates, merge_interests
-from tfmi.index.selection import select
+from tfmi.index.selection import most_distinct_items, select
 
 NUM_ROWS = 14
 # A worked example of ComiRec's greedy rule: a, b, c of category X, d of Y, e of Z are the items 2 to 6.
@@ -110,6 +112,37 @@ def test_excluded_items_are_left_out_before_diversity_counts_them() -> None:
     chosen = select(candidates_of(EXAMPLE_SCORES), 3, exclude, tf.constant([0.3]), tf.constant(EXAMPLE_CATEGORIES))
     # With 2 gone, 3 is the first of category X, and 4 pays for it.
     assert chosen.items.numpy().tolist() == [[3, 4, 5]]
+
+
+def test_exclusions_in_any_order_with_repeats_leave_out_what_comparing_all_pairs_does() -> None:
+    random = np.random.default_rng(0)
+    items = np.stack([random.permutation(np.arange(2, 60))[:40] for _ in range(7)]).astype(np.int32)
+    scores = -np.sort(-random.normal(size=items.shape).astype(np.float32), axis=1)
+    candidates = Candidates(tf.constant(items), tf.constant(scores), tf.zeros_like(items))
+    for width in (0, 1, 30):
+        exclude = random.integers(0, 60, (7, width)).astype(np.int32)
+        chosen = select(candidates, 40, tf.constant(exclude)).items.numpy()
+        for row in range(7):
+            expected = [item for item in items[row] if item not in exclude[row]]
+            assert chosen[row].tolist() == expected + [0] * (40 - len(expected))
+
+
+def test_ten_thousand_exclusions_take_no_table_of_all_pairs() -> None:
+    """Comparing all pairs would hold 2 * 2,000 * 200,000 flags: 800 MB."""
+    width, columns = 2000, 200_000
+    scores = tf.broadcast_to(tf.linspace(1.0, 0.0, width), [2, width])
+    items = tf.broadcast_to(tf.range(2, width + 2), [2, width])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    chosen = select(Candidates(items, scores, tf.zeros_like(items)), 3, tf.broadcast_to(tf.range(columns, 3, -1), [2, columns - 3]))
+    assert chosen.items.numpy().tolist() == [[2, 3, 0]] * 2
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 200
+
+
+def test_distinct_items_are_counted_per_row() -> None:
+    items = tf.constant([[5, 5, 0, 1, 5], [7, 2, 7, 0, 0], [0, 1, 1, 0, 0]])
+    assert [int(most_distinct_items(items[row : row + 1])) for row in range(3)] == [1, 2, 0]
+    assert int(most_distinct_items(items)) == 2
+    assert int(most_distinct_items(items[:0])) == int(most_distinct_items(items[:, :0])) == 0
 
 
 def test_shorter_answers_are_padded() -> None:

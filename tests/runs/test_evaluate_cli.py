@@ -61,6 +61,16 @@ def test_validation_users_can_be_asked_for(finished_run: Path, capsys: pytest.Ca
     assert_measured_again(finished_run, "valid", capsys.readouterr().out)
 
 
+def test_the_configuration_can_be_changed(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version = str(finished_run / "savedmodels" / "mind" / "1")
+    results = {}
+    for excluded in ("false", "true"):
+        assert evaluate_cli.main([version, "--set", f"evaluation.exclude_history={excluded}", "--set", "evaluation.cutoffs=[3]"]) == 0
+        results[excluded] = json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"]
+    assert {name.partition("@")[2] for name in results["true"]} == {"3"}
+    assert results["true"] != results["false"]
+
+
 def test_mistakes_are_one_message(finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     version = str(finished_run / "savedmodels" / "mind" / "1")
     sessions = tmp_path / "clicks.csv"
@@ -78,6 +88,10 @@ def test_mistakes_are_one_message(finished_run: Path, tmp_path: Path, capsys: py
         "batch_size": [version, "--batch-size", "0"],
         "profile features": [version, "--dataset", "log", "--data", str(sessions)],
         "no run configuration": [str(other)],
+        "--set model: measuring": [version, "--set", "model.dimension=3"],
+        "data.datset: unknown key": [version, "--set", "data.datset=log"],
+        # The path of the model's own data is not the log's.
+        "dataset log needs": [version, "--set", "data.dataset=log"],
     }.items():
         assert evaluate_cli.main(arguments) == 1
         assert complaint in capsys.readouterr().err

@@ -1,20 +1,27 @@
 """Version folders that appear complete or not at all, as TensorFlow Serving needs them.
 
 TensorFlow Serving loads a folder as soon as its name is a number, half-copied or not; it ignores one named ``tmp-...``. So a version is
-written to ``<directory>/tmp-<version>-<process>-<token>`` and renamed. A process that is killed leaves such a folder behind: it is
-never served and can be deleted.
+written to ``<directory>/tmp-<version>-<process>-<token>-<host>`` and renamed. A process that is killed leaves such a folder behind; it is
+never served, and the next export on the same host removes it.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import re
 import secrets
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from tfmi.errors import ExportError
+
+log = logging.getLogger(__name__)
+
+TEMPORARY_NAME = re.compile(r"tmp-\d+-(?P<process>\d+)-[0-9a-f]+-(?P<host>.+)")
 
 
 def published_versions(directory: Path) -> list[int]:
@@ -40,6 +47,7 @@ def publish(directory: Path, fill: Callable[[Path], None], version: int | None =
     """
     if version is not None and (directory / str(version)).exists():
         raise _version_exists(directory, version)
+    _sweep(directory)
     temporary = _make_temporary(directory, version if version is not None else _next_version(directory))
     try:
         fill(temporary)
@@ -55,12 +63,31 @@ def _next_version(directory: Path) -> int:
 
 
 def _make_temporary(directory: Path, version: int) -> Path:
-    temporary = directory / f"tmp-{version}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = directory / f"tmp-{version}-{os.getpid()}-{secrets.token_hex(4)}-{socket.gethostname()}"
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
         raise ExportError(f"{directory}: cannot write a model here: {error}; choose another folder with --savedmodels") from None
     return temporary
+
+
+def _sweep(directory: Path) -> None:
+    """Remove the temporary folders of processes of this host that are gone; nothing can be known of those of others."""
+    for folder in directory.glob("tmp-*"):
+        match = TEMPORARY_NAME.fullmatch(folder.name)
+        if match and match["host"] == socket.gethostname() and not _is_running(int(match["process"])):
+            log.info("Removing %s, left behind by an export that was killed", folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
 
 
 def _rename(temporary: Path, directory: Path, version: int | None) -> Path:

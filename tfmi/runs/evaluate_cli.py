@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfmi.config import DataConfig, DatasetName, RunConfig, validate_config
+from tfmi.config import DataConfig, DatasetName, RunConfig, merge, parse_settings, validate_config
 from tfmi.errors import ConfigError, DataError
 from tfmi.runs.program import quiet_libraries, run_program
 
@@ -21,6 +21,7 @@ examples:
   python training/evaluate.py savedmodels/mind/3 --split valid
   python training/evaluate.py savedmodels/mind/3 --num-results 10 20
   python training/evaluate.py savedmodels/mind/3 --dataset log --data newer_clicks.csv
+  python training/evaluate.py savedmodels/mind/3 --set evaluation.exclude_history=true
 """
 
 
@@ -40,6 +41,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, metavar="B", help="users per request (default: the model's configuration)")
     parser.add_argument(
         "--num-results", type=int, nargs="+", metavar="N", help="the Ns of metrics @N (default: those of the model's configuration)"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="a.b=value",
+        action="append",
+        default=[],
+        help="change a value of the model's configuration, of data.* or evaluation.*, as for training/train.py; may be repeated",
     )
     return parser
 
@@ -61,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     model = ExportedModel(folder)
     logging.info("Loaded %s (%s) in %.1f s", folder, model.metadata["system"], time.perf_counter() - started)
-    config = _configuration(model.metadata, folder)
+    config = _changed_by_settings(_configuration(model.metadata, folder), options.set)
     evaluation = _changed(config.evaluation, {"batch_size": options.batch_size, "cutoffs": options.num_results}, "evaluation")
     cutoffs = usable_cutoffs(model, evaluation.cutoffs, required=options.num_results is not None)
 
@@ -100,6 +108,18 @@ def _configuration(metadata: dict[str, Any], folder: Path) -> RunConfig:
     if "configuration" not in metadata:
         raise ConfigError(f"{folder}: this model's metadata holds no run configuration; export it with training/train.py")
     return validate_config(metadata["configuration"])
+
+
+def _changed_by_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """The configuration with ``a.b=value`` settings, which can change the data and the evaluation only: the model is as it is."""
+    given = parse_settings(settings)
+    odd = sorted(set(given) - {"data", "evaluation"})
+    if odd:
+        raise ConfigError(f"--set {odd[0]}: measuring an exported model reads data.* and evaluation.* only; train again to change the rest")
+    data = given.get("data")
+    if isinstance(data, dict) and data.get("dataset", config.data.dataset) != config.data.dataset:
+        data.setdefault("path", None)  # that of another dataset means nothing to this one
+    return validate_config(merge(config.model_dump(), given))
 
 
 def _data_config(config: DataConfig, options: argparse.Namespace) -> DataConfig:
