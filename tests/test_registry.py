@@ -60,6 +60,6 @@ def test_a_name_is_taken_once(registry: Registry[_Layer]) -> None:
 def test_classes_of_two_modules_are_two_classes(registry: Registry[_Layer]) -> None:
     namesake = type("_Layer", (), {"__module__": "elsewhere", "__qualname__": _Layer.__qualname__})
     with pytest.raises(ValueError, match=r"already registered by .*test_registry\._Layer"):
-        registry.register("wide")(namesake)  # type: ignore[arg-type]
+        registry.register("wide")(namesake)
     registry.register("wide")(_Layer)
     assert registry.get("wide") is _Layer

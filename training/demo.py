@@ -1,4 +1,7 @@
-"""The tour: train MIND on the embedded data, export it, serve it, and ask for recommendations over REST. ``make demo`` runs it."""
+"""The tour: train MIND on the embedded data, export it, serve it, and ask for recommendations over REST. ``make demo`` runs it.
+
+Options that are not its own go to training/train.py, such as ``--system comirec_sa`` or ``--max-steps 100``.
+"""
 
 from __future__ import annotations
 
@@ -9,71 +12,74 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# TensorFlow reads it when it is first imported, which the modules below do.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from serving.client import Client, RecommendedItem, ServingError
-from tfmi.config import DataConfig
+from serving.client import Client, ProfileValue, RecommendedItem, ServingError
 from tfmi.data.datasets import load_dataset
-from tfmi.data.structures import FIRST_INDEX, Catalogue, CategoricalFeature, Dataset
+from tfmi.data.structures import FIRST_INDEX, Catalogue, CategoricalFeature, Dataset, Feature, MultiValuedFeature
+from tfmi.export.publishing import published_versions
+from tfmi.runs.folder import RunFolder
+from tfmi.runs.program import quiet_libraries
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER_START_SECONDS = 120
-LISTED_HISTORY, LISTED_ITEMS = 8, 9
+LISTED_HISTORY, LISTED_ITEMS, LISTED_CATEGORIES = 8, 9, 3
+# A history that fits on a screen and still holds several interests.
+SHOWN_HISTORY = 16
+TITLE_WIDTH = 46  # a whole line then fits into 100 columns
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--users", type=int, default=3, help="how many users to ask for")
-    parser.add_argument("--output", type=Path, default=ROOT / "runs" / f"demo-{time.strftime('%Y%m%d-%H%M%S')}", help="run folder")
-    options = parser.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=3, help="how many users to ask for (default: 3)")
+    parser.add_argument("--output", type=Path, help="run folder (default: runs/demo-<time>)")
+    parser.add_argument("--savedmodels", type=Path, default=ROOT / "savedmodels", help="where the model goes (default: savedmodels)")
+    options, training = parser.parse_known_args(arguments)
+    quiet_libraries()
+    folder = RunFolder(options.output or ROOT / "runs" / f"demo-{time.strftime('%Y%m%d-%H%M%S')}")
     started = time.perf_counter()
 
-    _headline("1. Train MIND on the embedded click log, evaluate it, export a SavedModel with a ScaNN index")
-    train = [
-        sys.executable,
-        str(ROOT / "training" / "train.py"),
-        "--output",
-        str(options.output),
-        "--savedmodels",
-        str(ROOT / "savedmodels"),
-    ]
-    if subprocess.run(train, check=False).returncode:
+    _headline("1. Train, evaluate on the full catalogue, and export a SavedModel with its index inside")
+    train = [sys.executable, str(ROOT / "training" / "train.py"), *training]
+    if subprocess.run([*train, "--output", str(folder.path), "--savedmodels", str(options.savedmodels)], check=False).returncode:
         print("Training failed; its message is above.", file=sys.stderr)
         return 1
+    config = folder.stored_config()
+    model = options.savedmodels / (config.export.name or config.system)
 
     _headline("2. Serve it on this machine")
-    dataset = load_dataset(DataConfig())
-    with _server() as client:
+    dataset = load_dataset(config.data)
+    with _server(model, folder.path / "server.log") as client:
         _headline(f"3. Ask it for {options.users} users who were held out of training, over REST")
         _show_users(client, dataset, options.users)
 
     _headline("Where everything lies")
-    metrics = json.loads((options.output / "metrics.json").read_text(encoding="utf-8"))
-    test = metrics["test"]
-    print(f"test recall@50 {test['recall@50']:.4f}, HR@50 {test['hr@50']:.4f}, coverage@50 {test['coverage@50']:.4f}")
-    print(f"run folder  {options.output} (config.yaml, metrics.json, curves.json, plots/, tensorboard/)")
-    print(f"SavedModel  {ROOT / 'savedmodels' / 'mind'}")
+    _show_places(folder, model)
     print(f"Done in {time.perf_counter() - started:.0f} s. Next: your own log, see README.md.")
     return 0
 
 
 @contextmanager
-def _server() -> Iterator[Client]:
-    """The local server on the exported model, on a free port; stopped afterwards."""
+def _server(model: Path, log: Path) -> Iterator[Client]:
+    """The local server on the exported model, on a free port; stopped afterwards. Its log goes to a file."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, str(ROOT / "serving" / "local_server.py"), "--model-name", "mind", "--rest-port", str(port), "--port", "0"]
-    server = subprocess.Popen([*command, "--model-base-path", str(ROOT / "savedmodels" / "mind")])
-    client = Client(f"http://127.0.0.1:{port}", "mind")
+    program = [sys.executable, str(ROOT / "serving" / "local_server.py"), "--rest-port", str(port), "--port", "0"]
+    with log.open("w", encoding="utf-8") as stream:
+        server = subprocess.Popen([*program, "--model-name", model.name, "--model-base-path", str(model)], stderr=stream)
+    client = Client(f"http://127.0.0.1:{port}", model.name)
     try:
-        _wait_until_available(server, client)
+        if not _is_available(server, client):
+            raise SystemExit(f"The local server did not start:\n{log.read_text(encoding='utf-8')}")
         yield client
     except ServingError as error:
         raise SystemExit(f"The server answered with an error: {error}") from None
@@ -82,52 +88,89 @@ def _server() -> Iterator[Client]:
         server.wait(timeout=30)
 
 
-def _wait_until_available(server: subprocess.Popen[bytes], client: Client) -> None:
+def _is_available(server: subprocess.Popen[bytes], client: Client) -> bool:
+    """Wait until the server serves the model; False if it ends before, or takes too long."""
     deadline = time.monotonic() + SERVER_START_SECONDS
     while server.poll() is None and time.monotonic() < deadline:
         try:
             if any(version.state == "AVAILABLE" for version in client.status()):
-                return
+                return True
         except ServingError:
             pass
         time.sleep(0.3)
-    raise SystemExit("The local server did not start; its message is above.")
+    return False
 
 
 def _show_users(client: Client, dataset: Dataset, users: int) -> None:
-    catalogue = dataset.catalogue
-    lengths = dataset.test.histories.lengths()
-    # Users with a medium history, so that it fits on a screen and still holds several interests.
-    rows = [int(row) for row in abs(lengths - 16).argsort(kind="stable")[:users]]
-    histories = [[catalogue.vocabulary.identifier(int(item)) for item in dataset.test.histories.row(row)] for row in rows]
-    for row, history, answer in zip(rows, histories, client.recommend(histories), strict=True):
-        found = answer.items
-        later = {catalogue.vocabulary.identifier(int(item)) for item in dataset.test.targets.row(row)}
-        print(f"\nUser {row}: {len(history)} events, the newest {min(len(history), LISTED_HISTORY)}:")
+    examples, identifier = dataset.test, dataset.catalogue.vocabulary.identifier
+    rows = [int(row) for row in abs(examples.histories.lengths() - SHOWN_HISTORY).argsort(kind="stable")[:users]]
+    histories = [[identifier(int(item)) for item in examples.histories.row(row)] for row in rows]
+    profiles = [_profile(dataset, int(examples.histories.users[row])) for row in rows]
+    known = profiles if client.metadata().profile_columns else None
+    # What a user already has is no recommendation.
+    answers = client.recommend(histories, exclude=histories, profiles=known)
+    for row, history, profile, answer in zip(rows, histories, profiles, answers, strict=True):
+        described = "".join(f", {name} {value}" for name, value in profile.items())
+        print(f"\nUser {row}{described}: {len(history)} events, the newest {min(len(history), LISTED_HISTORY)}:")
         for item in history[-LISTED_HISTORY:]:
-            print(f"    {_describe(catalogue, item)}")
-        print("  is recommended:")
-        for position, recommendation in enumerate(found[:LISTED_ITEMS], start=1):
-            print(_line(catalogue, position, recommendation, later))
-        hits = sum(recommendation.item in later for recommendation in found)
-        print(f"  Of the {len(later)} items that this user really took next, {hits} are among the {len(found)} recommended.")
+            print(f"    {_describe(dataset.catalogue, item)}")
+        later = {identifier(int(item)) for item in examples.targets.row(row)} - set(history)
+        _show_recommendations(dataset.catalogue, answer.items, later)
 
 
-def _line(catalogue: Catalogue, position: int, found: RecommendedItem, later: set[str]) -> str:
-    mark = "  <- taken next" if found.item in later else ""
-    return f"    {position}. interest {found.interest}  {found.score:.3f}  {_describe(catalogue, found.item)}{mark}"
+def _show_recommendations(catalogue: Catalogue, found: Sequence[RecommendedItem], later: set[str]) -> None:
+    print("  has interests, by the categories of what each of them found:")
+    for interest in sorted({recommendation.interest for recommendation in found}):
+        categories = Counter(_category(catalogue, each.item) for each in found if each.interest == interest)
+        listed = ", ".join(f"{name} {count}" for name, count in categories.most_common(LISTED_CATEGORIES))
+        print(f"    interest {interest}: {listed}")
+    print("  is recommended, of what the user does not have yet:")
+    for position, recommendation in enumerate(found[:LISTED_ITEMS], start=1):
+        mark = "  <- taken next" if recommendation.item in later else ""
+        origin = f"interest {recommendation.interest}"
+        print(f"    {position}. {recommendation.score:.3f}  {origin}  {_describe(catalogue, recommendation.item)}{mark}")
+    hits = sum(recommendation.item in later for recommendation in found)
+    print(f"  Of the {len(later)} new items that this user really took next, {hits} are among the {len(found)} recommended.")
+
+
+def _profile(dataset: Dataset, row: int) -> dict[str, ProfileValue]:
+    """What is known of a user, as a client sends it; what is missing is left out."""
+    features = dataset.profiles.features if dataset.profiles is not None else {}
+    values = {name: _profile_value(feature, row) for name, feature in features.items()}
+    return {name: value for name, value in values.items() if value not in ("", {})}
+
+
+def _profile_value(feature: Feature, row: int) -> ProfileValue:
+    if isinstance(feature, CategoricalFeature):
+        return feature.vocabulary.identifier(int(feature.values[row]))
+    if isinstance(feature, MultiValuedFeature):
+        pairs = zip(feature.values[row], feature.weights[row], strict=True)
+        return {feature.vocabulary.identifier(int(value)): float(weight) for value, weight in pairs if value >= FIRST_INDEX}
+    return float(feature.values[row])
 
 
 def _describe(catalogue: Catalogue, item_id: str) -> str:
-    index = catalogue.vocabulary.index(item_id)
-    title = catalogue.titles[index] if catalogue.titles is not None else item_id
+    title = catalogue.titles[catalogue.vocabulary.index(item_id)] if catalogue.titles is not None else item_id
+    shown = title if len(title) <= TITLE_WIDTH else f"{title[: TITLE_WIDTH - 1]}…"
+    return f"{shown:<{TITLE_WIDTH}} {_category(catalogue, item_id)}"
+
+
+def _category(catalogue: Catalogue, item_id: str) -> str:
     category = catalogue.features.get("category")
-    name = (
-        category.vocabulary.identifier(int(category.values[index]))
-        if isinstance(category, CategoricalFeature) and index >= FIRST_INDEX
-        else ""
-    )
-    return f"{title:<44} {name}"
+    if not isinstance(category, CategoricalFeature):
+        return ""
+    return category.vocabulary.identifier(int(category.values[catalogue.vocabulary.index(item_id)]))
+
+
+def _show_places(folder: RunFolder, model: Path) -> None:
+    test = json.loads(folder.metrics.read_text(encoding="utf-8"))["test"]
+    names = [name for name in ("recall", "hr", "ndcg", "coverage") if f"{name}@50" in test]
+    print("test       " + ", ".join(f"{name}@50 {test[f'{name}@50']:.4f}" for name in names))
+    print(f"run folder {folder.path} (config.yaml, metrics.json, curves.json, server.log)")
+    if folder.plots.exists():
+        print(f"plots      {folder.plots} ({', '.join(sorted(plot.name for plot in folder.plots.iterdir()))})")
+    print(f"curves     tensorboard --logdir {folder.tensorboard}")
+    print(f"SavedModel {model / str(published_versions(model)[-1])}")
 
 
 def _headline(text: str) -> None:
