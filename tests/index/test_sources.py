@@ -91,6 +91,15 @@ def test_similar_items_leave_out_the_item_itself_and_know_nothing_of_unknown_one
     assert sorted(everything[everything > 0]) == [item for item in range(2, NUM_ITEMS + 2) if item != 5]
 
 
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_asking_for_neighbours_does_not_make_every_later_search_copy_the_vectors(recommender: TableRecommender, kind: str) -> None:
+    index = build_index(kind, recommender.item_vectors())
+    InterestCandidates(recommender, index).similar(tf.constant([5]), 6)
+    (table,) = (variable for variable in index.variables if variable.shape.rank == 2 and variable.shape[0] >= NUM_ITEMS)
+    first, second = table.read_value(), table.read_value()
+    assert np.shares_memory(np.asarray(memoryview(first)), np.asarray(memoryview(second)))
+
+
 def test_similar_items_are_the_nearest_vectors(recommender: TableRecommender) -> None:
     source = InterestCandidates(recommender, build_index("exact", recommender.item_vectors()))
     table = recommender.table.numpy()

@@ -94,6 +94,15 @@ def finish_answer(scores: tf.Tensor, positions: tf.Tensor, k: tf.Tensor | int) -
     return pad_columns(scores, k, MISSING_SCORE), pad_columns(items, k, PADDING_INDEX)
 
 
+def gather_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
+    """Rows [B, d] of a ``table`` [N, d] that is also read as a whole.
+
+    ``tf.gather`` on a variable switches it, for good, to copying all of it whenever it is read as a whole, in every signature: after the
+    first request for neighbours each search would copy the catalogue's vectors.
+    """
+    return tf.gather(table.read_value(), rows)
+
+
 def pad_columns(values: tf.Tensor, width: tf.Tensor | int, padding: float) -> tf.Tensor:
     """Append ``padding`` to the rows of ``values`` [B, w] up to ``width`` columns; w must not exceed it."""
     missing = width - tf.shape(values)[1]

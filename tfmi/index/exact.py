@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.data.structures import FIRST_INDEX
-from tfmi.index.base import InterestIndex, check_item_vectors, finish_answer
+from tfmi.index.base import InterestIndex, check_item_vectors, finish_answer, gather_rows
 from tfmi.index.blocked import SCORES_PER_BLOCK, block_length, blocked_top_k
 
 
@@ -42,7 +42,7 @@ class ExactIndex(InterestIndex):
 
     def vectors(self, items: tf.Tensor) -> tf.Tensor:
         """See ``InterestIndex.vectors``."""
-        return tf.gather(self._vectors, items)
+        return gather_rows(self._vectors, items)
 
     def parameters(self) -> dict[str, int | str]:
         """See ``InterestIndex.parameters``."""

@@ -23,7 +23,7 @@ import tensorflow as tf
 from tfmi.data.structures import FIRST_INDEX
 from tfmi.errors import IndexBuildError
 from tfmi.index.auto import ScannParameters, choose_parameters
-from tfmi.index.base import InterestIndex, check_item_vectors, finish_answer
+from tfmi.index.base import InterestIndex, check_item_vectors, finish_answer, gather_rows
 
 # The share of a vector's length that quantisation errors along it weigh more from: the value that ScaNN's authors give for inner products.
 ANISOTROPIC_QUANTIZATION_THRESHOLD = 0.2
@@ -137,7 +137,7 @@ class ScannIndex(InterestIndex):
     def vectors(self, items: tf.Tensor) -> tf.Tensor:
         """See ``InterestIndex.vectors``. They are ScaNN's own copy, kept for exact scores."""
         positions = tf.maximum(items - FIRST_INDEX, 0)
-        found = tf.gather(self._state.dataset, positions)  # [B, d]
+        found = gather_rows(self._state.dataset, positions)  # [B, d]
         return tf.where((items >= FIRST_INDEX)[:, None], found, 0.0)
 
     def parameters(self) -> dict[str, int | str]:

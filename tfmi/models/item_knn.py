@@ -84,7 +84,8 @@ class ItemKNN(CountingModel):
         batch = tf.shape(history)[0]
         starts = tf.gather(self._offsets, history)
         stops = tf.where(weights > 0.0, tf.gather(self._offsets, history + 1), starts)
-        ranking_start, ranking_stop = self._offsets[-1], tf.size(self._neighbours, out_type=tf.int64)
+        # Gathered like the others: reading a variable as a whole, once it is gathered from, copies it.
+        ranking_start, ranking_stop = tf.gather(self._offsets, self.num_rows), tf.size(self._neighbours, out_type=tf.int64)
         popular_stop = tf.minimum(ranking_start + tf.cast(num_popular, tf.int64), ranking_stop)
         starts = tf.concat([starts, tf.fill([batch, 1], ranking_start)], axis=1)  # [B, L + 1]
         stops = tf.concat([stops, tf.fill([batch, 1], popular_stop)], axis=1)
