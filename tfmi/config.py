@@ -21,6 +21,7 @@ from tfmi.validation import describe_value_problem
 ComponentSpec = dict[str, Any]
 DatasetName = Literal["embedded", "log", "movielens", "lastfm", "sequences", "comirec", "sessions"]
 
+# What stands in URLs, configuration files of servers and folder names alike.
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 

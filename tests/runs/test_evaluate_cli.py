@@ -91,7 +91,7 @@ def test_mistakes_are_one_message(finished_run: Path, tmp_path: Path, capsys: py
         "--set model: measuring": [version, "--set", "model.dimension=3"],
         "data.datset: unknown key": [version, "--set", "data.datset=log"],
         # The path of the model's own data is not the log's.
-        "dataset log needs": [version, "--set", "data.dataset=log"],
+        "dataset 'log' needs": [version, "--set", "data.dataset=log"],
     }.items():
         assert evaluate_cli.main(arguments) == 1
         assert complaint in capsys.readouterr().err

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
 
-from tfmi.config import IndexConfig
+from tfmi.config import NAME_PATTERN, IndexConfig
 from tfmi.errors import ConfigError, ExportError, IndexBuildError
 from tfmi.index.scann import ScannIndex, load_scann_ops
-
-# What stands in URLs, configuration files of servers and folder names alike.
-LEGAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def check_export(index: IndexConfig, directory: Path, needs_index: bool) -> None:
@@ -26,7 +22,7 @@ def check_export(index: IndexConfig, directory: Path, needs_index: bool) -> None
         ConfigError: The model's name cannot be served, or the index cannot be built on this machine.
         ExportError: The directory cannot be made or written.
     """
-    if not LEGAL_NAME.fullmatch(directory.name):
+    if not NAME_PATTERN.fullmatch(directory.name):
         raise ConfigError(
             f"export.name: a model cannot be served as {directory.name!r}; expected ASCII letters, digits, '.', '_' and '-', beginning "
             "with a letter or digit, e.g. --set export.name=my-model"
