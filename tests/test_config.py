@@ -205,9 +205,15 @@ def test_every_system_is_a_valid_configuration(system: str) -> None:
     assert load_config(system=system).system == system
 
 
-CONFIG_FILES = sorted((Path(__file__).resolve().parents[1] / "training" / "configs").rglob("*.yaml"))
+CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "training" / "configs"
+CONFIG_FILES = sorted(CONFIG_FOLDER.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_shipped_configuration_is_valid(path: Path) -> None:
     assert load_config(path).system == path.stem
+
+
+@pytest.mark.parametrize("system", sorted(SYSTEMS))
+def test_the_shipped_default_of_a_system_is_its_recipe_written_out(system: str) -> None:
+    assert load_config(CONFIG_FOLDER / f"{system}.yaml") == load_config(system=system)

@@ -179,7 +179,8 @@ class ModelConfig(Section):
     dimension: int = Field(64, ge=1, description="d: width of item and interest vectors")
     extractor: ComponentSpec = Field(default_factory=lambda: {"name": "capsule_routing"})
     readout: ComponentSpec = Field(default_factory=lambda: {"name": "label_aware"})
-    objective: ComponentSpec = Field(default_factory=lambda: {"name": "sampled_softmax"})
+    # Enough negatives to be the full softmax on catalogues of up to this size, and a bounded cost on larger ones.
+    objective: ComponentSpec = Field(default_factory=lambda: {"name": "sampled_softmax", "num_sampled": 16384})
     regularizers: dict[str, ComponentSpec] = Field(default_factory=dict, description="auxiliary losses by a name of your choice")
     counter: ComponentSpec | None = Field(None, description="kind: counting only")
     item_tower: ItemTowerConfig = ItemTowerConfig()
@@ -213,7 +214,7 @@ class TrainingConfig(Section):
     max_steps: int | None = Field(None, ge=1, description="stop after this many steps, whatever max_epochs says")
     evaluate_every: int | None = Field(None, ge=1, description="steps between validations; None: once per epoch")
     monitor: str = Field("recall@50", description="validation metric for early stopping and for the best weights")
-    patience: int = Field(5, ge=1, description="validations without improvement before stopping")
+    patience: int = Field(3, ge=1, description="validations without improvement before stopping")
     mixed_precision: bool = Field(False, description="mixed_bfloat16 on CPU, mixed_float16 on GPU")
     steps_per_execution: int = Field(1, ge=1, description="steps per call of the compiled loop")
     tensorboard: bool = True

@@ -278,3 +278,10 @@ def test_impossible_arguments_are_refused(arguments: dict[str, Any], message: st
 def test_a_recipe_names_the_place_of_a_wrong_argument() -> None:
     with pytest.raises(ConfigError, match=r"model\.extractor: iterations: expected a number of at least 1"):
         EXTRACTORS.build({"name": "capsule_routing", "iterations": 0}, "model.extractor")
+
+
+def test_initial_identity_makes_the_first_capsule_a_sum_of_the_items() -> None:
+    items = tf.constant([[[0.3, 0.1], [0.2, -0.4], [9.0, 9.0]]])
+    mask = tf.constant([[True, True, False]])
+    output = CapsuleRouting(1, initial_identity=1.0, initializer_deviation=1e-9)(items, mask)
+    np.testing.assert_allclose(output.interests[0, 0], squash(tf.constant([0.5, -0.3])), atol=1e-6)

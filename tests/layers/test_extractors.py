@@ -17,6 +17,7 @@ ITEM_COUNTS = [0, 1, 2, 5, 9, 12]
 VARIANTS: list[dict[str, Any]] = [
     {"name": "capsule_routing", "adaptive": False, "logit_update": "replace"},
     {"name": "capsule_routing", "num_interests": 1, "stop_gradient_routing": False},
+    {"name": "capsule_routing", "initial_identity": 1.0, "initializer_deviation": 0.1},
     {"name": "comirec_routing", "num_interests": 1},
     {"name": "comirec_routing", "stop_gradient_routing": False},
     {"name": "comirec_routing", "positions": "newest", "initial_identity": 1.0, "initializer_deviation": 0.1},

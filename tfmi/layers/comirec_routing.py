@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfmi.layers.arguments import require_at_least, require_choice
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, zero_padding
+from tfmi.layers.initializers import NearIdentity
 from tfmi.layers.positions import items_after
 from tfmi.layers.routing import Freeze, require_updates, route
 from tfmi.layers.slots import first_slots, num_slots
@@ -84,7 +85,7 @@ class ComiRecRouting(InterestExtractor):
         self.matrices = self.add_weight(
             "matrices",
             [num_slots(input_shape, self.max_length), dimension, self.num_interests, dimension],
-            initializer=self._initial_matrices,
+            initializer=NearIdentity(self.initial_identity, self.initializer_deviation, input_axis=1, output_axis=3),
             experimental_autocast=False,  # routing runs in float32 whatever the policy
         )
         super().build(input_shape)
@@ -128,11 +129,6 @@ class ComiRecRouting(InterestExtractor):
             place = tf.argsort(order, axis=1)[:, None, :] + tf.zeros_like(logits, tf.int32)  # [B, K, L]: the matrix of each item
             weights, logits = tf.gather(weights, place, batch_dims=2), tf.gather(logits, place, batch_dims=2)
         return InterestOutput(tf.cast(routed.capsules, self.compute_dtype), active, weights, {"routing": weights, "logits": logits})
-
-    def _initial_matrices(self, shape: Any, dtype: tf.DType | None = None) -> tf.Tensor:
-        """Normal noise [L, d, K, d], with ``initial_identity`` on the diagonals."""
-        noise = tf.keras.initializers.RandomNormal(stddev=self.initializer_deviation)(shape, dtype=dtype)
-        return noise + self.initial_identity * tf.eye(int(shape[1]), dtype=noise.dtype)[None, :, None, :]
 
     def _predictions(self, items: tf.Tensor) -> tf.Tensor:
         """Every item's prediction of every capsule, [B, K, L, d]."""

@@ -47,6 +47,15 @@ class RandomStream(tf.keras.layers.Layer):
         """Numbers drawn evenly from [minval, maxval); integers if ``dtype`` is an integer type."""
         return self.generator.uniform(shape, minval=minval, maxval=maxval, dtype=dtype)
 
+    def coins(self, shape: Any, probability: float) -> tf.Tensor:
+        """Independent bools, True with the given probability, to the nearest 1 / 65,536: two for every random word, unlike ``uniform``."""
+        count = tf.reduce_prod(shape)
+        words = self.generator.uniform_full_int([(count + 1) // 2], tf.uint32)
+        halves = tf.reshape(tf.bitcast(words, tf.int16), [-1])[:count]
+        # From the smallest to the largest int16 there are 65,536 values; 65,536 - 32,768 itself is no int16, hence the int32 comparison.
+        threshold = round(probability * 2**16) - 2**15
+        return tf.reshape(halves, shape) < tf.constant(threshold, tf.int16)
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; the position in the stream is state, not configuration."""
         return {**super().get_config(), "seed": self.seed, "purpose": self.purpose}

@@ -163,10 +163,10 @@ class InterestRetrieval(tfrs.Model):
         output, users, vectors = self.extract(history, inputs.get("profile"), inputs.get("timestamps"), training)
         target_vectors = self.items.embed(target, training=training)
         context = BatchContext(output, vectors, history, history >= FIRST_INDEX, target_vectors, users)
-        asked = {"output": output} if self.readout.wants_output() else {}
-        queries = self.readout(users, output.active, target_vectors, **asked) / tf.cast(self.temperature, users.dtype)
-        asked = {"context": context} if self.objective.wants_context() else {}
-        per_example = self.objective(queries, target, self.items, training=training, **asked)
+        for_readout = {"output": output} if self.readout.wants_output() else {}
+        queries = self.readout(users, output.active, target_vectors, **for_readout) / tf.cast(self.temperature, users.dtype)
+        for_objective = {"context": context} if self.objective.wants_context() else {}
+        per_example = self.objective(queries, target, self.items, training=training, **for_objective)
         weight = inputs.get("weight")
         total = tf.reduce_mean(per_example) if weight is None else _weighted_mean(per_example, weight)
         for name, regularizer in self.regularizers.items():

@@ -43,9 +43,13 @@ SYSTEMS: dict[str, System] = {
         source="Li et al., Multi-Interest Network with Dynamic Routing for Recommendation at Tmall, CIKM 2019",
         recipe={
             "model": {
-                "extractor": {"name": "capsule_routing", "num_interests": 4},
+                "extractor": {
+                    "name": "capsule_routing",
+                    "num_interests": 4,
+                    "initial_identity": 1.0,
+                    "initializer_deviation": 0.02,
+                },
                 "readout": {"name": "label_aware"},
-                "user_tower": {"hidden": [256]},
             }
         },
     ),
@@ -54,7 +58,13 @@ SYSTEMS: dict[str, System] = {
         source="Cen et al., Controllable Multi-Interest Framework for Recommendation, KDD 2020",
         recipe={
             "model": {
-                "extractor": {"name": "comirec_routing", "num_interests": 4},
+                "extractor": {
+                    "name": "comirec_routing",
+                    "num_interests": 4,
+                    "initial_identity": 1.0,
+                    "initializer_deviation": 0.05,
+                    "positions": "newest",
+                },
                 "readout": {"name": "label_aware"},
             }
         },
@@ -70,13 +80,12 @@ SYSTEMS: dict[str, System] = {
         },
     ),
     "youtube_dnn": System(
-        summary="one vector: mean of the history, then dense layers",
+        summary="one vector: the recency-weighted mean of the history",
         source="Covington et al., Deep Neural Networks for YouTube Recommendations, RecSys 2016",
         recipe={
             "model": {
-                "extractor": {"name": "mean_pooling"},
+                "extractor": {"name": "mean_pooling", "recency_decay": 0.9},
                 "readout": {"name": "label_aware"},
-                "user_tower": {"hidden": [256]},
             }
         },
     ),
@@ -88,7 +97,7 @@ SYSTEMS: dict[str, System] = {
     "item_knn": System(
         summary="cosine co-occurrence, summed over the history with recency decay",
         source="counting baseline",
-        recipe={"model": {"kind": "counting", "counter": {"name": "item_knn"}}},
+        recipe={"model": {"kind": "counting", "counter": {"name": "item_knn", "neighbours": 1000, "decay": 0.8}}},
     ),
 }
 
