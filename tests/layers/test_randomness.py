@@ -94,3 +94,29 @@ def test_configuration_survives_a_round_trip() -> None:
     stream = RandomStream(7, "a")
     copy = RandomStream.from_config(stream.get_config())
     np.testing.assert_array_equal(copy.normal([3]), stream.normal([3]))
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.2, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("shape", [(), (7,), (100, 21, 10)])
+def test_coins_fall_as_often_as_stated(probability: float, shape: tuple[int, ...]) -> None:
+    coins = RandomStream(2, "coins").coins(shape, probability)
+    assert coins.dtype == tf.bool
+    assert coins.shape == shape
+    if probability in (0.0, 1.0):
+        assert (coins.numpy() == bool(probability)).all()
+    elif len(shape) == 3:
+        assert abs(coins.numpy().mean() - probability) < 4 * np.sqrt(probability * (1 - probability) / coins.numpy().size)
+
+
+def test_coins_of_one_random_word_are_independent() -> None:
+    """Two coins share a word: each of the four outcomes of a pair is a quarter."""
+    pairs = RandomStream(4, "coins").coins([20000], 0.5).numpy().reshape(-1, 2)
+    outcomes = np.bincount(pairs[:, 0] * 2 + pairs[:, 1], minlength=4) / len(pairs)
+    np.testing.assert_allclose(outcomes, 0.25, atol=4 * np.sqrt(0.25 * 0.75 / len(pairs)))
+
+
+def test_coins_of_a_shape_known_only_at_run_time() -> None:
+    stream = RandomStream(5, "coins")
+    flip = tf.function(lambda like: stream.coins(tf.shape(like), 0.5), input_signature=[tf.TensorSpec([None, 3])])
+    assert flip(tf.zeros([5, 3])).shape == (5, 3)
+    assert flip(tf.zeros([0, 3])).shape == (0, 3)

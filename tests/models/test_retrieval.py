@@ -84,6 +84,28 @@ def test_history_items_and_unknown_items_anywhere_give_the_same_interests() -> N
     np.testing.assert_allclose(clean, messy, atol=1e-6)
 
 
+def test_padding_and_unknown_items_are_never_looked_up_in_training() -> None:
+    model = _model(objective="sampled_softmax", history_dropout=0.2)
+    batch = {"history": tf.constant([[5, 9, 0, 0, 0, 0], [7, 1, 0, 0, 0, 0]]), "target": tf.constant([3, 4])}
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch, training=True)
+    table = next(weight for weight in model.trainable_weights if "item_id" in weight.name)
+    looked_up = tape.gradient(loss, table).indices.numpy()
+    assert {5, 7, 9} <= set(looked_up)
+    assert looked_up.min() >= 2
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS.names())
+def test_a_batch_of_empty_histories_trains(extractor: str) -> None:
+    model = _model(extractor, history_dropout=0.2)
+    batch = {"history": tf.zeros([3, LENGTH], tf.int32), "target": tf.constant([3, 4, 5])}
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch, training=True)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    values = [loss, *(tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None)]
+    assert all(np.isfinite(value.numpy()).all() for value in values)
+
+
 def test_scores_are_cosines_when_normalized() -> None:
     model = _model()
     interests, active = model.user_interests(UserInputs(_batch()["history"]))

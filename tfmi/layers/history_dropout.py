@@ -40,8 +40,8 @@ class ElementDropout(ConfiguredLayer):
 
     def _drop(self, inputs: tf.Tensor, choices_shape: tf.Tensor) -> tf.Tensor:
         """Drop by one choice per cell of ``choices_shape``, which broadcasts to the shape of ``inputs``."""
-        kept = self._choices.uniform(choices_shape) >= self.rate
-        return tf.where(kept, inputs / (1 - self.rate), tf.zeros([], inputs.dtype))
+        kept = self._choices.coins(choices_shape, 1 - self.rate)
+        return inputs * (tf.cast(kept, inputs.dtype) / (1 - self.rate))
 
 
 class HistoryDropout(ElementDropout):

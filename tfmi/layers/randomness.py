@@ -48,13 +48,15 @@ class RandomStream(tf.keras.layers.Layer):
         return self.generator.uniform(shape, minval=minval, maxval=maxval, dtype=dtype)
 
     def coins(self, shape: Any, probability: float) -> tf.Tensor:
-        """Independent bools, True with the given probability, to the nearest 1 / 65,536: two for every random word, unlike ``uniform``."""
+        """Bools, each True with the given probability to the nearest 1 / 65,536: half a random word for each, and half the time."""
+        true_values = round(probability * 2**16)
+        if true_values == 2**16:
+            return tf.ones(shape, tf.bool)
+        shape = tf.convert_to_tensor(shape, dtype_hint=tf.int32)  # an empty list would be float32
         count = tf.reduce_prod(shape)
         words = self.generator.uniform_full_int([(count + 1) // 2], tf.uint32)
         halves = tf.reshape(tf.bitcast(words, tf.int16), [-1])[:count]
-        # From the smallest to the largest int16 there are 65,536 values; 65,536 - 32,768 itself is no int16, hence the int32 comparison.
-        threshold = round(probability * 2**16) - 2**15
-        return tf.reshape(halves, shape) < tf.constant(threshold, tf.int16)
+        return tf.reshape(halves, shape) < tf.constant(true_values - 2**15, tf.int16)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; the position in the stream is state, not configuration."""

@@ -144,12 +144,14 @@ class InterestRetrieval(tfrs.Model):
             The extractor's output; the scored vectors [B, K, d] (0 where inactive); the history's item vectors [B, L, d].
         """
         mask = history >= FIRST_INDEX
-        vectors = self.item_tower(history, training=training)
-        vectors = tf.where(mask[..., None], vectors, tf.zeros([], vectors.dtype))
+        # Padding is neither looked up nor dropped from, nor does it reach the item table's gradient.
+        places = tf.where(mask)  # [R, 2]
+        real_vectors = self.item_tower(tf.gather_nd(history, places), training=training)  # [R, d]
+        vectors = _spread(real_vectors, places, history)
         profile_vector = self.profile_encoder(profile) if self.profile_encoder is not None else None
         optional = {"profile": profile_vector, "timestamps": timestamps}
         requested = {name: optional[name] for name in self.extractor.requested_inputs()}
-        dropped = self.history_dropout(vectors, training=training)
+        dropped = _spread(self.history_dropout(real_vectors, training=training), places, history)
         output = self.extractor(dropped, mask, training=training, **requested)
         users = self.user_tower(output.interests, profile_vector, training=training)
         if self.normalize:
@@ -228,6 +230,12 @@ class InterestRetrieval(tfrs.Model):
         """Item vectors float32 [num_rows, d]; rows 0 and 1 are 0."""
         catalogue = tf.cast(self.items.embed_catalogue(training=False), tf.float32)
         return tf.concat([tf.zeros([FIRST_INDEX, catalogue.shape[1]]), catalogue], axis=0)
+
+
+def _spread(vectors: tf.Tensor, places: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+    """[B, L, d]: ``vectors`` [R, d] at the ``places`` [R, 2] of a history [B, L], 0 elsewhere."""
+    spread = tf.scatter_nd(places, vectors, tf.concat([tf.shape(history, tf.int64), [vectors.shape[-1]]], axis=0))
+    return tf.ensure_shape(spread, [*history.shape, vectors.shape[-1]])
 
 
 def _weighted_mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
