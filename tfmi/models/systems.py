@@ -62,10 +62,11 @@ SYSTEMS: dict[str, System] = {
                     "name": "comirec_routing",
                     "num_interests": 4,
                     "initial_identity": 1.0,
-                    "initializer_deviation": 0.05,
+                    "initializer_deviation": 0.02,
                     "positions": "newest",
                 },
                 "readout": {"name": "label_aware"},
+                "history_dropout": 0.5,  # its L K d^2 weights overfit soonest
             }
         },
     ),
