@@ -216,7 +216,7 @@ class TrainingConfig(Section):
     monitor: str = Field("recall@50", description="validation metric for early stopping and for the best weights")
     patience: int = Field(3, ge=1, description="validations without improvement before stopping")
     mixed_precision: bool = Field(False, description="mixed_bfloat16 on CPU, mixed_float16 on GPU")
-    steps_per_execution: int = Field(1, ge=1, description="steps per call of the compiled loop")
+    steps_per_execution: int = Field(8, ge=1, description="steps per call of the compiled loop; Ctrl-C waits for them")
     tensorboard: bool = True
 
 

@@ -82,8 +82,9 @@ def _metrics(path: Path) -> dict[str, Any]:
         (STEPS, []),
         (17, ["model.objective={name: in_batch}"]),
         (17, ["data.examples=random_position"]),
+        (18, ["training.steps_per_execution=4"]),  # ends of executions: 4, 8, 10 in each round
     ],
-    ids=["mid-round", "round's end", "run's end", "in_batch", "random_position"],
+    ids=["mid-round", "round's end", "run's end", "in_batch", "random_position", "several steps per execution"],
 )
 def test_ctrl_c_and_resume_equal_an_uninterrupted_run(
     *,
@@ -94,7 +95,8 @@ def test_ctrl_c_and_resume_equal_an_uninterrupted_run(
     interrupt_after: Callable[[int], None],
     uninterrupted: Callable[[RunConfig], Path],
 ) -> None:
-    config = load_config(settings=[*small_run, *settings, f"training.max_steps={STEPS}", "training.tensorboard=false"])
+    every_step = ["training.steps_per_execution=1", "training.tensorboard=false"]
+    config = load_config(settings=[*small_run, *every_step, *settings, f"training.max_steps={STEPS}"])
     whole = uninterrupted(config)
     interrupt_after(step)
     assert _start(config, tmp_path) is None

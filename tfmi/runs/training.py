@@ -74,7 +74,7 @@ class TrainingState:
 
 
 class _Progress(tf.keras.callbacks.Callback):
-    """Moves the bar, stops ``fit`` after the current step when asked to, and at once when the loss is no longer finite."""
+    """Moves the bar, stops ``fit`` after the current execution when asked to, and at once when the loss is no longer finite."""
 
     def __init__(self, bar: tqdm, config: RunConfig) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _stop_on_interrupt(progress: _Progress) -> Iterator[None]:
-    """Turn the first Ctrl-C into a request to stop after the current step; a second one interrupts at once."""
+    """Turn the first Ctrl-C into a request to stop after the current execution; a second one interrupts at once."""
 
     def request(number: int, frame: FrameType | None) -> None:
         if progress.stop_requested:
@@ -165,7 +165,7 @@ class Trainer:
         self.steps_per_epoch = max(1, round(examples / config.training.batch_size))
         self.total_steps = config.training.max_steps or self.steps_per_epoch * config.training.max_epochs
         self.steps_per_round = min(config.training.evaluate_every or self.steps_per_epoch, self.total_steps)
-        self._batches = TrainingBatches(
+        self.batches = TrainingBatches(
             dataset.train,
             history_length=config.data.history_length,
             min_history=config.data.min_history,
@@ -174,7 +174,7 @@ class Trainer:
             order=config.data.examples,
             profiles=dataset.profiles,
         )
-        create_variables(model, next(iter(self._batches.from_step(0).take(1))))
+        create_variables(model, next(iter(self.batches.from_step(0).take(1))))
         optimizer = build_optimizer(config.optimizer, self.total_steps)
         if config.training.mixed_precision and tf.keras.mixed_precision.global_policy().compute_dtype == "float16":
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
@@ -257,7 +257,7 @@ class Trainer:
         progress.first_step = state.step
         started = time.perf_counter()
         history = self.model.fit(
-            self._batches.from_step(state.step), epochs=1, steps_per_epoch=self._steps_left_of_round(), callbacks=[progress], verbose=0
+            self.batches.from_step(state.step), epochs=1, steps_per_epoch=self._steps_left_of_round(), callbacks=[progress], verbose=0
         )
         state.seconds += time.perf_counter() - started
         state.step += progress.steps
