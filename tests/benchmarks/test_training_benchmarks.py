@@ -1,0 +1,137 @@
+"""The training benchmarks at toy sizes, and the parts that they are made of."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.flops import distinct_draws, mind_step_flops
+from benchmarks.peer_environment import peer_python
+from benchmarks.synthetic import synthetic_sequences, write_comirec_files
+from benchmarks.training_speed import rate, run_contender, summarize
+from tfmi.config import SplitConfig
+from tfmi.data.named.comirec import load_comirec
+from tfmi.errors import TfmiError
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def run(name: str, *options: str) -> dict[str, Any]:
+    command = [sys.executable, str(BENCHMARKS / name), *options]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+@pytest.mark.slow
+def test_training_speed_measures_ours_against_the_matrix_product() -> None:
+    sizes = ["--users", "120", "--items", "150", "--steps", "8", "--rounds", "1", "--repeats", "1", "--matrix-size", "64"]
+    result = run("training_speed.py", "--no-peer", *sizes)
+    assert result["benchmark"] == "training_speed"
+    assert result["setting"]["num_items"] == 150
+    assert result["examples_per_second"]["tfmi"] > 0
+    assert result["share_of_float32_matmul"] > 0
+    assert result["targets"] == {}  # there is nobody to be compared with
+
+
+@pytest.mark.slow
+def test_step_time_by_catalogue_measures_both_optimizers() -> None:
+    sizes = ["--small", "100", "--large", "300", "--users", "60", "--steps", "4", "--repeats", "1", "--peer-steps", "1"]
+    result = run("step_time_by_catalogue.py", *sizes, "--peer-items", "200")
+    assert set(result["milliseconds_per_step"]) == {"100", "300"}
+    small, large = (result["milliseconds_per_step"][size] for size in ("100", "300"))
+    assert result["large_over_small"] == pytest.approx(large / small, rel=0.01)
+    assert result["keras_adam_milliseconds_per_step"]["200"] > 0
+    assert len(result["targets"]) == 1
+
+
+def result(name: str, work: int, *seconds: float) -> dict[str, Any]:
+    slower = [2 * value for value in seconds]
+    return {
+        "work_per_round": work,
+        "seconds": slower,
+        "processor_seconds": list(seconds),
+        **({"tensorflow": "x"} if name == "deepmatch" else {}),
+    }
+
+
+def test_a_rate_is_of_the_median_round_of_all_runs() -> None:
+    runs = [result("tfmi", 100, 1.0, 9.0), result("tfmi", 100, 4.0)]
+    assert rate(runs, "processor_seconds") == 25.0
+    assert rate(runs, "seconds") == 12.5
+
+
+def test_the_summary_relates_the_contenders() -> None:
+    results = {
+        "tfmi": [result("tfmi", 600, 2.0)],
+        "deepmatch": [result("deepmatch", 200, 2.0)],
+        "float32_matmul": [result("float32_matmul", 8000, 1.0)],
+    }
+    summary = summarize(results, flops_per_example=4.0)
+    assert summary["examples_per_second"] == {"tfmi": 150, "deepmatch": 50}
+    assert summary["times_deepmatch"] == summary["times_deepmatch_by_processor_time"] == 3.0
+    assert summary["share_of_float32_matmul"] == summary["share_of_float32_matmul_by_processor_time"] == 0.15
+
+
+def test_a_contender_that_fails_says_why() -> None:
+    with pytest.raises(TfmiError, match="no such contender"):
+        run_contender([sys.executable, "-c", "raise SystemExit('no such contender')"], threads=1)
+
+
+def test_flops_of_a_step_counted_by_hand() -> None:
+    """B 1, L 2, d 3, K 1, 2 iterations, one hidden layer of 5, 1 draw from 1 item."""
+    forwards = 3 * (2 * 2 * 3) + 3 * (2 * 3 * 3)  # two sums and an agreement; S thrice
+    backwards = 2 * 2 * 3 + 2 * (2 * 3 * 3)
+    tower = 3 * (2 * 3 * 5 + 2 * 5 * 3)
+    softmax = 3 * (2 * 2 * 3)  # the target and one negative
+    setting = {"batch_size": 1, "history_length": 2, "dimension": 3, "num_interests": 1, "iterations": 2}
+    counted = mind_step_flops(**setting, hidden=[5], num_items=1, num_sampled=1)
+    assert counted == forwards + backwards + tower + 2 * 3 + softmax
+    assert mind_step_flops(**setting, hidden=[], num_items=1, num_sampled=1) == counted - tower
+
+
+def test_distinct_draws_agree_with_drawing() -> None:
+    drawn = [len(set(row)) for row in np.random.default_rng(0).integers(0, 30, (4000, 20))]
+    assert distinct_draws(20, 30) == pytest.approx(np.mean(drawn), rel=0.01)
+
+
+def test_synthetic_sequences_have_their_shape() -> None:
+    sequences = synthetic_sequences(2000, 300, np.random.default_rng(0))
+    assert sequences.lengths().min() == 5
+    assert sequences.lengths().mean() == pytest.approx(9, rel=0.05)
+    counts = np.bincount(sequences.items, minlength=302)
+    assert len(counts) == 302
+    assert counts[:2].sum() == 0
+    assert counts[2:32].sum() > 3 * counts[272:].sum()
+    even = np.bincount(synthetic_sequences(2000, 300, np.random.default_rng(0), skewed=False).items, minlength=302)
+    assert even[2:32].sum() < 1.3 * even[272:].sum()
+
+
+def test_written_files_are_read_as_comirecs(tmp_path: Path) -> None:
+    write_comirec_files(tmp_path, users=30, items=40, random=np.random.default_rng(1))
+    dataset = load_comirec(tmp_path, SplitConfig())
+    assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (30, 3, 3)
+    assert len(dataset.catalogue.vocabulary) == 40
+    assert dataset.train.in_memory().lengths().min() >= 5
+
+
+def test_a_finished_peer_environment_is_used_as_it_is(tmp_path: Path) -> None:
+    requirements = tmp_path / "peer_requirements.txt"
+    requirements.write_text("peer==1.0\n", encoding="utf-8")
+    folder = tmp_path / "environment"
+    folder.mkdir()
+    (folder / requirements.name).write_text("peer==1.0\n", encoding="utf-8")
+    assert peer_python(folder, requirements, "3.11") == folder / "bin" / "python"
+
+
+def test_a_peer_without_its_python_is_refused(tmp_path: Path) -> None:
+    requirements = tmp_path / "peer_requirements.txt"
+    requirements.write_text("peer==1.0\n", encoding="utf-8")
+    with pytest.raises(TfmiError, match=r"the peer needs Python 2\.99.*--no-peer"):
+        peer_python(tmp_path / "environment", requirements, "2.99")
