@@ -6,6 +6,9 @@ SOURCES := setup.py tfmi training serving benchmarks tests
 # TensorFlow's start-up notices say nothing to users of these targets.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
+# One process per core, a file at a time, each on one thread: TensorFlow's threads would only get into each other's way.
+PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types tests short clean clean-runs
 
@@ -35,10 +38,10 @@ types: install
 	$(BIN)/mypy $(SOURCES)
 
 tests: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 short: install ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 clean: ## remove the environment and what tools have written; runs and models stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -34,6 +34,7 @@ DEV = [
     "ruff>=0.17,<0.18",
     "mypy>=2.4,<3",
     "pytest>=8.3,<10",
+    "pytest-xdist>=3.6,<4",  # test files side by side, one per core
     "hypothesis>=6.100,<7",
     "types-PyYAML>=6,<7",
 ]
