@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,18 @@ from benchmarks.peer_environment import DEEPMATCH_PYTHON, DEEPMATCH_REQUIREMENTS
 from benchmarks.synthetic import write_comirec_files
 from tfmi.config import RunConfig
 from tfmi.data.named.comirec import load_comirec
-from tfmi.errors import TfmiError
+from tfmi.errors import ConfigError, TfmiError
+from tfmi.layers.base import EXTRACTORS
+from tfmi.layers.capsule_routing import CapsuleRouting
+from tfmi.losses.base import OBJECTIVES
+from tfmi.losses.sampled_softmax import SampledSoftmax
 from tfmi.models.systems import load_config
 from tfmi.runs.program import run_program
 
 CONTENDERS = ROOT / "benchmarks" / "contenders"
 REFERENCE = ROOT / "training" / "configs" / "reference" / "mind.yaml"
 TARGET_RATIO = 2.5
+DEEPMATCH_ITERATIONS = 3
 
 Result = dict[str, Any]
 
@@ -52,25 +57,33 @@ def run_contender(command: Sequence[str], threads: int) -> Result:
     return result
 
 
-def peer_setting(config: RunConfig, num_items: int) -> dict[str, Any]:
-    """What DeepMatch's MIND needs to know of our configuration."""
+def shared_setting(config: RunConfig, num_items: int) -> dict[str, Any]:
+    """What both contenders have in common, from our configuration; raises ``ConfigError`` if DeepMatch's MIND has no such setting."""
+    extractor = EXTRACTORS.build(config.model.extractor, "model.extractor")
+    objective = OBJECTIVES.build(config.model.objective, "model.objective")
+    routes = isinstance(extractor, CapsuleRouting) and extractor.iterations == DEEPMATCH_ITERATIONS
+    if not routes or not isinstance(objective, SampledSoftmax) or objective.sampler != "uniform":
+        raise ConfigError(
+            f"--config: expected capsule_routing with {DEEPMATCH_ITERATIONS} iterations and sampled_softmax with the uniform sampler, "
+            "which is what DeepMatch's MIND has"
+        )
     return {
         "batch_size": config.training.batch_size,
         "history_length": config.data.history_length,
         "min_history": config.data.min_history,
         "dimension": config.model.dimension,
-        "num_interests": config.model.extractor["num_interests"],
-        "adaptive": config.model.extractor.get("adaptive", True),
+        "num_interests": extractor.num_interests,
+        "iterations": extractor.iterations,
+        "adaptive": extractor.adaptive,
         "hidden": config.model.user_tower.hidden,
-        "num_sampled": config.model.objective["num_sampled"],
+        "num_sampled": objective.num_sampled,
         "num_items": num_items,
     }
 
 
-def step_flops(setting: dict[str, Any], iterations: int) -> float:
+def step_flops(setting: Mapping[str, Any]) -> float:
     """The arithmetic of one of our training steps."""
-    names = ("batch_size", "history_length", "dimension", "num_interests", "hidden", "num_items", "num_sampled")
-    return mind_step_flops(iterations=iterations, **{name: setting[name] for name in names})
+    return mind_step_flops(**{name: value for name, value in setting.items() if name not in ("adaptive", "min_history")})
 
 
 def commands(options: argparse.Namespace, data: Path, setting: dict[str, Any]) -> dict[str, list[str]]:
@@ -106,9 +119,10 @@ def summarize(results: dict[str, list[Result]], flops_per_example: float) -> dic
     """The figures of the report."""
     speeds = {name: rate(found, "seconds") for name, found in results.items()}
     by_processor = {name: rate(found, "processor_seconds") for name, found in results.items()}
-    operations = speeds.pop("float32_matmul")
-    operations_by_processor = by_processor.pop("float32_matmul")
+    operations, operations_by_processor = (found.pop("float32_matmul") for found in (speeds, by_processor))
     summary: dict[str, Any] = {
+        # Below 1 where other processes were on the same core: then the figures by processor time say more than those by the clock.
+        "share_of_core": {name: round(speeds[name] / by_processor[name], 2) for name in speeds},
         "examples_per_second": {name: round(speed) for name, speed in speeds.items()},
         "examples_per_processor_second": {name: round(speed) for name, speed in by_processor.items()},
         "float32_matmul_gflop_per_second": round(operations / 1e9, 1),
@@ -148,10 +162,9 @@ def run(options: argparse.Namespace) -> int:
             write_comirec_files(data, options.users, options.items, np.random.default_rng(options.seed))
         config = load_config(options.config, settings=[f"data.path={data}"])
         dataset = load_comirec(data, config.data.split)
-        setting = peer_setting(config, len(dataset.catalogue.vocabulary))
+        setting = shared_setting(config, len(dataset.catalogue.vocabulary))
         results = measure(commands(options, data, setting), options.repeats, options.threads)
-    iterations = config.model.extractor.get("iterations", 3)
-    flops_per_example = step_flops(setting, iterations) / config.training.batch_size
+    flops_per_example = step_flops(setting) / config.training.batch_size
     summary = summarize(results, flops_per_example)
     targets = {} if options.no_peer else {f"at least {TARGET_RATIO} times DeepMatch": summary["times_deepmatch"] >= TARGET_RATIO}
     shown = {"data": str(options.data or "synthetic"), "threads": options.threads, "setting": setting}

@@ -14,10 +14,11 @@ import pytest
 from benchmarks.flops import distinct_draws, mind_step_flops
 from benchmarks.peer_environment import peer_python
 from benchmarks.synthetic import synthetic_sequences, write_comirec_files
-from benchmarks.training_speed import rate, run_contender, summarize
+from benchmarks.training_speed import REFERENCE, rate, run_contender, shared_setting, summarize
 from tfmi.config import SplitConfig
 from tfmi.data.named.comirec import load_comirec
-from tfmi.errors import TfmiError
+from tfmi.errors import ConfigError, TfmiError
+from tfmi.models.systems import load_config
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -75,8 +76,18 @@ def test_the_summary_relates_the_contenders() -> None:
     }
     summary = summarize(results, flops_per_example=4.0)
     assert summary["examples_per_second"] == {"tfmi": 150, "deepmatch": 50}
+    assert summary["share_of_core"] == {"tfmi": 0.5, "deepmatch": 0.5}
     assert summary["times_deepmatch"] == summary["times_deepmatch_by_processor_time"] == 3.0
     assert summary["share_of_float32_matmul"] == summary["share_of_float32_matmul_by_processor_time"] == 0.15
+
+
+def test_both_contenders_get_the_setting_of_the_reference_configuration() -> None:
+    setting = shared_setting(load_config(REFERENCE), num_items=12_101)
+    assert (setting["batch_size"], setting["dimension"], setting["history_length"]) == (128, 64, 20)
+    assert (setting["num_interests"], setting["num_sampled"], setting["adaptive"]) == (4, 1280, True)
+    for other in ("model.objective={name: full_softmax}", "model.extractor.iterations=2"):
+        with pytest.raises(ConfigError, match="expected capsule_routing with 3 iterations and sampled_softmax"):
+            shared_setting(load_config(REFERENCE, settings=[other]), num_items=12_101)
 
 
 def test_a_contender_that_fails_says_why() -> None:
