@@ -41,19 +41,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=3, help="how many users to ask for (default: 3)")
     parser.add_argument("--output", type=Path, help="run folder (default: runs/demo-<time>)")
-    parser.add_argument("--savedmodels", type=Path, default=ROOT / "savedmodels", help="where the model goes (default: savedmodels)")
+    parser.add_argument("--savedmodels", type=Path, help="where the model goes (default: savedmodels)")
     options, training = parser.parse_known_args(arguments)
     quiet_libraries()
-    folder = RunFolder(options.output or ROOT / "runs" / f"demo-{time.strftime('%Y%m%d-%H%M%S')}")
+    # Relative paths are the shorter ones to read and to type.
+    savedmodels = Path(os.path.relpath(options.savedmodels or ROOT / "savedmodels"))
+    folder = RunFolder(os.path.relpath(options.output or ROOT / "runs" / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"))
     started = time.perf_counter()
 
     _headline("1. Train, evaluate on the full catalogue, and export a SavedModel with its index inside")
     train = [sys.executable, str(ROOT / "training" / "train.py"), *training]
-    if subprocess.run([*train, "--output", str(folder.path), "--savedmodels", str(options.savedmodels)], check=False).returncode:
+    if subprocess.run([*train, "--output", str(folder.path), "--savedmodels", str(savedmodels)], check=False).returncode:
         print("Training failed; its message is above.", file=sys.stderr)
         return 1
     config = folder.stored_config()
-    model = options.savedmodels / (config.export.name or config.system)
+    model = savedmodels / (config.export.name or config.system)
 
     _headline("2. Serve it on this machine")
     dataset = load_dataset(config.data)
