@@ -48,7 +48,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["tfmi", "tfmi.*"]),
-    package_data={"tfmi": ["py.typed"]},
+    package_data={"tfmi": ["py.typed", "models/recipes/*.yaml"]},
     python_requires=">=3.11,<3.14",
     install_requires=INSTALL_REQUIRES,
     extras_require={"dev": DEV, "bench": BENCH},

@@ -57,7 +57,8 @@ class InterestExtractor(ConfiguredLayer):
     """Base of the layers that turn a history into K interests.
 
     Subclasses implement ``call(history, mask, training=None)`` with ``history`` [B, L, d] and ``mask`` bool [B, L], returning an
-    ``InterestOutput``; they set ``num_interests``. Declaring a further argument of ``OPTIONAL_INPUTS`` by the same name asks for it.
+    ``InterestOutput``; they set ``num_interests``. Declaring a further argument of ``OPTIONAL_INPUTS`` by the same name asks for it;
+    declaring it with the default None asks for it where the data has it, and works without.
     Softmaxes and routing run in float32 under mixed precision.
     """
 
@@ -78,6 +79,12 @@ class InterestExtractor(ConfiguredLayer):
         """The optional inputs that this extractor's ``call`` declares."""
         declared = inspect.signature(cls.call).parameters
         return tuple(name for name in cls.OPTIONAL_INPUTS if name in declared)
+
+    @classmethod
+    def required_inputs(cls) -> tuple[str, ...]:
+        """Those of ``requested_inputs`` that ``call`` cannot do without: declared without a default."""
+        declared = inspect.signature(cls.call).parameters
+        return tuple(name for name in cls.requested_inputs() if declared[name].default is inspect.Parameter.empty)
 
 
 class Readout(ConfiguredLayer):

@@ -110,14 +110,16 @@ class InterestRetrieval(tfrs.Model):
         for regularizer in self.regularizers.values():
             regularizer.check(extractor)
         self._check_inputs(has_timestamps)
+        available = {"profile": profile_encoder is not None, "timestamps": has_timestamps}
+        self._extractor_inputs = tuple(name for name in self.extractor.requested_inputs() if available[name])
         # What users' interests need beyond history and profile; see ``VectorRecommender``.
-        self.requested_inputs = tuple(name for name in self.extractor.requested_inputs() if name in REQUESTABLE_INPUTS)
+        self.requested_inputs = tuple(name for name in self._extractor_inputs if name in REQUESTABLE_INPUTS)
 
     def _check_inputs(self, has_timestamps: bool) -> None:
-        requested = self.extractor.requested_inputs()
-        if "profile" in requested and self.profile_encoder is None:
+        required = self.extractor.required_inputs()
+        if "profile" in required and self.profile_encoder is None:
             raise ConfigError("model.extractor: this extractor needs a user profile, but the data has no profile features")
-        if "timestamps" in requested and not has_timestamps:
+        if "timestamps" in required and not has_timestamps:
             raise ConfigError(
                 "model.extractor: this extractor needs the time of each event, but the data has none; name the log's time column in "
                 "data.log.columns.time, or choose another extractor"
@@ -150,7 +152,7 @@ class InterestRetrieval(tfrs.Model):
         vectors = _spread(real_vectors, places, history)
         profile_vector = self.profile_encoder(profile) if self.profile_encoder is not None else None
         optional = {"profile": profile_vector, "timestamps": timestamps}
-        requested = {name: optional[name] for name in self.extractor.requested_inputs()}
+        requested = {name: optional[name] for name in self._extractor_inputs}
         dropped = _spread(self.history_dropout(real_vectors, training=training), places, history)
         output = self.extractor(dropped, mask, training=training, **requested)
         users = self.user_tower(output.interests, profile_vector, training=training)

@@ -1,4 +1,4 @@
-"""The named systems, as recipes: fragments of configuration over shared parts. A new paper is one more entry here.
+"""The named systems, as recipes: fragments of configuration over shared parts. A new paper is one more file in ``recipes/``.
 
 ``load_config`` puts a run's description together: defaults, the system's recipe, a YAML file, settings.
 """
@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from tfmi.config import RunConfig, merge, parse_settings, read_config_file, validate_config
+from tfmi.config import RunConfig, merge, parse_settings, parse_yaml, read_config_file, validate_config
 from tfmi.errors import ConfigError, nearest
 from tfmi.layers.base import EXTRACTORS, READOUTS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS
 from tfmi.models.counting import COUNTERS
 
+RECIPES = "recipes"  # the folder beside this file
 # What a system is known by: with another of these, it is another system.
 IDENTIFYING_COMPONENTS = ("extractor", "counter")
 
@@ -37,70 +39,14 @@ class System:
     recipe: Mapping[str, Any]
 
 
-SYSTEMS: dict[str, System] = {
-    "mind": System(
-        summary="capsule routing with an adaptive number of interests, label-aware attention",
-        source="Li et al., Multi-Interest Network with Dynamic Routing for Recommendation at Tmall, CIKM 2019",
-        recipe={
-            "model": {
-                "extractor": {
-                    "name": "capsule_routing",
-                    "num_interests": 4,
-                    "initial_identity": 1.0,
-                    "initializer_deviation": 0.02,
-                },
-                "readout": {"name": "label_aware"},
-            }
-        },
-    ),
-    "comirec_dr": System(
-        summary="capsule routing with a matrix per position and interest, hard readout",
-        source="Cen et al., Controllable Multi-Interest Framework for Recommendation, KDD 2020",
-        recipe={
-            "model": {
-                "extractor": {
-                    "name": "comirec_routing",
-                    "num_interests": 4,
-                    "initial_identity": 1.0,
-                    "initializer_deviation": 0.02,
-                    "positions": "newest",
-                },
-                "readout": {"name": "label_aware"},
-                "history_dropout": 0.5,  # its L K d^2 weights overfit soonest
-            }
-        },
-    ),
-    "comirec_sa": System(
-        summary="self-attentive interests, hard readout",
-        source="Cen et al., Controllable Multi-Interest Framework for Recommendation, KDD 2020",
-        recipe={
-            "model": {
-                "extractor": {"name": "self_attentive", "num_interests": 4, "positions": "newest"},
-                "readout": {"name": "label_aware"},
-            }
-        },
-    ),
-    "youtube_dnn": System(
-        summary="one vector: the recency-weighted mean of the history",
-        source="Covington et al., Deep Neural Networks for YouTube Recommendations, RecSys 2016",
-        recipe={
-            "model": {
-                "extractor": {"name": "mean_pooling", "recency_decay": 0.9},
-                "readout": {"name": "label_aware"},
-            }
-        },
-    ),
-    "popularity": System(
-        summary="the most popular items for everybody",
-        source="counting baseline",
-        recipe={"model": {"kind": "counting", "counter": {"name": "popularity"}}},
-    ),
-    "item_knn": System(
-        summary="cosine co-occurrence, summed over the history with recency decay",
-        source="counting baseline",
-        recipe={"model": {"kind": "counting", "counter": {"name": "item_knn", "neighbours": 1000, "decay": 0.8}}},
-    ),
-}
+def _read_recipes() -> dict[str, System]:
+    """Every file of the recipes folder, by its name."""
+    files = [file for file in resources.files("tfmi.models").joinpath(RECIPES).iterdir() if file.name.endswith(".yaml")]
+    files.sort(key=lambda file: file.name)
+    return {file.name.removesuffix(".yaml"): System(**parse_yaml(file.read_text(encoding="utf-8"), file.name)) for file in files}
+
+
+SYSTEMS: dict[str, System] = _read_recipes()
 
 
 def load_config(
