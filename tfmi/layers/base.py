@@ -71,6 +71,11 @@ class InterestExtractor(ConfiguredLayer):
         super().__init__(**kwargs)
         self.supports_masking = True
 
+    @property
+    def why_weights_are_constant(self) -> str | None:
+        """None where gradients pass through ``InterestOutput.weights``; otherwise the reason why they do not, and what to do about it."""
+        return None
+
     def compute_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> None:
         """End the history's mask here: interests are not positions of a history."""
 

@@ -10,7 +10,7 @@ from tfmi.layers.arguments import require_at_least, require_choice
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, num_real_items, zero_padding
 from tfmi.layers.initializers import NearIdentity
 from tfmi.layers.randomness import RandomStream
-from tfmi.layers.routing import Freeze, require_updates, route
+from tfmi.layers.routing import Freeze, require_updates, route, why_routing_is_constant
 from tfmi.layers.slots import first_slots, num_slots
 
 _LARGEST_THRESHOLD = tf.int32.max
@@ -106,6 +106,11 @@ class CapsuleRouting(InterestExtractor):
         self.max_length = max_length
         self.seed = seed
         self._noise = RandomStream(seed, "routing logits of a training batch")
+
+    @property
+    def why_weights_are_constant(self) -> str | None:
+        """The routing, unless ``stop_gradient_routing`` is False."""
+        return why_routing_is_constant(self.stop_gradient_routing)
 
     def build(self, input_shape: Any) -> None:
         """Create S [d, d] and the noise [max_length, K] that inference starts from."""

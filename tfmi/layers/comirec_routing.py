@@ -10,7 +10,7 @@ from tfmi.layers.arguments import require_at_least, require_choice
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, zero_padding
 from tfmi.layers.initializers import NearIdentity
 from tfmi.layers.positions import items_after
-from tfmi.layers.routing import Freeze, require_updates, route
+from tfmi.layers.routing import Freeze, require_updates, route, why_routing_is_constant
 from tfmi.layers.slots import first_slots, num_slots
 
 
@@ -77,6 +77,11 @@ class ComiRecRouting(InterestExtractor):
         self.positions = positions
         self.stop_gradient_routing = stop_gradient_routing
         self.max_length = max_length
+
+    @property
+    def why_weights_are_constant(self) -> str | None:
+        """The routing, unless ``stop_gradient_routing`` is False."""
+        return why_routing_is_constant(self.stop_gradient_routing)
 
     def build(self, input_shape: Any) -> None:
         """Create the matrices, [max_length, d, K, d]: W[l, k] is ``matrices[l, :, k, :]``."""

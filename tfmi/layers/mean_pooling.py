@@ -39,6 +39,11 @@ class MeanPooling(InterestExtractor):
             raise ValueError(f"recency_decay: expected a number above 0 and at most 1, got {recency_decay}")
         self.recency_decay = recency_decay
 
+    @property
+    def why_weights_are_constant(self) -> str:
+        """They follow from the positions."""
+        return "they are fixed by the items' ages; take an extractor that learns its weights, such as self_attentive"
+
     def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:
         """Pool a history.
 

@@ -72,3 +72,8 @@ def require_updates(iterations: int, stop_gradient_routing: bool) -> None:
     """Raise ``ValueError`` if gradients are to pass through an update of the logits, but there is none."""
     if not stop_gradient_routing and iterations < 2:
         raise ValueError("stop_gradient_routing=False needs iterations of at least 2: one iteration never updates its logits")
+
+
+def why_routing_is_constant(stop_gradient_routing: bool) -> str | None:
+    """What a routing extractor answers as ``why_weights_are_constant``."""
+    return "its routing is not back-propagated through; set stop_gradient_routing: false" if stop_gradient_routing else None
