@@ -64,6 +64,8 @@ class InterestExtractor(ConfiguredLayer):
 
     # profile: float [B, p], the user's concatenated profile embeddings; timestamps: float64 [B, L] seconds, 0 at padding.
     OPTIONAL_INPUTS: ClassVar[tuple[str, ...]] = ("profile", "timestamps")
+    # The constructor argument that bounds the number of interests; an extractor without it gives one interest.
+    INTERESTS_PARAMETER: ClassVar[str] = "num_interests"
 
     num_interests: int
 
