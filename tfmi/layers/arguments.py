@@ -13,6 +13,13 @@ def require_at_least(minimum: float, **arguments: float | None) -> None:
             raise ValueError(f"{name}: expected a number of at least {minimum}, got {value}")
 
 
+def require_above(limit: float, **arguments: float) -> None:
+    """Raise ``ValueError`` naming the first of ``arguments`` that is not above ``limit``, or not a number."""
+    for name, value in arguments.items():
+        if not value > limit:
+            raise ValueError(f"{name}: expected a number above {limit}, got {value}")
+
+
 def require_choice(choices: Sequence[str], **arguments: Any) -> None:
     """Raise ``ValueError`` naming the first of ``arguments`` that is not one of ``choices``."""
     for name, value in arguments.items():

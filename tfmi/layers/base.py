@@ -7,10 +7,12 @@ right; ``mask`` is True at real items, and padding never changes a result.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
+from tfmi.errors import ConfigError
 from tfmi.registry import Registry
 
 # Added to a masked logit before a float32 softmax: exp underflows to exactly 0 and a fully masked row stays finite.
@@ -67,6 +69,9 @@ class InterestExtractor(ConfiguredLayer):
     # The constructor argument that bounds the number of interests; an extractor without it gives one interest.
     INTERESTS_PARAMETER: ClassVar[str] = "num_interests"
 
+    # What readouts and regularisers may rely on finding in ``InterestOutput.internals``, by name.
+    INTERNALS: ClassVar[tuple[str, ...]] = ()
+
     num_interests: int
 
     def __init__(self, **kwargs: Any) -> None:
@@ -103,6 +108,15 @@ class Readout(ConfiguredLayer):
     maximum over K never sees them. Declaring a further argument ``output`` asks for the extractor's ``InterestOutput``.
     """
 
+    # What ``call`` and ``serve`` look up in ``InterestOutput.internals``; extractors without it are refused.
+    NEEDED_INTERNALS: ClassVar[tuple[str, ...]] = ()
+    # True if answers are mixtures of interests: a model that normalises brings them to unit length again, in training and in serving.
+    MIXES_INTERESTS: ClassVar[bool] = False
+
+    def check(self, extractor: InterestExtractor) -> None:
+        """Raise ``ConfigError`` with the reason if this readout cannot work with ``extractor``."""
+        require_internals(extractor, self.NEEDED_INTERNALS, f"model.readout: {type(self).__name__}")
+
     @classmethod
     def wants_output(cls) -> bool:
         """Whether ``call`` declares ``output``."""
@@ -119,6 +133,23 @@ class Readout(ConfiguredLayer):
 
 EXTRACTORS: Registry[InterestExtractor] = Registry("extractor", "tfmi.layers")
 READOUTS: Registry[Readout] = Registry("readout", "tfmi.layers")
+
+
+def require_internals(extractor: InterestExtractor, names: Sequence[str], label: str) -> None:
+    """Raise ``ConfigError`` if ``extractor`` does not promise internals of all ``names``.
+
+    Args:
+        extractor: The model's extractor.
+        names: What is needed.
+        label: What needs it, at the beginning of the message.
+    """
+    missing = sorted(set(names) - set(extractor.INTERNALS))
+    if missing:
+        able = [name for name in EXTRACTORS.names() if set(names) <= set(EXTRACTORS.get(name).INTERNALS)]
+        raise ConfigError(
+            f"{label} needs {', '.join(missing)} from the extractor, which {type(extractor).__name__} does not give; "
+            f"extractors that do: {', '.join(able) or 'none'}"
+        )
 
 
 def num_real_items(mask: tf.Tensor) -> tf.Tensor:

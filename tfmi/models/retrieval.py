@@ -75,7 +75,7 @@ class InterestRetrieval(tfrs.Model):
         seed: Seed of the dropout.
 
     Raises:
-        ConfigError: A regulariser cannot work with the extractor, or the extractor needs an input that is missing.
+        ConfigError: The readout or a regulariser cannot work with the extractor, or the extractor needs an input that is missing.
     """
 
     def __init__(
@@ -107,8 +107,8 @@ class InterestRetrieval(tfrs.Model):
         self.profile_features = [] if profile_encoder is None else profile_encoder.feature_names
         self._loss_tracker = tf.keras.metrics.Mean(name="loss")
         self._regularization_trackers = {name: tf.keras.metrics.Mean(name=name) for name in self.regularizers}
-        for regularizer in self.regularizers.values():
-            regularizer.check(extractor)
+        for component in (readout, *self.regularizers.values()):
+            component.check(extractor)
         self._check_inputs(has_timestamps)
         available = {"profile": profile_encoder is not None, "timestamps": has_timestamps}
         self._extractor_inputs = tuple(name for name in self.extractor.requested_inputs() if available[name])
@@ -168,7 +168,8 @@ class InterestRetrieval(tfrs.Model):
         target_vectors = self.items.embed(target, training=training)
         context = BatchContext(output, vectors, history, history >= FIRST_INDEX, target_vectors, users)
         for_readout = {"output": output} if self.readout.wants_output() else {}
-        queries = self.readout(users, output.active, target_vectors, **for_readout) / tf.cast(self.temperature, users.dtype)
+        answers = self._unit_mixtures(self.readout(users, output.active, target_vectors, **for_readout))
+        queries = answers / tf.cast(self.temperature, users.dtype)
         for_objective = {"context": context} if self.objective.wants_context() else {}
         per_example = self.objective(queries, target, self.items, training=training, **for_objective)
         weight = inputs.get("weight")
@@ -178,6 +179,10 @@ class InterestRetrieval(tfrs.Model):
             self._regularization_trackers[name].update_state(value)
             total += value
         return total
+
+    def _unit_mixtures(self, answers: tf.Tensor) -> tf.Tensor:
+        """A readout's answers, with mixtures of unit vectors brought to unit length again."""
+        return unit_length(answers) if self.normalize and self.readout.MIXES_INTERESTS else answers
 
     def call(self, inputs: Batch, training: bool | None = None) -> tf.Tensor:
         """Scored interests [B, K, d] of a batch, for ``predict``."""
@@ -226,7 +231,8 @@ class InterestRetrieval(tfrs.Model):
         if missing:
             raise DataError(f"this model was trained with {', '.join(missing)}, which the histories to recommend for lack")
         output, users, _ = self.extract(*drop_unknown_items(inputs), training=False)
-        return self.readout.serve(tf.cast(users, tf.float32), output.active, output)
+        served, active = self.readout.serve(tf.cast(users, tf.float32), output.active, output)
+        return self._unit_mixtures(served), active
 
     def item_vectors(self) -> tf.Tensor:
         """Item vectors float32 [num_rows, d]; rows 0 and 1 are 0."""

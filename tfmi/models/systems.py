@@ -114,11 +114,11 @@ def check_components(config: RunConfig) -> None:
     model = config.model
     # Constructors check ranges. In a graph of their own, which is thrown away, they neither wake devices nor use up Keras' names.
     with tf.Graph().as_default():
-        EXTRACTORS.build(model.extractor, "model.extractor")
-        READOUTS.build(model.readout, "model.readout")
+        extractor = EXTRACTORS.build(model.extractor, "model.extractor")
+        READOUTS.build(model.readout, "model.readout").check(extractor)
         OBJECTIVES.build(model.objective, "model.objective")
         for label, regularizer in model.regularizers.items():
-            REGULARIZERS.build(regularizer, f"model.regularizers.{label}")
+            REGULARIZERS.build(regularizer, f"model.regularizers.{label}").check(extractor)
         if model.counter is not None:
             COUNTERS.build(model.counter, "model.counter")
     if model.kind == "counting":
