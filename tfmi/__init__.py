@@ -38,6 +38,7 @@ _PUBLIC_NAMES = {
     "build_model": "tfmi.models.build",
     "SYSTEMS": "tfmi.models.systems",
     "export_savedmodel": "tfmi.export",
+    "rerank": "tfmi.index.reranking",
 }
 
 

@@ -17,6 +17,7 @@ from tfmi.data.pipeline import evaluation_batches
 from tfmi.data.slicing import whole_rows
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX, Catalogue, EvaluationSet, Sequences, UserProfiles
 from tfmi.evaluation.metrics import is_in_row, ranking_metrics
+from tfmi.evaluation.slices import sliced_metrics
 from tfmi.index.base import MISSING_SCORE, finish_answer
 from tfmi.index.blocked import block_length, blocked_top_k
 from tfmi.models.recommender import DirectRecommender, Recommender, UserInputs, VectorRecommender
@@ -92,14 +93,22 @@ class CatalogueEvaluator:
         Raises:
             DataError: No user has a target.
         """
+        return self.measure(self.rank(examples, profiles), examples)
+
+    def rank(self, examples: EvaluationSet, profiles: UserProfiles | None = None) -> RecommendedItems:
+        """Everybody's list, as long as the largest cutoff, for any of the measures."""
         config = self.config
-        recommended = self._ranker.rank(
+        return self._ranker.rank(
             examples,
             max(config.cutoffs),
             batch_size=config.batch_size,
             exclude_history=config.exclude_history,
             profiles=profiles,
         )
+
+    def measure(self, recommended: RecommendedItems, examples: EvaluationSet) -> dict[str, float]:
+        """The metrics of ``ranking_metrics`` of lists that ``rank`` made for these users; see ``evaluate``."""
+        config = self.config
         return ranking_metrics(
             recommended.items,
             examples.targets,
@@ -108,6 +117,11 @@ class CatalogueEvaluator:
             categories=self._catalogue.category_indices(),
             ndcg_ideal=config.ndcg_ideal,
         )
+
+    def measure_slices(self, recommended: RecommendedItems, examples: EvaluationSet) -> dict[str, dict[str, float]]:
+        """The metrics of ``sliced_metrics`` of the same lists."""
+        config = self.config
+        return sliced_metrics(recommended.items, examples, self._catalogue, cutoffs=config.cutoffs, ndcg_ideal=config.ndcg_ideal)
 
 
 def recommend(

@@ -119,6 +119,19 @@ def category_diversity(recommended: np.ndarray, categories: np.ndarray) -> np.nd
     return np.divide(pairs - pairs_alike, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
+def category_coverage(recommended: np.ndarray, categories: np.ndarray) -> np.ndarray:
+    """Share of the catalogue's categories that stand in each list, float64 [U]; unknown ones (0) count neither here nor there.
+
+    Raises:
+        ValueError: No item has a category.
+    """
+    num_categories = len(np.unique(categories[FIRST_INDEX:][categories[FIRST_INDEX:] > 0]))
+    if not num_categories:
+        raise ValueError("expected a catalogue in which at least one item has a category")
+    category = np.sort(np.where(recommended >= FIRST_INDEX, categories[recommended], 0), axis=1)
+    return ((_ranks_in_runs(category) == 0) & (category > 0)).sum(axis=1) / num_categories
+
+
 def is_in_row(items: np.ndarray, rows: Sequences) -> np.ndarray:
     """bool [U, W]: whether each of ``items`` [U, W] stands in the row of ``rows`` with the same number."""
     # Row and item in one integer: a single search in a sorted array then answers for all rows.

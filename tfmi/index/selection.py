@@ -11,9 +11,7 @@ import tensorflow as tf
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.base import MISSING_SCORE, pad_columns
 from tfmi.index.merging import NO_INTEREST, Candidates, best_candidates
-
-# Stands for an infinite diversity: it outweighs every score, and its product with a rank is still finite.
-LARGEST_DIVERSITY = 1e30
+from tfmi.index.reranking import LARGEST_DIVERSITY
 
 
 def select(

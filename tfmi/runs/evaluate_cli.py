@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from tfmi.data.datasets import load_dataset
     from tfmi.evaluation.metrics import ranking_metrics
+    from tfmi.evaluation.slices import sliced_metrics
     from tfmi.export.evaluating import ServedRanker, share_known, usable_cutoffs
     from tfmi.export.loading import ExportedModel
 
@@ -92,7 +93,12 @@ def _run(options: argparse.Namespace) -> int:
     )
     for name, value in metrics.items():
         print(f"{name:<14} {value:.4f}")
-    print(json.dumps({"savedmodel": str(folder), "split": options.split, "users": len(examples), "metrics": metrics}))
+    slices = sliced_metrics(recommended.items, examples, dataset.catalogue, cutoffs=cutoffs, ndcg_ideal=evaluation.ndcg_ideal)
+    shown = f"recall@{max(cutoffs)}"
+    print(f"\n{'slice':<14} {'users':>7} {shown:>10}")
+    for name, values in slices.items():
+        print(f"{name:<14} {int(values['users']):>7,} {values[shown]:>10.4f}")
+    print(json.dumps({"savedmodel": str(folder), "split": options.split, "users": len(examples), "metrics": metrics, "slices": slices}))
     return 0
 
 

@@ -27,6 +27,7 @@ class RunFolder:
         config, metrics, state: ``config.yaml`` (resolved), ``metrics.json``, ``state.json`` (how far training has come).
         curves: ``curves.json``, one row per validation.
         checkpoints, best, tensorboard, plots: Folders.
+        best_weights: The checkpoint with the weights that were best on validation.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -37,6 +38,7 @@ class RunFolder:
         self.curves = self.path / "curves.json"
         self.checkpoints = self.path / "checkpoints" / "latest"
         self.best = self.path / "checkpoints" / "best"
+        self.best_weights = self.best / "weights"
         self.tensorboard = self.path / "tensorboard"
         self.plots = self.path / "plots"
 

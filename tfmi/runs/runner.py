@@ -13,12 +13,15 @@ import tensorflow as tf
 from tfmi.config import RunConfig
 from tfmi.data.datasets import load_dataset
 from tfmi.data.structures import Dataset
+from tfmi.evaluation.diagnostics import interest_diagnostics
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.export import check_export, export_savedmodel
 from tfmi.files import write_json
 from tfmi.models.build import build_counter, build_model, count_parameters
 from tfmi.models.recommender import Recommender
+from tfmi.models.retrieval import InterestRetrieval
 from tfmi.runs.folder import RunFolder, differing_keys
+from tfmi.runs.loading import set_precision
 from tfmi.runs.plots import plot_curves, plot_routing
 from tfmi.runs.training import Trainer
 from tfmi.versions import versions
@@ -100,7 +103,7 @@ def _count(config: RunConfig, dataset: Dataset) -> tuple[Recommender, dict[str, 
 def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool) -> tuple[Recommender, dict[str, float]] | None:
     # Under determinism TensorFlow picks kernels whose sums do not depend on thread timing: the same seed gives the same weights.
     tf.config.experimental.enable_op_determinism()
-    _set_precision(config)
+    set_precision(config)
     model = build_model(config, dataset)
     trainer = Trainer(model, dataset, config, folder)
     if resume and trainer.restore():
@@ -132,18 +135,20 @@ def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool)
     }
 
 
-def _set_precision(config: RunConfig) -> None:
-    policy = "float32"
-    if config.training.mixed_precision:
-        policy = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
-    tf.keras.mixed_precision.set_global_policy(policy)
-
-
 def _measure(recommender: Recommender, config: RunConfig, dataset: Dataset, train: dict[str, float]) -> dict[str, Any]:
     evaluator = CatalogueEvaluator(recommender, dataset.catalogue, config.evaluation)
+    recommended = evaluator.rank(dataset.test, dataset.profiles)
+    interests = {}
+    if isinstance(recommender, InterestRetrieval) and recommender.extractor.num_interests > 1:
+        described = interest_diagnostics(
+            recommender, recommended.items, dataset.test, batch_size=config.evaluation.batch_size, profiles=dataset.profiles
+        )
+        interests = {"interests": described}
     return {
-        "test": evaluator.evaluate(dataset.test, dataset.profiles),
+        "test": evaluator.measure(recommended, dataset.test),
+        "test_slices": evaluator.measure_slices(recommended, dataset.test),
         "valid": evaluator.evaluate(dataset.valid, dataset.profiles),
+        **interests,
         "train": train,
         "data": dict(dataset.report),
         "versions": versions(),

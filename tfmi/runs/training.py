@@ -237,7 +237,7 @@ class Trainer:
                         state.finished = self._is_finished(state)
                     self._save()
         if not state.stopped and state.best_step:
-            self._best.restore(str(self.folder.best / "weights")).expect_partial()
+            self._best.restore(str(self.folder.best_weights)).expect_partial()
         return state
 
     def _is_finished(self, state: TrainingState) -> bool:
@@ -270,7 +270,7 @@ class Trainer:
         if state.best_value is None or value > state.best_value:
             state.best_value, state.best_step, state.rounds_without_improvement = value, state.step, 0
             with _writing(self.folder.best):
-                self._best.write(str(self.folder.best / "weights"))
+                self._best.write(str(self.folder.best_weights))
         else:
             state.rounds_without_improvement += 1
         row = {"step": float(state.step), "seconds": state.seconds, **state.finish_round(), **metrics}

@@ -1,0 +1,113 @@
+"""The same users' recommendations under several strengths of diversity, chosen as the served graph chooses.
+
+Shapes: B users, n results, U users of an evaluation set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.data.pipeline import evaluation_batches
+from tfmi.data.slicing import whole_rows
+from tfmi.data.structures import FIRST_INDEX, EvaluationSet, UserProfiles
+from tfmi.evaluation.full_catalogue import RecommendedItems
+from tfmi.index.exact import ExactIndex
+from tfmi.index.selection import most_distinct_items, select
+from tfmi.index.sources import CandidateSource, DirectCandidates, InterestCandidates
+from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
+
+
+class DiverseRanker:
+    """Ranks users' best candidates, found by exact search, with ComiRec's greedy rule.
+
+    Args:
+        recommender: A trained model.
+        categories: int32 [num_rows] category of each item index, 0 unknown.
+        n: Items per user.
+        pool: How many candidates compete for the n places where diversity is asked for: ``export.diversity_pool`` times n in a servable.
+    """
+
+    def __init__(self, recommender: Recommender, categories: np.ndarray, *, n: int, pool: int) -> None:
+        self.recommender, self.n, self._pool = recommender, n, pool
+        self._num_items = recommender.num_rows - FIRST_INDEX
+        self._categories = tf.constant(categories, tf.int32)
+        self._source: CandidateSource
+        if isinstance(recommender, VectorRecommender):
+            self._source = InterestCandidates(recommender, ExactIndex(recommender.item_vectors()))
+        else:
+            self._source = DirectCandidates(recommender)
+
+    def rank(
+        self,
+        examples: EvaluationSet,
+        diversities: Sequence[float],
+        *,
+        batch_size: int,
+        exclude_history: bool = False,
+        profiles: UserProfiles | None = None,
+        on_progress: Callable[[int], object] = lambda users: None,
+    ) -> list[RecommendedItems]:
+        """The lists of every user under each λ; searched once, chosen from again and again.
+
+        Args:
+            examples: The users.
+            diversities: The λs.
+            batch_size: Users at a time.
+            exclude_history: Leave out every item of a user's whole history.
+            profiles: Features of the users, for models trained with any.
+            on_progress: Called with the number of users of each batch that is done.
+        """
+        batches = evaluation_batches(examples, history_length=self.recommender.history_length, batch_size=batch_size, profiles=profiles)
+        answer = tf.function(
+            self._answer,
+            input_signature=[
+                UserInputs.of_batch(batches.element_spec),
+                tf.TensorSpec([None, None], tf.int32),
+                tf.TensorSpec([len(diversities)], tf.float32),
+            ],
+        )
+        strengths = tf.constant(diversities, tf.float32)
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
+        for batch in batches:
+            rows = batch["row"].numpy()
+            left_out = whole_rows(examples.histories, rows)
+            excluded = left_out.padded(int(left_out.lengths().max()) if exclude_history else 0)
+            items, scores = answer(UserInputs.of_batch(batch), tf.constant(excluded, tf.int32), strengths)
+            parts.append((items.numpy(), scores.numpy()))
+            on_progress(len(rows))
+        items, scores = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))  # [λs, U, n]
+        return [RecommendedItems(*lists) for lists in zip(items, scores, strict=True)]
+
+    def _answer(self, inputs: UserInputs, excluded: tf.Tensor, strengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Items and scores [λs, B, n]."""
+        k = tf.minimum(self._pool + most_distinct_items(excluded), self._num_items)
+        found = select(self._source.candidates(inputs, k), self._pool, excluded)
+        rows = tf.shape(found.items)[0]
+        lists = [
+            select(found, self.n, diversity=tf.fill([rows], strength), categories=self._categories) for strength in tf.unstack(strengths)
+        ]
+        return tf.stack([each.items for each in lists]), tf.stack([each.scores for each in lists])
+
+
+def diversities_by_scale(ranked: RecommendedItems, steps: int = 10) -> list[float]:
+    """λs that suit the scale of a model's scores: 0, and then powers of two times the spread of a list, up to the spread itself.
+
+    The spread is the median over users of the best score minus the last of the list. At λ = spread the second item of a category pays
+    more than the list spans, which is about the most that λ can do; at its 2 ** (2 - steps)-th part, little.
+
+    Args:
+        ranked: Users' lists without diversity.
+        steps: How many λs, 0 included.
+
+    Raises:
+        ValueError: No user's scores differ: no λ above 0 is better than another.
+    """
+    scores = np.where(ranked.items >= FIRST_INDEX, ranked.scores, np.nan)
+    usable = scores[np.isfinite(scores).sum(axis=1) > 1].astype(np.float64)
+    spread = float(np.median(np.nanmax(usable, axis=1) - np.nanmin(usable, axis=1))) if len(usable) else 0.0
+    if not spread > 0:
+        raise ValueError("expected lists whose scores differ, so that they have a scale; give the strengths of diversity by hand")
+    return [0.0, *(float(f"{spread * 2.0**power:.2g}") for power in range(2 - steps, 1))]

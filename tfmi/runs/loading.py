@@ -1,0 +1,87 @@
+"""A finished run, back in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfmi.config import RunConfig
+from tfmi.data.datasets import load_dataset
+from tfmi.data.pipeline import training_batches
+from tfmi.data.structures import Dataset
+from tfmi.errors import ConfigError, DataError
+from tfmi.models.build import build_counter, build_model, create_variables
+from tfmi.models.recommender import Recommender
+from tfmi.models.retrieval import InterestRetrieval
+from tfmi.runs.fingerprint import data_fingerprint
+from tfmi.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a run trained, on what, and how it was described."""
+
+    config: RunConfig
+    dataset: Dataset
+    recommender: Recommender
+
+
+def load_run(folder: str | Path) -> LoadedRun:
+    """Load a run folder: its data again, and the weights that were best on validation; a counting system counts again.
+
+    Sets the global precision policy to the run's.
+
+    Raises:
+        ConfigError: The folder holds no run, or one that has not come to its end.
+        DataError: The data cannot be read, or is not what the run was trained on.
+    """
+    run = RunFolder(folder)
+    if not run.holds_run:
+        raise ConfigError(f"{run.path}: expected the folder of a run, but there is no {run.config.name}")
+    if not run.metrics.exists():
+        raise ConfigError(f"{run.path}: this run has not come to its end; continue it with training/train.py --resume --output {run.path}")
+    config = run.stored_config()
+    dataset = load_dataset(config.data)
+    if config.model.kind == "counting":
+        return LoadedRun(config, dataset, build_counter(config, dataset))
+    state = run.read_state() or {}
+    if state.get("data") != data_fingerprint(dataset):
+        raise DataError(
+            f"{run.path}: the data {dataset.name!r} has changed since this run: its items, their counts or the held-out users differ"
+        )
+    set_precision(config)
+    model = build_model(config, dataset)
+    create_variables(model, _one_batch(config, dataset))
+    _restore_best(model, run)
+    return LoadedRun(config, dataset, model)
+
+
+def set_precision(config: RunConfig) -> None:
+    """Make Keras compute in the run's precision: float32, or mixed with what the machine is fast with."""
+    policy = "float32"
+    if config.training.mixed_precision:
+        policy = "mixed_float16" if tf.config.list_physical_devices("GPU") else "mixed_bfloat16"
+    tf.keras.mixed_precision.set_global_policy(policy)
+
+
+def _one_batch(config: RunConfig, dataset: Dataset) -> dict[str, tf.Tensor]:
+    batches = training_batches(
+        dataset.train,
+        history_length=config.data.history_length,
+        min_history=config.data.min_history,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        profiles=dataset.profiles,
+    )
+    batch: dict[str, tf.Tensor] = next(iter(batches.take(1)))
+    return batch
+
+
+def _restore_best(model: InterestRetrieval, run: RunFolder) -> None:
+    checkpoint = tf.train.Checkpoint(model=model)
+    try:
+        checkpoint.restore(str(run.best_weights)).expect_partial().assert_existing_objects_matched()
+    except (tf.errors.OpError, AssertionError) as error:
+        raise ConfigError(f"{run.best_weights}: the weights of this run cannot be read: {str(error).splitlines()[0]}") from None
