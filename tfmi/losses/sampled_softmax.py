@@ -46,6 +46,13 @@ def log_expected_counts(item_indices: tf.Tensor, num_draws: int, num_items: int,
     return tf.cast(tf.math.log(-tf.math.expm1(num_draws * tf.math.log1p(-probabilities))), tf.float32)
 
 
+def hit_columns(targets: tf.Tensor, sampled: tf.Tensor) -> tf.Tensor:
+    """int32 [B]: where each of ``targets`` [B] stands among the distinct items ``sampled`` [D]; D or more if it is not among them."""
+    # Distinct items keep their places, so a target's place is the column of its hit, or lies beyond all columns. Comparing every target
+    # with every item drawn, and selecting by the outcome, takes three times as long.
+    return tf.unique(tf.concat([sampled, targets], axis=0)).idx[tf.size(sampled) :]
+
+
 def accidental_hits(targets: tf.Tensor, sampled: tf.Tensor) -> tf.Tensor:
     """float32 [B, D] to be added to scores: ``MASKED_LOGIT`` where the item drawn is the example's target, 0 elsewhere.
 
@@ -53,11 +60,22 @@ def accidental_hits(targets: tf.Tensor, sampled: tf.Tensor) -> tf.Tensor:
         targets: int32 [B].
         sampled: int32 [D], distinct.
     """
-    num_sampled = tf.size(sampled)
-    # Distinct items keep their places: a target's place is the column of its hit, or lies beyond all columns, which one_hot leaves 0.
-    # Comparing every target with every item drawn, and selecting by the outcome, takes three times as long.
-    places = tf.unique(tf.concat([sampled, targets], axis=0)).idx[num_sampled:]  # [B]
-    return tf.one_hot(places, num_sampled, on_value=MASKED_LOGIT, off_value=0.0)
+    return tf.one_hot(hit_columns(targets, sampled), tf.size(sampled), on_value=MASKED_LOGIT, off_value=0.0)
+
+
+def shared_negative_logits(queries: tf.Tensor, targets: tf.Tensor, sampled: tf.Tensor, items: ItemSpace) -> tuple[tf.Tensor, tf.Tensor]:
+    """float32 scores of each example's target, [B], and of the items that the batch shares, [B, D].
+
+    Args:
+        queries: [B, d], or [B, K, d] where every item is scored by its best interest.
+        targets: int32 [B].
+        sampled: int32 [D].
+        items: Gathered from by index, so that the gradient of an embedding table stays sparse.
+    """
+    # One gather for targets and negatives: an item tower with features then runs once.
+    vectors = tf.cast(items.embed(tf.concat([targets, sampled], axis=0)), queries.dtype)  # [B + D, d]
+    target_vectors, sampled_vectors = tf.split(vectors, [tf.size(targets), tf.size(sampled)])
+    return target_logits(queries, target_vectors), candidate_logits(queries, sampled_vectors)
 
 
 @OBJECTIVES.register("sampled_softmax")
@@ -69,8 +87,7 @@ class SampledSoftmax(Objective):
         loss = -(s_t - log Q(t)) + log(exp(s_t - log Q(t)) + sum over j in S, j != t of exp(s_j - log Q(j)))
 
     which tends to the full softmax as the number of draws grows, whatever the sampler (Jean et al. 2015; Bengio & Senécal 2008).
-    Padding (0) and unknown (1) are never drawn. Negatives are gathered from the item space by index, so that the
-    gradient of an embedding table stays sparse.
+    Padding (0) and unknown (1) are never drawn.
 
     Args:
         num_sampled: Draws per batch, with replacement; an item drawn twice counts once. A catalogue of at most this many items is not
@@ -110,11 +127,7 @@ class SampledSoftmax(Objective):
         if num_items <= self.num_sampled and self.correct_frequency and self.remove_accidental_hits:
             return full_softmax_losses(queries, targets, items)
         sampled = draw_distinct_items(self.stream, self.num_sampled, num_items, self.sampler)  # [D]
-        # One gather for targets and negatives: an item tower with features then runs once.
-        vectors = tf.cast(items.embed(tf.concat([targets, sampled], axis=0)), queries.dtype)  # [B + D, d]
-        target_vectors, sampled_vectors = tf.split(vectors, [tf.size(targets), tf.size(sampled)])
-        positive = target_logits(queries, target_vectors)  # [B]
-        negative = candidate_logits(queries, sampled_vectors)  # [B, D]
+        positive, negative = shared_negative_logits(queries, targets, sampled, items)  # [B], [B, D]
         # Of a uniform sampler every item has the same log Q, which cancels in the softmax.
         if self.correct_frequency and self.sampler != "uniform":
             positive -= log_expected_counts(targets, self.num_sampled, num_items, self.sampler)
