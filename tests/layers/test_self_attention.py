@@ -25,6 +25,8 @@ def built(**arguments: Any) -> SelfAttentiveInterests:
     layer.build((None, LENGTH, WIDTH))
     if layer.use_bias:
         layer.hidden_bias.assign(tf.random.normal(layer.hidden_bias.shape))
+    if layer.output_transform != "none":
+        layer.output_bias.assign(tf.random.normal(layer.output_bias.shape))
     return layer
 
 
@@ -91,6 +93,47 @@ def test_width_of_the_hidden_layer_and_weights() -> None:
     assert built(max_length=30).position_embeddings.shape == [30, WIDTH]
 
 
+@pytest.mark.parametrize("value_projection", [False, True])
+@pytest.mark.parametrize("output_transform", ["none", "tanh_dense"])
+def test_projection_and_transform_equal_the_equations_written_out(value_projection: bool, output_transform: str) -> None:
+    items, mask = random_inputs()
+    layer = built(value_projection=value_projection, output_transform=output_transform)
+    output = layer(tf.constant(items), tf.constant(mask))
+    for user in range(3):
+        length = mask[user].sum()
+        _, weights = reference_attention(layer, items[user, :length])
+        values = items[user, :length].astype(np.float64)
+        raw = weights @ (values @ layer.value_kernel.numpy() if value_projection else values)
+        scored = np.tanh(raw @ layer.output_kernel.numpy() + layer.output_bias.numpy()) if output_transform == "tanh_dense" else raw
+        np.testing.assert_allclose(output.internals["raw_interests"][user], raw, atol=1e-5)
+        np.testing.assert_allclose(output.interests[user], scored, atol=1e-5)
+    np.testing.assert_array_equal(output.interests[3], np.zeros([INTERESTS, WIDTH]))  # empty, though the bias is not 0
+
+
+def test_an_identity_start_keeps_the_means_of_the_items() -> None:
+    items, mask = random_inputs()
+    plain = built()
+    projected = built(value_projection=True, output_transform="tanh_dense", identity_start=True)
+    projected.output_bias.assign(tf.zeros([WIDTH]))
+    for name in ("hidden_kernel", "interest_kernel", "position_embeddings"):
+        getattr(projected, name).assign(getattr(plain, name))
+    means = plain(tf.constant(items), tf.constant(mask)).interests
+    output = projected(tf.constant(items), tf.constant(mask))
+    np.testing.assert_allclose(output.internals["raw_interests"], means, atol=1e-6)
+    np.testing.assert_allclose(output.interests, tf.tanh(means), atol=1e-6)
+
+
+def test_initial_deviation_of_the_matrices() -> None:
+    layer = SelfAttentiveInterests(8, value_projection=True, output_transform="tanh_dense", initializer_deviation=1.0)
+    layer.build((None, LENGTH, 32))
+    kernels = (layer.hidden_kernel, layer.interest_kernel, layer.value_kernel, layer.output_kernel)
+    assert [float(np.std(kernel)) for kernel in kernels] == pytest.approx([1.0] * 4, abs=0.1)
+    assert np.abs(layer.value_kernel - layer.output_kernel).max() > 0
+    glorot = SelfAttentiveInterests(8, value_projection=True)
+    glorot.build((None, LENGTH, 32))
+    assert np.abs(glorot.value_kernel).max() <= np.sqrt(6 / 64)
+
+
 @pytest.mark.parametrize("positions", ["oldest", "newest"])
 def test_positions_learn(positions: str) -> None:
     items, mask = random_inputs()
@@ -107,6 +150,9 @@ def test_positions_learn(positions: str) -> None:
         ({"num_interests": 0}, "num_interests: expected a number of at least 1, got 0"),
         ({"hidden_dimension": 0}, "hidden_dimension: .* at least 1"),
         ({"positions": "latest"}, "positions: expected one of 'oldest', 'newest', 'none'"),
+        ({"output_transform": "relu"}, "output_transform: expected one of 'none', 'tanh_dense', got 'relu'"),
+        ({"initializer_deviation": -1.0}, "initializer_deviation: .* at least 0"),
+        ({"identity_start": True}, "identity_start: there is nothing to start"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -37,3 +37,11 @@ class NearIdentity(tf.keras.initializers.Initializer):
         """The constructor's arguments."""
         names = ("identity", "deviation", "input_axis", "output_axis")
         return {name: getattr(self, name) for name in names}
+
+
+def initial_noise(deviation: float | None) -> tf.keras.initializers.Initializer:
+    """Normal noise of a standard deviation, or, for None, Glorot's uniform noise, whose width follows the matrix's shape.
+
+    Each matrix needs one of its own: an initialiser without a seed repeats itself.
+    """
+    return tf.keras.initializers.GlorotUniform() if deviation is None else tf.keras.initializers.RandomNormal(stddev=deviation)

@@ -1,0 +1,101 @@
+"""Re4's Re-construct: interests from which the items they stand for can be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfmi.layers.arguments import require_at_least
+from tfmi.layers.base import masked_softmax, num_real_items
+from tfmi.layers.initializers import initial_noise
+from tfmi.layers.slots import first_slots, num_slots
+from tfmi.losses.base import REGULARIZERS, BatchContext, Regularizer
+from tfmi.losses.interest_items import Reduction, interest_items, mean_over_items, raw_interests, require_backward_flow
+
+
+@REGULARIZERS.register("re_construct")
+class ReConstruct(Regularizer):
+    r"""Squared error with which each interest, alone, tells its own items.
+
+    With z the raw interests, x the history's item vectors and P_k the items of interest k (``interest_items``)::
+
+        C_k = Up(z_k)                                                      [L, d], slot by slot
+        b_ij = softmax over slots i < n of w_j . tanh(c_ki W3)             n: the user's number of items
+        x'_kj = sum over i of b_ij c_ki W5
+        loss = mean over all k and j in P_k of |x'_kj - x_j|^2
+
+    Slots are numbered from the newest item, as histories are in the published code, so that older items do not move them. The matrices
+    belong to training only: nothing that is served uses them.
+
+    Paper: Zhang et al., "Re4: Learning to Re-contrast, Re-attend, Re-construct for Multi-interest Recommendation", WWW 2022.
+
+    Args:
+        weight: Weight in the total loss.
+        threshold: Attention above which an item is one of P_k; None takes 1 / n for a history of n items.
+        stop_gradient_target: Make x_j a constant. Otherwise, as in the published code, item vectors can shrink to please the loss.
+        reduction: "items" for the mean above, "cells" to divide the sum by B K L d instead, as the published code. The same weight
+            then does several hundred times less.
+        initializer_deviation: Standard deviation of the matrices at the start; None takes Glorot's. The published code takes 1.
+
+    Raises:
+        ValueError: An argument out of its range, or a history longer than the first one.
+    """
+
+    def __init__(
+        self,
+        weight: float = 0.1,
+        *,
+        threshold: float | None = None,
+        stop_gradient_target: bool = True,
+        reduction: Reduction = "items",
+        initializer_deviation: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        require_backward_flow(weight, threshold, reduction)
+        require_at_least(0, initializer_deviation=initializer_deviation)
+        self.weight = weight
+        self.threshold = threshold
+        self.stop_gradient_target = stop_gradient_target
+        self.reduction: Reduction = reduction
+        self.initializer_deviation = initializer_deviation
+
+    def build(self, input_shape: Any) -> None:
+        """Create Up [d, L d] with its bias, W3 [d, d], w [L, d] and W5 [d, d], from the shapes of a ``BatchContext``."""
+        dimension = int(input_shape.history[-1])
+        slots = num_slots(input_shape.history, None)
+        self.upsample_kernel = self._matrix("upsample_kernel", int(input_shape.output.interests[-1]), slots * dimension)
+        self.upsample_bias = self.add_weight("upsample_bias", [slots * dimension], initializer="zeros", experimental_autocast=False)
+        self.hidden_kernel = self._matrix("hidden_kernel", dimension, dimension)
+        self.slot_queries = self._matrix("slot_queries", slots, dimension)
+        self.value_kernel = self._matrix("value_kernel", dimension, dimension)
+        super().build(input_shape)
+
+    def _matrix(self, name: str, rows: int, columns: int) -> tf.Variable:
+        initializer = initial_noise(self.initializer_deviation)
+        return self.add_weight(name, [rows, columns], initializer=initializer, experimental_autocast=False)
+
+    def call(self, context: BatchContext, training: bool | None = None) -> tf.Tensor:
+        """The weighted loss of a batch, a float32 scalar; 0 if no interest stands for any item."""
+        counts = num_real_items(context.mask)
+        # From the newest item on; real items stand first, so that the mask stays the same.
+        items = tf.reverse_sequence(tf.cast(context.history, tf.float32), counts, seq_axis=1)  # [B, L, d]
+        members = tf.reverse_sequence(interest_items(context, self.threshold), counts, seq_axis=2)  # [B, K, L]
+        targets = tf.stop_gradient(items) if self.stop_gradient_target else items
+        told = self._tell(raw_interests(context.output), context.history, context.mask)
+        errors = tf.reduce_sum(tf.square(told - targets[:, None, :, :]), axis=3)  # [B, K, L]
+        if self.reduction == "cells":
+            errors /= float(items.shape[-1])
+        return self.weight * mean_over_items(errors, members, self.reduction)
+
+    def _tell(self, interests: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """x' [B, K, L, d], newest slot first, of ``interests`` [B, K, d]."""
+        queries = first_slots(self.slot_queries, history)  # [L, d]
+        upsampled = tf.tensordot(interests, self.upsample_kernel, axes=1) + self.upsample_bias  # [B, K, slots d]
+        shape = tf.concat([tf.shape(interests)[:2], self.slot_queries.shape], axis=0)
+        slots = tf.reshape(upsampled, shape)[:, :, : queries.shape[0]]  # [B, K, L, d]
+        hidden = tf.tanh(tf.tensordot(slots, self.hidden_kernel, axes=1))
+        logits = tf.linalg.matrix_transpose(tf.tensordot(hidden, queries, axes=[[3], [1]]))  # [B, K, j, i]
+        shares = masked_softmax(logits, mask[:, None, None, :])
+        return tf.tensordot(tf.matmul(shares, slots), self.value_kernel, axes=1)
