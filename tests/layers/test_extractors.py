@@ -23,6 +23,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "comirec_routing", "positions": "newest", "initial_identity": 1.0, "initializer_deviation": 0.1},
     {"name": "self_attentive", "num_interests": 1, "positions": "none"},
     {"name": "self_attentive", "positions": "newest", "use_bias": True},
+    {"name": "self_attentive", "value_projection": True, "output_transform": "tanh_dense"},
     {"name": "mean_pooling", "recency_decay": 0.8},
 ]
 SPECS = [{"name": name} for name in EXTRACTORS.names()] + VARIANTS
