@@ -165,6 +165,7 @@ class UserTowerConfig(Section):
     """From each interest, joined with the profile, to a user vector. No hidden layers and no profile: the interest itself."""
 
     profile_features: list[str] | Literal["auto"] = "auto"
+    join_profile: bool = Field(True, description="join the profile to every interest; off: only the extractor reads it")
     profile_dimension: int = Field(8, ge=1, description="width of each profile embedding")
     hidden: list[PositiveInteger] = Field(default_factory=list, description="widths of ReLU layers applied to every interest")
     project: bool = Field(False, description="end in a linear layer to the model's dimension even without hidden layers or profile")

@@ -25,6 +25,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "self_attentive", "positions": "newest", "use_bias": True},
     {"name": "self_attentive", "value_projection": True, "output_transform": "tanh_dense"},
     {"name": "mean_pooling", "recency_decay": 0.8},
+    {"name": "user_aware_routing", "profile_fields": [1, 2], "logit_update": "accumulate", "residual": True},
 ]
 SPECS = [{"name": name} for name in EXTRACTORS.names()] + VARIANTS
 
@@ -50,9 +51,11 @@ def batch(length: int = LENGTH, garbage: float = 0.0) -> tuple[tf.Tensor, tf.Ten
     return tf.constant(history[:, :length]), tf.constant(mask[:, :length])
 
 
-def extract(extractor: InterestExtractor, history: tf.Tensor, mask: tf.Tensor, training: bool = False) -> InterestOutput:
+def extract(
+    extractor: InterestExtractor, history: tf.Tensor, mask: tf.Tensor, training: bool = False, profile: float = 1.0
+) -> InterestOutput:
     offered = {
-        "profile": tf.ones([history.shape[0], PROFILE_WIDTH]),
+        "profile": tf.fill([tf.shape(history)[0], PROFILE_WIDTH], profile),
         "timestamps": tf.cast(tf.where(mask, tf.range(history.shape[1])[None], 0), tf.float64),
     }
     optional = {name: offered[name] for name in extractor.requested_inputs()}
@@ -122,12 +125,12 @@ def test_gradients_are_finite_and_ignore_padding_even_where_it_is_not_a_number(e
         assert np.isfinite(tf.convert_to_tensor(weight_gradient).numpy()).all(), variable.name
 
 
-def test_an_empty_history_gives_zeros_and_finite_gradients(extractor: InterestExtractor) -> None:
+def test_an_empty_history_of_an_unknown_user_gives_zeros_and_finite_gradients(extractor: InterestExtractor) -> None:
     history, mask = tf.zeros([2, LENGTH, WIDTH]), tf.zeros([2, LENGTH], tf.bool)
     extract(extractor, history, mask)
     with tf.GradientTape() as tape:
         tape.watch(history)
-        output = extract(extractor, history, mask, training=True)
+        output = extract(extractor, history, mask, training=True, profile=0.0)
         loss = tf.reduce_sum(output.interests + tf.square(output.interests))
     assert (output.interests.numpy() == 0).all()
     for gradient in tape.gradient(loss, [history, *extractor.trainable_variables], unconnected_gradients="zero"):
@@ -147,7 +150,7 @@ def test_inference_repeats_itself_draws_nothing_and_compiles_for_any_batch_size(
     expected = extract(extractor, history, mask).interests.numpy()
     np.testing.assert_array_equal(extract(extractor, history, mask).interests, expected)
     signature = [tf.TensorSpec([None, LENGTH, WIDTH]), tf.TensorSpec([None, LENGTH], tf.bool)]
-    compiled = tf.function(lambda *inputs: extractor(*inputs, training=False).interests, input_signature=signature)
+    compiled = tf.function(lambda *inputs: extract(extractor, *inputs).interests, input_signature=signature)
     operations = {operation.type for operation in compiled.get_concrete_function().graph.get_operations()}
     assert not [name for name in operations if "Random" in name or "Rng" in name]
     np.testing.assert_allclose(compiled(history, mask), expected, atol=1e-6)
@@ -210,7 +213,7 @@ def test_a_saved_model_of_the_inference_path_gives_the_same_answers(extractor: I
     servable = tf.Module()
     servable.extractor = extractor
     signature = [tf.TensorSpec([None, LENGTH, WIDTH]), tf.TensorSpec([None, LENGTH], tf.bool)]
-    servable.interests = tf.function(lambda *inputs: extractor(*inputs, training=False).interests, input_signature=signature)
+    servable.interests = tf.function(lambda *inputs: extract(extractor, *inputs).interests, input_signature=signature)
     tf.saved_model.save(servable, str(tmp_path))
     restored = tf.saved_model.load(str(tmp_path))
     for _ in range(2):
@@ -245,7 +248,7 @@ def test_a_mask_from_an_embedding_is_taken_and_ends_here() -> None:
     assert not hasattr(interests, "_keras_mask")
 
 
-@pytest.mark.parametrize("name", ["capsule_routing", "comirec_routing", "self_attentive"])
+@pytest.mark.parametrize("name", ["capsule_routing", "comirec_routing", "self_attentive", "user_aware_routing"])
 def test_a_history_longer_than_built_for_is_refused(name: str) -> None:
     extractor = EXTRACTORS.build({"name": name, "max_length": 4}, "extractor")
     extractor(tf.ones([1, 3, WIDTH]), tf.ones([1, 3], tf.bool))

@@ -121,7 +121,7 @@ def test_profile_vector_is_the_concatenation_and_unknown_is_zero() -> None:
 def test_user_tower_shares_layers_over_interests_and_joins_the_profile() -> None:
     interests = tf.random.stateless_normal([2, 3, 4], [1, 2])
     interests = tf.concat([interests, interests[:, :1]], axis=1)  # interest 3 repeats interest 0
-    tower = UserTower(5, hidden=[6], has_profile=True)
+    tower = UserTower(5, hidden=[6], joins_profile=True)
     users = tower(interests, tf.constant([[1.0, 0.0], [0.0, 1.0]]))
     assert users.shape == (2, 4, 5)
     np.testing.assert_allclose(users[:, 0], users[:, 3], rtol=1e-6)

@@ -7,11 +7,9 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from tfmi.layers.arguments import require_at_least, require_choice
-from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, num_real_items, zero_padding
+from tfmi.layers.base import EXTRACTORS, InterestOutput, num_real_items, zero_padding
 from tfmi.layers.initializers import NearIdentity
-from tfmi.layers.randomness import RandomStream
-from tfmi.layers.routing import Freeze, require_updates, route, why_routing_is_constant
-from tfmi.layers.slots import first_slots, num_slots
+from tfmi.layers.routing import Freeze, RandomStartRouting, require_updates, route, why_routing_is_constant
 
 _LARGEST_THRESHOLD = tf.int32.max
 
@@ -30,7 +28,7 @@ def adaptive_interests(mask: tf.Tensor, num_interests: int) -> tf.Tensor:
 
 
 @EXTRACTORS.register("capsule_routing")
-class CapsuleRouting(InterestExtractor):
+class CapsuleRouting(RandomStartRouting):
     r"""Clusters a history into interest capsules by dynamic routing with one transformation S shared by all pairs.
 
     With ``b`` the routing logits, ``e`` the history's items and ``r`` iterations::
@@ -88,24 +86,19 @@ class CapsuleRouting(InterestExtractor):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        require_at_least(1, num_interests=num_interests, iterations=iterations, max_length=max_length)
-        require_at_least(0, logit_deviation=logit_deviation, initializer_deviation=initializer_deviation)
+        super().__init__(
+            num_interests, logit_deviation=logit_deviation, routing_init=routing_init, max_length=max_length, seed=seed, **kwargs
+        )
+        require_at_least(1, iterations=iterations)
+        require_at_least(0, initializer_deviation=initializer_deviation)
         require_choice(("accumulate", "replace"), logit_update=logit_update)
-        require_choice(("random", "fixed"), routing_init=routing_init)
         require_updates(iterations, stop_gradient_routing)
-        self.num_interests = num_interests
         self.iterations = iterations
-        self.logit_deviation = logit_deviation
         self.initializer_deviation = initializer_deviation
         self.initial_identity = initial_identity
         self.adaptive = adaptive
         self.logit_update = logit_update
-        self.routing_init = routing_init
         self.stop_gradient_routing = stop_gradient_routing
-        self.max_length = max_length
-        self.seed = seed
-        self._noise = RandomStream(seed, "routing logits of a training batch")
 
     @property
     def why_weights_are_constant(self) -> str | None:
@@ -120,13 +113,6 @@ class CapsuleRouting(InterestExtractor):
             "transformation",
             [dimension, dimension],
             initializer=NearIdentity(self.initial_identity, self.initializer_deviation or dimension**-0.5),
-            experimental_autocast=False,
-        )
-        self.fixed_logits = self.add_weight(
-            "fixed_logits",
-            [num_slots(input_shape, self.max_length), self.num_interests],
-            initializer=tf.keras.initializers.RandomNormal(stddev=self.logit_deviation, seed=self.seed),
-            trainable=False,
             experimental_autocast=False,
         )
         super().build(input_shape)
@@ -162,7 +148,7 @@ class CapsuleRouting(InterestExtractor):
             return tf.matmul(directions, freeze(items), transpose_b=True)  # [B, K, L]
 
         routed = route(
-            self._start(history, training, initial_logits),
+            self.starting_logits(history, training, initial_logits),
             active[:, :, None] & mask[:, None, :],
             aggregate,
             agree,
@@ -172,13 +158,3 @@ class CapsuleRouting(InterestExtractor):
         )
         internals = {"routing": routed.weights, "logits": routed.logits}
         return InterestOutput(tf.cast(routed.capsules, self.compute_dtype), active, routed.weights, internals)
-
-    def _start(self, history: tf.Tensor, training: bool | None, initial_logits: tf.Tensor | None) -> tf.Tensor:
-        """Logits [B, K, L] before the first iteration."""
-        shape = tf.shape(history)
-        if initial_logits is not None:
-            return tf.stop_gradient(tf.cast(initial_logits, tf.float32))
-        if training and self.routing_init == "random":
-            return self._noise.normal([shape[0], self.num_interests, shape[1]], self.logit_deviation)
-        fixed = tf.transpose(first_slots(self.fixed_logits, history))  # [K, L]
-        return tf.broadcast_to(fixed, [shape[0], self.num_interests, shape[1]])

@@ -1,13 +1,16 @@
-"""The loop that dynamic-routing extractors share (Sabour et al., "Dynamic Routing Between Capsules", NIPS 2017)."""
+"""What routing extractors share: the loop and its random start (Sabour et al., "Dynamic Routing Between Capsules", NIPS 2017)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfmi.layers.base import MASKED_LOGIT, squash
+from tfmi.layers.arguments import require_at_least, require_choice
+from tfmi.layers.base import MASKED_LOGIT, InterestExtractor, squash
+from tfmi.layers.randomness import RandomStream
+from tfmi.layers.slots import first_slots, num_slots
 
 Freeze = Callable[[tf.Tensor], tf.Tensor]
 
@@ -77,3 +80,62 @@ def require_updates(iterations: int, stop_gradient_routing: bool) -> None:
 def why_routing_is_constant(stop_gradient_routing: bool) -> str | None:
     """What a routing extractor answers as ``why_weights_are_constant``."""
     return "its routing is not back-propagated through; set stop_gradient_routing: false" if stop_gradient_routing else None
+
+
+class RandomStartRouting(InterestExtractor):
+    """Base of extractors whose routing starts from normal noise: another draw for every training batch, and at inference always the same.
+
+    The draw of inference is made at build and saved with the weights, so that the same history always gives the same interests.
+
+    Args:
+        num_interests: K, the largest number of interests.
+        logit_deviation: Standard deviation of the noise.
+        routing_init: Noise in training: "random" draws it anew for every batch, "fixed" uses the noise of inference.
+        max_length: Longest history that will ever be given; None takes the length of the first input.
+        seed: Seed of the noise.
+
+    Raises:
+        ValueError: An argument out of its range.
+    """
+
+    def __init__(
+        self, num_interests: int, *, logit_deviation: float, routing_init: str, max_length: int | None, seed: int, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        require_at_least(1, num_interests=num_interests, max_length=max_length)
+        require_at_least(0, logit_deviation=logit_deviation)
+        require_choice(("random", "fixed"), routing_init=routing_init)
+        self.num_interests = num_interests
+        self.logit_deviation = logit_deviation
+        self.routing_init = routing_init
+        self.max_length = max_length
+        self.seed = seed
+        self._noise = RandomStream(seed, "routing logits of a training batch")
+
+    def build(self, input_shape: Any) -> None:
+        """Create the noise [max_length, K] that inference starts from."""
+        # Routing runs in float32 whatever the policy, hence no autocast.
+        self.fixed_logits = self.add_weight(
+            "fixed_logits",
+            [num_slots(input_shape, self.max_length), self.num_interests],
+            initializer=tf.keras.initializers.RandomNormal(stddev=self.logit_deviation, seed=self.seed),
+            trainable=False,
+            experimental_autocast=False,
+        )
+        super().build(input_shape)
+
+    def starting_logits(self, history: tf.Tensor, training: bool | None, given: tf.Tensor | None) -> tf.Tensor:
+        """Logits float32 [B, K, L] before the first iteration.
+
+        Args:
+            history: [B, L, d].
+            training: Whether to draw noise.
+            given: [B, K, L] to start from instead of noise, or None; no gradient reaches them.
+        """
+        shape = tf.shape(history)
+        if given is not None:
+            return tf.stop_gradient(tf.cast(given, tf.float32))
+        if training and self.routing_init == "random":
+            return self._noise.normal([shape[0], self.num_interests, shape[1]], self.logit_deviation)
+        fixed = tf.transpose(first_slots(self.fixed_logits, history))  # [K, L]
+        return tf.broadcast_to(fixed, [shape[0], self.num_interests, shape[1]])

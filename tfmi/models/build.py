@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from tfmi.config import ModelConfig, RunConfig
@@ -12,6 +14,7 @@ from tfmi.models.counting import COUNTERS
 from tfmi.models.recommender import DirectRecommender
 from tfmi.models.retrieval import InterestRetrieval
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features
+from tfmi.registry import Registry
 
 
 def build_counter(config: RunConfig, dataset: Dataset) -> DirectRecommender:
@@ -33,26 +36,29 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
     if dataset.profiles is not None:
         wanted = model_config.user_tower.profile_features
         profile_features = select_features(wanted, dataset.profiles.features, "model.user_tower.profile_features")
+    item_tower = _item_tower(model_config, dataset, config.seed)
+    encoder = ProfileEncoder(profile_features, model_config.user_tower.profile_dimension) if profile_features else None
+    for_extractor = {"seed": config.seed + 2000, "profile_fields": [] if encoder is None else encoder.field_widths}
     return InterestRetrieval(
-        item_tower=_item_tower(model_config, dataset, config.seed),
+        item_tower=item_tower,
         user_tower=UserTower(
             model_config.dimension,
             hidden=model_config.user_tower.hidden,
             project=model_config.user_tower.project,
-            has_profile=bool(profile_features),
+            joins_profile=encoder is not None and model_config.user_tower.join_profile,
             final_activation=model_config.user_tower.final_activation,
             dropout=model_config.user_tower.dropout,
             seed=config.seed + 1000,
         ),
-        extractor=EXTRACTORS.build(_seeded(EXTRACTORS, model_config.extractor, config.seed + 2000), "model.extractor"),
+        extractor=EXTRACTORS.build(_given(EXTRACTORS, model_config.extractor, **for_extractor), "model.extractor"),
         readout=READOUTS.build(model_config.readout, "model.readout"),
-        objective=OBJECTIVES.build(_seeded(OBJECTIVES, model_config.objective, config.seed + 3000), "model.objective"),
+        objective=OBJECTIVES.build(_given(OBJECTIVES, model_config.objective, seed=config.seed + 3000), "model.objective"),
         regularizers={
-            name: REGULARIZERS.build(_seeded(REGULARIZERS, spec, config.seed + 4000 + position), f"model.regularizers.{name}")
+            name: REGULARIZERS.build(_given(REGULARIZERS, spec, seed=config.seed + 4000 + position), f"model.regularizers.{name}")
             for position, (name, spec) in enumerate(sorted(model_config.regularizers.items()))
         },
         history_length=config.data.history_length,
-        profile_encoder=ProfileEncoder(profile_features, model_config.user_tower.profile_dimension) if profile_features else None,
+        profile_encoder=encoder,
         has_timestamps=dataset.valid.histories.timestamps is not None,
         normalize=model_config.normalize,
         temperature=model_config.temperature,
@@ -72,10 +78,10 @@ def count_parameters(model: InterestRetrieval) -> int:
     return int(sum(variable.shape.num_elements() for variable in model.trainable_variables))
 
 
-def _seeded(registry: object, spec: dict[str, object], seed: int) -> dict[str, object]:
-    """Give a component the run's seed, if it takes one and the recipe does not set it."""
-    takes_seed = "seed" in registry.parameters(str(spec["name"]))  # type: ignore[attr-defined]
-    return {"seed": seed, **spec} if takes_seed else spec
+def _given(registry: Registry[Any], spec: dict[str, Any], **values: Any) -> dict[str, Any]:
+    """Give a component what only the run or the data knows, if it takes such a parameter and the recipe does not set it."""
+    taken = registry.parameters(str(spec["name"]))
+    return {**{name: value for name, value in values.items() if name in taken}, **spec}
 
 
 def _item_tower(config: ModelConfig, dataset: Dataset, seed: int) -> ItemTower:

@@ -117,6 +117,12 @@ class InterestRetrieval(tfrs.Model):
 
     def _check_inputs(self, has_timestamps: bool) -> None:
         required = self.extractor.required_inputs()
+        reads_profile = self.user_tower.joins_profile or "profile" in self.extractor.requested_inputs()
+        if self.profile_encoder is not None and not reads_profile:
+            raise ConfigError(
+                "model.user_tower.join_profile: false, but this extractor does not read the profile either; to train without profile, set "
+                "model.user_tower.profile_features to []"
+            )
         if "profile" in required and self.profile_encoder is None:
             raise ConfigError("model.extractor: this extractor needs a user profile, but the data has no profile features")
         if "timestamps" in required and not has_timestamps:

@@ -182,6 +182,11 @@ class ProfileEncoder(tf.keras.layers.Layer):
                 shape = (feature.vocabulary.num_rows, dimension)
                 self._tables[name] = self.add_weight(name=f"{name}_embeddings", shape=shape, initializer=initializer)
 
+    @property
+    def field_widths(self) -> list[int]:
+        """How many columns of the profile vector each feature takes, in their order; together p."""
+        return [self._tables[name].shape[1] if name in self._tables else 1 for name in self.feature_names]
+
     def call(self, profile: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """The profile vector [B, p]."""
         return tf.concat([self._encode(name, profile) for name in self.feature_names], axis=-1)
@@ -216,8 +221,8 @@ class UserTower(tf.keras.layers.Layer):
     Args:
         dimension: d, the width of the output.
         hidden: Widths of ReLU layers.
-        project: End in a layer to ``dimension`` even without hidden layers. A profile always needs it.
-        has_profile: Whether ``call`` gets a profile vector.
+        project: End in a layer to ``dimension`` even without hidden layers. Joining a profile always needs it.
+        joins_profile: Whether the profile vector that ``call`` gets is joined to the interests.
         final_activation: "linear" or "relu".
         dropout: Dropout after each hidden layer.
         seed: Seed of the dropout.
@@ -231,19 +236,20 @@ class UserTower(tf.keras.layers.Layer):
         *,
         hidden: Sequence[int] = (),
         project: bool = False,
-        has_profile: bool = False,
+        joins_profile: bool = False,
         final_activation: Activation = "linear",
         dropout: float = 0.0,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        needs_layers = bool(hidden) or project or has_profile
+        self.joins_profile = joins_profile
+        needs_layers = bool(hidden) or project or joins_profile
         self._mlp = mlp(hidden, dimension, dropout, final_activation, seed) if needs_layers else None
 
     def call(self, interests: tf.Tensor, profile: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
         """User vectors [B, K, d]."""
-        if profile is not None:
+        if self.joins_profile:
             tiled = tf.repeat(tf.cast(profile, interests.dtype)[:, None, :], interests.shape[1], axis=1)
             interests = tf.concat([interests, tiled], axis=-1)
         return interests if self._mlp is None else self._mlp(interests, training=training)
