@@ -130,6 +130,11 @@ class Readout(ConfiguredLayer):
         del output
         return interests, active
 
+    @property
+    def serves_interests(self) -> bool:
+        """Whether ``serve`` gives the interests as they are, so that what is known of an interest holds for what is served."""
+        return type(self).serve is Readout.serve
+
 
 EXTRACTORS: Registry[InterestExtractor] = Registry("extractor", "tfmi.layers")
 READOUTS: Registry[Readout] = Registry("readout", "tfmi.layers")
@@ -160,6 +165,15 @@ def num_real_items(mask: tf.Tensor) -> tf.Tensor:
 def zero_padding(history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """``history`` [B, L, d] with 0 where ``mask`` [B, L] is False, whatever stood there, infinite or not a number included."""
     return tf.where(mask[..., None], history, tf.zeros([], history.dtype))
+
+
+def spread(vectors: tf.Tensor, places: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+    """[B, L, w]: ``vectors`` [R, w] at the ``places`` int64 [R, 2] (rows of ``tf.where(mask)``) of a history [B, L, ...], 0 elsewhere.
+
+    With it, work is done for the R real items alone: short histories are mostly padding.
+    """
+    spread_out = tf.scatter_nd(places, vectors, tf.concat([tf.shape(history, tf.int64)[:2], [vectors.shape[-1]]], axis=0))
+    return tf.ensure_shape(spread_out, [*history.shape[:2], vectors.shape[-1]])
 
 
 def masked_softmax(logits: tf.Tensor, mask: tf.Tensor, axis: int = -1) -> tf.Tensor:

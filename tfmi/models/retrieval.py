@@ -10,9 +10,10 @@ import tensorflow_recommenders as tfrs
 
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.errors import ConfigError, DataError
-from tfmi.layers.base import InterestExtractor, InterestOutput, Readout
+from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, spread
 from tfmi.layers.history_dropout import HistoryDropout
 from tfmi.losses.base import BatchContext, Objective, Regularizer
+from tfmi.losses.interest_usage import usage_network
 from tfmi.models.recommender import REQUESTABLE_INPUTS, UserInputs
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower
 
@@ -155,11 +156,11 @@ class InterestRetrieval(tfrs.Model):
         # Padding is neither looked up nor dropped from, nor does it reach the item table's gradient.
         places = tf.where(mask)  # [R, 2]
         real_vectors = self.item_tower(tf.gather_nd(history, places), training=training)  # [R, d]
-        vectors = _spread(real_vectors, places, history)
+        vectors = spread(real_vectors, places, history)
         profile_vector = self.profile_encoder(profile) if self.profile_encoder is not None else None
         optional = {"profile": profile_vector, "timestamps": timestamps}
         requested = {name: optional[name] for name in self._extractor_inputs}
-        dropped = _spread(self.history_dropout(real_vectors, training=training), places, history)
+        dropped = spread(self.history_dropout(real_vectors, training=training), places, history)
         output = self.extractor(dropped, mask, training=training, **requested)
         users = self.user_tower(output.interests, profile_vector, training=training)
         if self.normalize:
@@ -233,10 +234,30 @@ class InterestRetrieval(tfrs.Model):
         Raises:
             DataError: The extractor needs timestamps, and the inputs have none.
         """
+        output, users, _ = self._extract_known_items(inputs)
+        return self._serve(output, users)
+
+    def interests_with_shares(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """``user_interests``, and each interest's share of what is consumed next, float32 [B, K]; see ``SharingRecommender``.
+
+        Raises:
+            ConfigError: The model has no regulariser ``interest_usage``, which learns the shares; see ``usage_network``.
+            DataError: As for ``user_interests``.
+        """
+        network = usage_network(self.regularizers.values(), self.readout)
+        output, users, mask = self._extract_known_items(inputs)
+        return *self._serve(output, users), network.shares(output, users, mask)
+
+    def _extract_known_items(self, inputs: UserInputs) -> tuple[InterestOutput, tf.Tensor, tf.Tensor]:
+        """The extractor's output, the scored vectors [B, K, d] and the mask [B, L] of the known items that they come from."""
         missing = [name for name in self.requested_inputs if getattr(inputs, name) is None]
         if missing:
             raise DataError(f"this model was trained with {', '.join(missing)}, which the histories to recommend for lack")
-        output, users, _ = self.extract(*drop_unknown_items(inputs), training=False)
+        known = drop_unknown_items(inputs)
+        output, users, _ = self.extract(*known, training=False)
+        return output, users, known.history >= FIRST_INDEX
+
+    def _serve(self, output: InterestOutput, users: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         served, active = self.readout.serve(tf.cast(users, tf.float32), output.active, output)
         return self._unit_mixtures(served), active
 
@@ -244,12 +265,6 @@ class InterestRetrieval(tfrs.Model):
         """Item vectors float32 [num_rows, d]; rows 0 and 1 are 0."""
         catalogue = tf.cast(self.items.embed_catalogue(training=False), tf.float32)
         return tf.concat([tf.zeros([FIRST_INDEX, catalogue.shape[1]]), catalogue], axis=0)
-
-
-def _spread(vectors: tf.Tensor, places: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
-    """[B, L, d]: ``vectors`` [R, d] at the ``places`` [R, 2] of a history [B, L], 0 elsewhere."""
-    spread = tf.scatter_nd(places, vectors, tf.concat([tf.shape(history, tf.int64), [vectors.shape[-1]]], axis=0))
-    return tf.ensure_shape(spread, [*history.shape, vectors.shape[-1]])
 
 
 def _weighted_mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
