@@ -35,8 +35,8 @@ def limit_threads(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
-def median_seconds(contenders: Mapping[str, Callable[[int], object]], repeats: int, warm_up: int = 1) -> dict[str, float]:
-    """Median wall-clock seconds of each contender's call.
+def turn_seconds(contenders: Mapping[str, Callable[[int], object]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Wall-clock seconds of every timed call of each contender.
 
     The contenders take turns, so that whatever else the machine is doing meets all of them alike.
 
@@ -52,7 +52,12 @@ def median_seconds(contenders: Mapping[str, Callable[[int], object]], repeats: i
             function(max(run, 0))
             if run >= 0:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    return seconds
+
+
+def median_seconds(contenders: Mapping[str, Callable[[int], object]], repeats: int, warm_up: int = 1) -> dict[str, float]:
+    """Median wall-clock seconds of each contender's call; see ``turn_seconds``."""
+    return {name: statistics.median(times) for name, times in turn_seconds(contenders, repeats, warm_up).items()}
 
 
 def report(benchmark: str, results: Mapping[str, Any], targets: Mapping[str, bool]) -> None:

@@ -1,93 +1,103 @@
-"""Train any set of configurations on any datasets over seeds, and write the table: mean and spread of every metric.
-
-Each run is a run folder of ``training/train.py``; finished runs are kept and broken ones resumed, so the program can be stopped and
-started again. A run that an earlier call left with another configuration is never taken for this one: the program says how they differ
-and stops. Several runs side by side, each on one core, finish sooner than one after the other on all cores.
+"""Train any set of systems on any datasets over seeds, on equal terms, and write tables and plots of what they reach and cost.
 
     python benchmarks/compare_systems.py --data beauty=DIR video_games=DIR --seeds 1 2 3 --jobs 2 \\
-        --configs training/configs/mind.yaml training/configs/item_knn.yaml
+        --systems item_knn mind comirec_sa --configs my_own.yaml \\
+        --trials 8 --space space.yaml --trial-set training.max_epochs=3 --ablate-k1 --latency --sweep
 
-The last line is one JSON object with every mean and standard deviation.
+With --trials, every system gets the same number of tries of its hyper-parameters, one run each, judged by validation alone; the best
+settings are then run under every seed. See benchmarks/comparison/tuning.py for what a space looks like.
+
+Each run is a run folder of training/train.py. Finished runs are kept and broken ones resumed, so the program can be stopped and started
+again, also with more seeds, systems or trials. A run that an earlier call left with another configuration is never taken for this one:
+the program says how they differ and stops. A run that fails does not stop the others: it is reported at the end, and the exit code is 1.
+Several runs side by side, each on one core, finish sooner than one after the other on all cores.
+
+OUTPUT/table.md, results.json, tuning.md and tuning.json hold the results, OUTPUT/NAME/plots the pictures of each dataset. The last line
+is one JSON object with every mean and standard deviation.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
 import sys
 import typing
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfmi.config import DatasetName, RunConfig
-from tfmi.errors import ConfigError, TfmiError
+from benchmarks.comparison.entries import Entry
+from benchmarks.comparison.jobs import Failure, Job, run_jobs
+from benchmarks.comparison.plan import Comparison, followed_by_variants
+from benchmarks.comparison.plots import draw_all
+from benchmarks.comparison.stages import (
+    Tuning,
+    compare_latency,
+    export_missing,
+    jobs_to_report,
+    latency_reference,
+    no_tuning,
+    sweep_diversity,
+    tune,
+)
+from benchmarks.comparison.summary import Notes, Row, summarize
+from benchmarks.comparison.tables import interests_table, results_table, slices_table, sweeps_table, trials_table
+from benchmarks.comparison.tuning import Space
+from tfmi.config import DatasetName
+from tfmi.errors import ConfigError
 from tfmi.files import write_atomically, write_json
-from tfmi.models.systems import load_config
-from tfmi.runs.folder import RunFolder, differing_keys
 from tfmi.runs.program import run_program
-
-ROOT = Path(__file__).resolve().parents[1]
 
 DEFAULT_METRICS = ("recall@20", "hr@20", "ndcg@20", "recall@50", "hr@50", "ndcg@50")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run: a configuration on a dataset under a seed."""
+@dataclass
+class Outcome:
+    """What went otherwise than asked for."""
 
-    label: str
-    dataset: str
-    config: RunConfig
-    folder: RunFolder
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run has been measured."""
-        return self.folder.metrics.exists()
+    notes: Notes = field(default_factory=Notes)
+    failures: list[Failure] = field(default_factory=list)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; returns the exit code."""
+    """Run the program; returns the exit code: 0 done, 1 a run has failed or the user can mend something, 130 stopped by Ctrl-C."""
     options = _parser().parse_args(arguments)
     return run_program(lambda: _compare(options))
 
 
-def _compare(options: argparse.Namespace) -> int:
-    jobs = [job for config in options.configs for dataset, data in options.data for job in _seeds(config, dataset, data, options)]
-    for job in jobs:
-        _check_stored(job)
-    with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(jobs), unit="run", disable=None) as bar:
-        for _ in pool.map(lambda job: _run(job, options.jobs), jobs):
-            bar.update()
-    rows = _summarize(jobs, options.part, options.metrics)
-    table = _table(rows, options.metrics)
-    write_atomically(options.output / "table.md", table)
-    write_json(options.output / "results.json", rows)
-    print(table)
-    print(json.dumps({"runs": len(jobs), "results": rows}))
-    return 0
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configs", type=Path, nargs="+", required=True, help="YAML configurations of training/train.py")
-    parser.add_argument("--data", type=_named_path, nargs="+", required=True, metavar="NAME=DIR", help="data by a name of your choice")
-    parser.add_argument("--dataset", choices=typing.get_args(DatasetName), default="comirec", help="what the data is (default: comirec)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=value", help="a setting for all runs; may be repeated")
-    parser.add_argument("--part", choices=("test", "valid"), default="test", help="what to report; choose hyper-parameters on valid")
-    parser.add_argument("--metrics", nargs="+", default=list(DEFAULT_METRICS))
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, each on one core")
-    parser.add_argument("--output", type=Path, default=Path("runs/compare"))
+    add = parser.add_argument_group("what is compared; the order given is that of the tables").add_argument
+    add("--systems", dest="entries", action="extend", nargs="+", type=Entry.of_system, metavar="NAME", help="named systems")
+    add("--configs", dest="entries", action="extend", nargs="+", type=_file_entry, metavar="FILE", help="configurations of train.py")
+    add("--data", type=_named_path, nargs="+", required=True, metavar="NAME=DIR", help="data by a name of your choice")
+    add("--dataset", choices=typing.get_args(DatasetName), default="comirec", help="what the data is (default: comirec)")
+    add("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3; the first is that of trials, exports and sweeps")
+    add("--set", action="append", default=[], metavar="a.b=value", help="a setting for all runs; may be repeated")
+    add("--ablate-k1", action="store_true", help="each system with several interests also with one, settings otherwise the same")
+    add = parser.add_argument_group("tuning").add_argument
+    add("--trials", type=_positive, default=1, metavar="N", help="tries for each system, itself as it is included (default: 1, no search)")
+    add("--space", type=Path, metavar="FILE", help="YAML file of the values to try")
+    add("--tune-on", nargs="+", metavar="NAME", help="datasets to search on, the others take what is best there (default: each its own)")
+    add("--trial-set", action="append", default=[], metavar="a.b=value", help="a setting for trials only, such as fewer epochs")
+    add = parser.add_argument_group("what is reported").add_argument
+    add("--part", choices=("test", "valid"), default="test", help="choose hyper-parameters on valid")
+    add("--metrics", nargs="+", default=list(DEFAULT_METRICS), help=f"columns of the table (default: {' '.join(DEFAULT_METRICS)})")
+    add("--main-metric", metavar="METRIC", help="metric of slices and plots (default: recall at the largest cutoff of --metrics)")
+    add("--latency", action="store_true", help="export each system and measure requests to it")
+    add("--latency-repeats", type=_positive, default=200, metavar="N", help="requests of each batch size (default: 200)")
+    add("--sweep", type=float, nargs="*", metavar="λ", help="measure recall against diversity over λ; default: by each model's scores")
+    add("--no-plots", dest="plots", action="store_false", help="tables only")
+    parser.add_argument("--jobs", type=_positive, default=2, help="runs side by side, each on one core (default: 2)")
+    parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="default: runs/compare")
     return parser
+
+
+def _file_entry(text: str) -> Entry:
+    return Entry.of_file(Path(text))
 
 
 def _named_path(text: str) -> tuple[str, str]:
@@ -97,91 +107,155 @@ def _named_path(text: str) -> tuple[str, str]:
     return name, path
 
 
-def _seeds(file: Path, dataset: str, data: str, options: argparse.Namespace) -> list[Job]:
-    label = file.stem if file.parent.name == "configs" else f"{file.parent.name}/{file.stem}"
-    jobs = []
-    for seed in options.seeds:
-        config = load_config(file, settings=options.set, overrides={"seed": seed, "data": {"dataset": options.dataset, "path": data}})
-        folder = RunFolder(options.output / dataset / f"{label.replace('/', '-')}-{seed}")
-        jobs.append(Job(label, dataset, config, folder))
-        if config.model.kind == "counting":
-            break  # Counting gives the same answer under every seed.
-    return jobs
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
 
 
-def _check_stored(job: Job) -> None:
-    """Raise ``ConfigError`` if the job's folder holds a run with another configuration."""
-    if not job.folder.holds_run:
-        return
-    different = differing_keys(job.folder.stored_config().model_dump(), job.config.model_dump())
-    if different:
-        raise ConfigError(
-            f"{job.folder.path}: an earlier run is here with other values of: {', '.join(different)}. Remove the folder, or choose another "
-            "one with --output"
-        )
+def _compare(options: argparse.Namespace) -> int:
+    comparison = _comparison(options)
+    _check_measured(comparison, [*options.metrics, options.main_metric])
+    outcome = Outcome()
+    entries = followed_by_variants(comparison, outcome.notes) if options.ablate_k1 else list(comparison.entries)
 
+    tuning = _tune(comparison, options)
+    jobs = jobs_to_report(comparison, entries, tuning)
+    outcome.failures += tuning.failures + run_jobs(jobs, options.jobs, "runs")
+    rows = summarize(jobs, options.part)
+    for metric in dict.fromkeys([*options.metrics, options.main_metric]):
+        outcome.notes.missing(metric, (row for row in rows if metric not in row["mean"]))
+    _add_settings(rows, tuning, entries)
 
-def _run(job: Job, jobs: int) -> None:
-    if job.finished:
-        return
-    command = [sys.executable, str(ROOT / "training" / "train.py"), "--no-export", "--output", str(job.folder.path)]
-    if job.folder.holds_run:
-        command.append("--resume")
-    else:
-        resolved = job.folder.path.with_suffix(".yaml")
-        write_atomically(resolved, job.config.to_yaml())
-        command += ["--config", str(resolved)]
-    environment = dict(os.environ)
-    if jobs > 1:
-        environment |= {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise TfmiError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-
-
-def _summarize(jobs: Sequence[Job], part: str, metrics: Sequence[str]) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for job in jobs:
-        measured = json.loads(job.folder.metrics.read_text(encoding="utf-8"))
-        groups.setdefault((job.dataset, job.label), []).append(measured)
-    return [
-        {
-            "dataset": dataset,
-            "config": label,
-            "seeds": len(runs),
-            "parameters": runs[0]["train"]["parameters"],
-            "seconds": _mean([run["train"]["seconds"] for run in runs]),
-            "examples_per_second": _mean([run["train"]["examples_per_second"] for run in runs]),
-            "mean": {metric: _mean([run[part][metric] for run in runs]) for metric in metrics},
-            "deviation": {metric: _deviation([run[part][metric] for run in runs]) for metric in metrics},
-        }
-        for (dataset, label), runs in groups.items()
-    ]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return statistics.fmean(values)
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def _table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> str:
-    lines = []
+    sections = [tuning.budget]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        lines += [f"### {dataset}", "", f"| configuration | runs | {' | '.join(metrics)} | parameters | training s |"]
-        lines.append("|---|---|" + "---|" * (len(metrics) + 2))
-        for row in rows:
-            if row["dataset"] == dataset:
-                lines.append(_line(row, metrics))
-        lines.append("")
-    return "\n".join(lines)
+        of_dataset = [row for row in rows if row["dataset"] == dataset]
+        sections.append(_report(of_dataset, _first_runs(jobs, dataset), options, outcome))
+    return _finish(rows, tuning, sections, options, outcome)
 
 
-def _line(row: dict[str, Any], metrics: Sequence[str]) -> str:
-    cells = [f"{row['mean'][metric]:.4f}" + (f" ± {row['deviation'][metric]:.4f}" if row["seeds"] > 1 else "") for metric in metrics]
-    return f"| {row['config']} | {row['seeds']} | {' | '.join(cells)} | {row['parameters']:,} | {row['seconds']:.0f} |"
+def _comparison(options: argparse.Namespace) -> Comparison:
+    """What the options ask for; raises ``ConfigError`` where they contradict each other."""
+    if not options.entries:
+        raise ConfigError("nothing to compare: give --systems NAME or --configs FILE")
+    for option, values in {"--data": [name for name, _ in options.data], "--seeds": options.seeds}.items():
+        if len(set(values)) != len(values):
+            raise ConfigError(f"{option}: expected each one once, got {' '.join(map(str, values))}")
+    if options.main_metric is None:
+        options.main_metric = f"recall@{max(_cutoff(metric) for metric in options.metrics)}"
+    if (options.trials > 1) != (options.space is not None):
+        raise ConfigError("--trials and --space need each other: a number of tries above 1, and the values to try")
+    if options.trials == 1 and (options.tune_on or options.trial_set):
+        raise ConfigError("--tune-on and --trial-set are for a search: give --trials and --space too")
+    unknown = set(options.tune_on or ()) - {name for name, _ in options.data}
+    if unknown:
+        raise ConfigError(f"--tune-on {', '.join(sorted(unknown))}: expected names of --data")
+    return Comparison(
+        entries=options.entries,
+        data=dict(options.data),
+        kind=options.dataset,
+        seeds=options.seeds,
+        settings=options.set,
+        trial_settings=options.trial_set,
+        output=options.output,
+    )
+
+
+def _cutoff(metric: str) -> int:
+    cutoff = metric.partition("@")[2]
+    if not cutoff.isdigit():
+        raise ConfigError(f"--metrics {metric}: expected a name and a cutoff, such as recall@50")
+    return int(cutoff)
+
+
+def _check_measured(comparison: Comparison, metrics: Sequence[str]) -> None:
+    """Raise ``ConfigError`` now, not after hours of training, if a configuration does not measure at a metric's cutoff."""
+    for entry in comparison.entries:
+        cutoffs = comparison.plain_config(entry).evaluation.cutoffs
+        odd = [metric for metric in metrics if _cutoff(metric) not in cutoffs]
+        if odd:
+            raise ConfigError(f"{entry.label}: {odd[0]} is asked for, but evaluation.cutoffs are {cutoffs}; see --set and --metrics")
+
+
+def _tune(comparison: Comparison, options: argparse.Namespace) -> Tuning:
+    if options.trials == 1:
+        return no_tuning(comparison)
+    space = Space.read(options.space, comparison.entries)
+    trials = {entry.label: comparison.trials(entry, space, options.trials) for entry in comparison.entries}
+    datasets = list(dict.fromkeys(options.tune_on or comparison.data))
+    tuning = tune(comparison, trials, datasets, options.trials, options.jobs)
+    write_json(options.output / "tuning.json", {"budget": tuning.budget, "trials": tuning.trials})
+    write_atomically(options.output / "tuning.md", f"{tuning.budget}\n\n{trials_table(tuning.trials)}")
+    return tuning
+
+
+def _first_runs(jobs: Sequence[Job], dataset: str) -> list[Job]:
+    """The run of each configuration on a dataset that is exported and swept: that of the first seed."""
+    first: dict[str, Job] = {}
+    for job in jobs:
+        if job.dataset == dataset:
+            first.setdefault(job.label, job)
+    return list(first.values())
+
+
+def _report(rows: Sequence[Row], first_runs: Sequence[Job], options: argparse.Namespace, outcome: Outcome) -> str:
+    """One dataset's tables; measures latency and diversity if asked to, adding both to the rows, and draws."""
+    dataset, metric = rows[0]["dataset"], options.main_metric
+    folder = options.output / dataset
+    reference = latency_reference(first_runs)
+    latency: dict[str, dict[str, Any]] = {}
+    if options.latency:
+        exported, failed = export_missing(first_runs, options.jobs)
+        labelled = {job.label: exported[job.folder.path] for job in first_runs if job.folder.path in exported}
+        latency, broken = compare_latency(labelled, folder / "latency.json", options.latency_repeats, reference)
+        outcome.failures += failed + broken
+    sweeps: dict[str, dict[str, Any]] = {}
+    if options.sweep is not None:
+        if any(f"diversity@{_cutoff(metric)}" in row["mean"] for row in rows):
+            sweeps, failed = sweep_diversity(first_runs, _cutoff(metric), options.sweep, options.jobs)
+            outcome.failures += failed
+        else:
+            outcome.notes.add(f"recall against diversity of {dataset} left out: its items have no categories")
+    for row in rows:
+        row |= {"latency": latency.get(row["config"], {}), "sweep": sweeps.get(row["config"], {})}
+    if options.plots:
+        draw_all(rows, metric, sweeps, folder / "plots", outcome.notes)
+
+    tables = {f"### {dataset}": results_table(rows, options.metrics, latency, reference)}
+    if options.part == "test":
+        outcome.notes.missing("slices", (row for row in rows if not row["slices"]))
+        tables[f"#### Slices of the test users of {dataset}"] = slices_table(rows, metric)
+    tables[f"#### Interests on {dataset}"] = interests_table(rows)
+    tables[f"#### Diversity on {dataset}"] = sweeps_table(sweeps)
+    return "\n".join(f"{title}\n\n{table}" for title, table in tables.items() if table)
+
+
+def _add_settings(rows: Sequence[Row], tuning: Tuning, entries: Sequence[Entry]) -> None:
+    """Say in each row which settings it was run with."""
+    base = {entry.label: entry.base for entry in entries}
+    for row in rows:
+        trial = tuning.chosen[row["dataset"]][base[row["config"]]]
+        row |= {"trial": trial.number if trial else None, "settings": list(trial.settings) if trial else []}
+
+
+def _finish(rows: Sequence[Row], tuning: Tuning, sections: list[str], options: argparse.Namespace, outcome: Outcome) -> int:
+    """Write and print everything; returns the exit code."""
+    chosen = [f"- {row['config']} on {row['dataset']}: {', '.join(row['settings'])}" for row in rows if row["settings"]]
+    if chosen:
+        sections.append("Chosen settings (all others as they are):\n\n" + "\n".join(chosen) + "\n")
+    said = [*outcome.notes.lines, *(f"FAILED: {failure}" for failure in outcome.failures)]
+    if said:
+        sections.append("\n".join(f"- {line}" for line in said) + "\n")
+    table = "\n\n".join(sections)
+    write_atomically(options.output / "table.md", table)
+    failed = [{"name": failure.name, "reason": failure.reason, "log": str(failure.log)} for failure in outcome.failures]
+    results = {"runs": sum(row["seeds"] for row in rows), "results": rows, "failures": failed}
+    write_json(options.output / "results.json", {"budget": tuning.budget, **results, "notes": outcome.notes.lines, "trials": tuning.trials})
+    print(table)
+    for failure in outcome.failures:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    print(json.dumps(results))
+    return 1 if outcome.failures else 0
 
 
 if __name__ == "__main__":
