@@ -61,13 +61,11 @@ class DiverseRanker:
             on_progress: Called with the number of users of each batch that is done.
         """
         batches = evaluation_batches(examples, history_length=self.recommender.history_length, batch_size=batch_size, profiles=profiles)
-        answer = tf.function(
-            self._answer,
-            input_signature=[
-                UserInputs.of_batch(batches.element_spec),
-                tf.TensorSpec([None, None], tf.int32),
-                tf.TensorSpec([len(diversities)], tf.float32),
-            ],
+        # With the dataset's own specification the last, smaller batch needs no second trace.
+        answer = tf.function(self._answer).get_concrete_function(
+            UserInputs.of_batch(batches.element_spec),
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([len(diversities)], tf.float32),
         )
         strengths = tf.constant(diversities, tf.float32)
         parts: list[tuple[np.ndarray, np.ndarray]] = []

@@ -82,6 +82,6 @@ def _one_batch(config: RunConfig, dataset: Dataset) -> dict[str, tf.Tensor]:
 def _restore_best(model: InterestRetrieval, run: RunFolder) -> None:
     checkpoint = tf.train.Checkpoint(model=model)
     try:
-        checkpoint.restore(str(run.best_weights)).expect_partial().assert_existing_objects_matched()
+        checkpoint.read(str(run.best_weights)).expect_partial().assert_existing_objects_matched()
     except (tf.errors.OpError, AssertionError) as error:
         raise ConfigError(f"{run.best_weights}: the weights of this run cannot be read: {str(error).splitlines()[0]}") from None
