@@ -26,6 +26,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "self_attentive", "value_projection": True, "output_transform": "tanh_dense"},
     {"name": "mean_pooling", "recency_decay": 0.8},
     {"name": "user_aware_routing", "profile_fields": [1, 2], "logit_update": "accumulate", "residual": True},
+    {"name": "periodic_interactive", "positions": "newest", "blocks": 1, "centre": False},
 ]
 SPECS = [{"name": name} for name in EXTRACTORS.names()] + VARIANTS
 
@@ -248,7 +249,9 @@ def test_a_mask_from_an_embedding_is_taken_and_ends_here() -> None:
     assert not hasattr(interests, "_keras_mask")
 
 
-@pytest.mark.parametrize("name", ["capsule_routing", "comirec_routing", "self_attentive", "user_aware_routing"])
+@pytest.mark.parametrize(
+    "name", ["capsule_routing", "comirec_routing", "self_attentive", "user_aware_routing", "periodic_interactive"]
+)
 def test_a_history_longer_than_built_for_is_refused(name: str) -> None:
     extractor = EXTRACTORS.build({"name": name, "max_length": 4}, "extractor")
     extractor(tf.ones([1, 3, WIDTH]), tf.ones([1, 3], tf.bool))

@@ -116,6 +116,7 @@ def test_profile_vector_is_the_concatenation_and_unknown_is_zero() -> None:
     assert vector[0, 3] == 0.5
     np.testing.assert_array_equal(vector[1], np.zeros(7))
     np.testing.assert_array_equal(encoder(encoder.unknown(2)).numpy(), np.zeros((2, 7)))
+    assert (encoder.feature_names, encoder.field_widths) == (["category", "price", "tags"], [3, 1, 3])
 
 
 def test_user_tower_shares_layers_over_interests_and_joins_the_profile() -> None:
@@ -128,6 +129,11 @@ def test_user_tower_shares_layers_over_interests_and_joins_the_profile() -> None
     other = tower(interests, tf.constant([[0.0, 1.0], [0.0, 1.0]]))
     assert np.abs(users[0] - other[0]).min(axis=-1).max() > 0
     np.testing.assert_allclose(users[1], other[1], rtol=1e-6)
+
+
+def test_user_tower_may_leave_the_profile_to_the_extractor() -> None:
+    interests = tf.ones([1, 2, 4])
+    assert UserTower(4)(interests, tf.ones([1, 3])) is interests
 
 
 def test_user_tower_without_layers_is_the_identity() -> None:
