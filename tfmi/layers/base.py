@@ -167,13 +167,25 @@ def zero_padding(history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     return tf.where(mask[..., None], history, tf.zeros([], history.dtype))
 
 
-def spread(vectors: tf.Tensor, places: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
-    """[B, L, w]: ``vectors`` [R, w] at the ``places`` int64 [R, 2] (rows of ``tf.where(mask)``) of a history [B, L, ...], 0 elsewhere.
+class RealItems:
+    """Where the R real items of a batch of histories stand, so that work is done for them alone: short histories are mostly padding.
 
-    With it, work is done for the R real items alone: short histories are mostly padding.
+    Args:
+        mask: bool [B, L], True at real items.
     """
-    spread_out = tf.scatter_nd(places, vectors, tf.concat([tf.shape(history, tf.int64)[:2], [vectors.shape[-1]]], axis=0))
-    return tf.ensure_shape(spread_out, [*history.shape[:2], vectors.shape[-1]])
+
+    def __init__(self, mask: tf.Tensor) -> None:
+        self.mask = mask
+        self.places = tf.where(mask)  # [R, 2]
+
+    def rows(self, history: tf.Tensor) -> tf.Tensor:
+        """[R, ...]: what ``history`` [B, L, ...] holds at real items, users one after the other."""
+        return tf.gather_nd(history, self.places)
+
+    def spread(self, rows: tf.Tensor) -> tf.Tensor:
+        """[B, L, w]: ``rows`` [R, w] back at their places, 0 at padding."""
+        history = tf.scatter_nd(self.places, rows, tf.concat([tf.shape(self.mask, tf.int64), [rows.shape[-1]]], axis=0))
+        return tf.ensure_shape(history, [*self.mask.shape, rows.shape[-1]])
 
 
 def masked_softmax(logits: tf.Tensor, mask: tf.Tensor, axis: int = -1) -> tf.Tensor:

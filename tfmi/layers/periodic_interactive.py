@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfmi.layers.arguments import require_at_least
-from tfmi.layers.base import EXTRACTORS, InterestOutput, spread, zero_padding
+from tfmi.layers.base import EXTRACTORS, InterestOutput, RealItems, zero_padding
 from tfmi.layers.interval_encoding import IntervalEncoding
 from tfmi.layers.positions import PositionOrder
 from tfmi.layers.self_attention import SelfAttentiveInterests
@@ -124,11 +124,11 @@ class PeriodicInteractiveInterests(SelfAttentiveInterests):
             encoded, internals["interval_weights"] = self.interval_encoding(timestamps, mask)
             features += tf.cast(encoded, features.dtype)
         centre = _mean(features, mask) if self.centre else None
-        places = tf.where(mask)  # [R, 2]
-        real_features, real_context = tf.gather_nd(features, places), tf.gather_nd(context, places)  # [R, d]
+        real = RealItems(mask)
+        real_features, real_context = real.rows(features), real.rows(context)  # [R, d]
         for block in self.star_blocks:
             real_features, centre = block(real_features, real_context, centre, mask, training=training)
-        features = spread(real_features, places, history)  # [B, L, d]
+        features = real.spread(real_features)  # [B, L, d]
         output = self._attend(features, history, mask)
         internals["features"] = tf.cast(features, tf.float32)
         return output._replace(internals={**output.internals, **internals})

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from tfmi.layers.arguments import require_at_least, require_choice
-from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, masked_softmax, spread, zero_padding
+from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, RealItems, masked_softmax, zero_padding
 from tfmi.layers.initializers import initial_noise
 from tfmi.layers.positions import items_after
 from tfmi.layers.slots import first_slots, num_slots
@@ -127,12 +127,11 @@ class SelfAttentiveInterests(InterestExtractor):
 
     def _attend(self, keys: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> InterestOutput:
         """Interests of ``history`` [B, L, d], which is 0 at padding, attended to by what ``keys`` [B, L, d] say of each item."""
-        places = tf.where(mask)  # [R, 2]
-        hidden = tf.matmul(tf.gather_nd(keys, places), self.hidden_kernel)  # [R, hidden], most of this layer's work
+        real = RealItems(mask)
+        hidden = tf.matmul(real.rows(keys), self.hidden_kernel)  # [R, hidden], most of this layer's work
         if self.use_bias:
             hidden += self.hidden_bias
-        real_logits = tf.matmul(tf.tanh(hidden), self.interest_kernel)  # [R, K]
-        logits = tf.transpose(spread(real_logits, places, history), [0, 2, 1])  # [B, K, L]
+        logits = tf.transpose(real.spread(tf.matmul(tf.tanh(hidden), self.interest_kernel)), [0, 2, 1])  # [B, K, L]
         weights = masked_softmax(logits, mask[:, None, :])  # [B, K, L]
         raw_interests = tf.matmul(weights, tf.cast(history, tf.float32))  # [B, K, d]
         if self.value_projection:

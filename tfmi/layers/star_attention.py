@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfmi.layers.arguments import require_at_least
-from tfmi.layers.base import ConfiguredLayer, masked_softmax, spread
+from tfmi.layers.base import ConfiguredLayer, RealItems, masked_softmax
 from tfmi.layers.history_dropout import ElementDropout
 from tfmi.layers.routing import couple
 
@@ -73,7 +73,8 @@ class StarAttention(ConfiguredLayer):
         Returns:
             The new h and s.
         """
-        places = tf.where(mask)  # [R, 2]
+        real = RealItems(mask)
+        places = real.places  # [R, 2]
         queries, keys, values = self._project(items, 0, 3)
         seen = [[self._before(part, number, places) for number, part in [(1, keys), (2, values)]], [keys, values]]
         seen.append(self._project(context, 1, 3))
@@ -86,7 +87,7 @@ class StarAttention(ConfiguredLayer):
         weights = couple(logits, tf.stack(allowed, axis=1)[..., None])
         weights = tf.cast(self.weights_dropout(weights, training=training), items.dtype)
         items = self._output(tf.add_n([weights[:, source, :, None] * value for source, (_, value) in enumerate(seen)]))
-        return items, None if centre is None else self._update_centre(centre, spread(items, places, mask), mask, training)
+        return items, None if centre is None else self._update_centre(centre, real.spread(items), mask, training)
 
     def _update_centre(self, centre: tf.Tensor, items: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:
         """The new s [B, d] from the old one and the new h [B, L, d], 0 at padding."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from tfmi.layers.arguments import require_at_least, require_choice
-from tfmi.layers.base import ConfiguredLayer, masked_softmax, zero_padding
+from tfmi.layers.base import ConfiguredLayer, RealItems, masked_softmax, zero_padding
 from tfmi.layers.history_dropout import ElementDropout
 from tfmi.layers.positions import PositionOrder, add_positions
 from tfmi.layers.sequence_encoder import ENCODERS, EncodedSequence, SequenceEncoder, built, newest_item
@@ -60,25 +60,39 @@ class MultiHeadAttention(ConfiguredLayer):
         self.output_projection = _dense(dimension, self.initializer_deviation, "output", input_shape)
         super().build(input_shape)
 
-    def call(self, queries: tf.Tensor, items: tf.Tensor, allowed: tf.Tensor, training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    def call(
+        self,
+        queries: tf.Tensor,
+        items: tf.Tensor,
+        real: RealItems,
+        allowed: tf.Tensor,
+        *,
+        query_per_user: bool = False,
+        training: bool | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Attend.
 
         Args:
-            queries: [B, Q, d], what asks.
-            items: [B, L, d], what is asked.
-            allowed: bool [B, Q, L], or [B, 1, L] for all queries alike: which items a query may see.
+            queries: What asks: [R, d], one for each real item, or [B, d], one for each user.
+            items: [R, d], what is asked.
+            real: Where the rows stand.
+            allowed: bool [B, L, L], or [B, 1, L] for all queries alike: which items a query may see.
+            query_per_user: Whether queries are [B, d].
             training: Whether dropout is on.
 
         Returns:
-            The output [B, Q, d], and the weights before dropout, float32 [B, H, Q, L].
+            The output, shaped as ``queries``, and the weights before dropout, float32 [B, H, Q, L]; Q is 1 for one query per user, or L.
         """
-        keys, values = tf.split(self.key_value_projection(items), 2, axis=-1)
+        keys, values = tf.split(real.spread(self.key_value_projection(items)), 2, axis=-1)
         queries = self.query_projection(queries) * (queries.shape[-1] / self.num_heads) ** -0.5
-        logits = tf.matmul(self._split_heads(queries), self._split_heads(keys), transpose_b=True)  # [B, H, Q, L]
+        asking = queries[:, None, :] if query_per_user else real.spread(queries)  # [B, Q, d]
+        logits = tf.matmul(self._split_heads(asking), self._split_heads(keys), transpose_b=True)  # [B, H, Q, L]
         weights = masked_softmax(logits, allowed[:, None])
         dropped = tf.cast(self.weights_dropout(weights, training=training), values.dtype)
         heads = tf.transpose(tf.matmul(dropped, self._split_heads(values)), [0, 2, 1, 3])  # [B, Q, H, d / H]
-        return self.output_projection(tf.reshape(heads, tf.shape(queries))), weights
+        heads = tf.reshape(heads, tf.shape(asking))
+        heads = tf.ensure_shape(heads[:, 0] if query_per_user else real.rows(heads), queries.shape)
+        return self.output_projection(heads), weights
 
     def _split_heads(self, vectors: tf.Tensor) -> tf.Tensor:
         """[B, M, d] to [B, H, M, d / H]."""
@@ -147,30 +161,33 @@ class TransformerBlock(ConfiguredLayer):
         """Create the attention, the matrices [d, inner] and [inner, d] and two normalisations."""
         dimension = int(input_shape[-1])
         width = self.inner_dimension or 4 * dimension
-        built(self.attention, input_shape)
-        self.inner_layer = _dense(width, self.initializer_deviation, "inner", input_shape)
-        self.outer_layer = _dense(dimension, self.initializer_deviation, "outer", [None, None, width])
-        self.attention_norm = _layer_norm("attention_norm", input_shape)
-        self.inner_norm = _layer_norm("inner_norm", input_shape)
+        rows = [None, dimension]
+        built(self.attention, rows)
+        self.inner_layer = _dense(width, self.initializer_deviation, "inner", rows)
+        self.outer_layer = _dense(dimension, self.initializer_deviation, "outer", [None, width])
+        self.attention_norm = _layer_norm("attention_norm", rows)
+        self.inner_norm = _layer_norm("inner_norm", rows)
         super().build(input_shape)
 
     def call(
-        self, states: tf.Tensor, allowed: tf.Tensor, selected: tf.Tensor | None = None, training: bool | None = None
+        self, states: tf.Tensor, real: RealItems, allowed: tf.Tensor, selected: tf.Tensor | None = None, training: bool | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Transform states.
 
         Args:
-            states: [B, L, d].
-            allowed: bool [B, Q, L], or [B, 1, L] for all alike: which states a state may see.
-            selected: [B, Q, L], one-hot rows: the states whose transforms are wanted, which spares the others' cost; None for all.
+            states: [R, d], of real items.
+            real: Where they stand.
+            allowed: bool [B, L, L], or [B, 1, L] for all alike: which states a state may see.
+            selected: [B, 1, L], one-hot rows: the state of each user whose transform is wanted, which spares the others' cost; None for
+                all.
             training: Whether dropout is on.
 
         Returns:
-            The transformed states [B, Q, d] (Q = L for all), and their attention weights, float32 [B, H, Q, L].
+            The transformed states [R, d], or [B, d] of the selected ones, and their attention weights, float32 [B, H, Q, L].
         """
         seen = self.attention_norm(states) if self.norm == "pre" else states
-        queries, residual = (seen, states) if selected is None else (tf.matmul(selected, seen), tf.matmul(selected, states))
-        attended, weights = self.attention(queries, seen, allowed, training=training)
+        queries, residual = (seen, states) if selected is None else (_select(vectors, real, selected) for vectors in (seen, states))
+        attended, weights = self.attention(queries, seen, real, allowed, query_per_user=selected is not None, training=training)
         attended = residual + self.attended_dropout(attended, training=training)
         if self.norm == "pre":
             return attended + self._feed_forward(self.inner_norm(attended), training), weights
@@ -178,7 +195,7 @@ class TransformerBlock(ConfiguredLayer):
         return self.inner_norm(attended + self._feed_forward(attended, training)), weights
 
     def _feed_forward(self, states: tf.Tensor, training: bool | None) -> tf.Tensor:
-        inner = _ACTIVATIONS[self.activation](self.inner_layer(states))  # [B, Q, inner]
+        inner = _ACTIVATIONS[self.activation](self.inner_layer(states))  # [..., inner]
         return self.inner_dropout(self.outer_layer(inner), training=training)
 
 
@@ -276,9 +293,10 @@ class TransformerEncoder(SequenceEncoder):
                 [num_slots(input_shape, self.max_length), int(input_shape[-1])],
                 initializer=tf.keras.initializers.RandomNormal(stddev=self.initializer_deviation),
             )
-        self.outside_norm = _layer_norm("outside_norm", input_shape)
+        rows = [None, int(input_shape[-1])]
+        self.outside_norm = _layer_norm("outside_norm", rows)
         for block in self.blocks:
-            built(block, input_shape)
+            built(block, rows)
         super().build(input_shape)
 
     def call(self, history: tf.Tensor, mask: tf.Tensor, newest_only: bool = False, training: bool | None = None) -> EncodedSequence:
@@ -296,21 +314,23 @@ class TransformerEncoder(SequenceEncoder):
         states = zero_padding(history, mask)
         if self.positions != "none":
             states = add_positions(states, mask, self.position_embeddings, self.positions)
+        real = RealItems(mask)
+        states = real.rows(states)  # [R, d]
         states = self.input_dropout(states if self.norm == "pre" else self.outside_norm(states), training=training)
         seen = mask[:, None, :]  # [B, 1, L]: what the newest item sees, causal or not
-        allowed = seen & _not_newer(mask) if self.causal else seen
+        allowed = seen & (_not_newer(mask) if self.causal else tf.ones([1, tf.shape(mask)[1], 1], tf.bool))  # [B, L, L]
         newest = newest_item(mask, states.dtype) if newest_only else None
         weights = None
         for position, block in enumerate(self.blocks, start=1):
             if newest_only and position == self.num_blocks:
-                states, weights = block(states, seen, selected=newest, training=training)
+                states, weights = block(states, real, seen, selected=newest, training=training)
             else:
-                states, weights = block(states, allowed, training=training)
+                states, weights = block(states, real, allowed, training=training)
         if newest_only and not self.blocks:
-            states = tf.matmul(newest, states)
+            states = _select(states, real, newest)
         if self.norm == "pre":
             states = self.outside_norm(states)
-        return self._without_padding(states, weights, mask, newest)
+        return self._without_padding(states[:, None, :] if newest_only else real.spread(states), weights, mask, newest)
 
     def _without_padding(self, states: tf.Tensor, weights: tf.Tensor | None, mask: tf.Tensor, newest: tf.Tensor | None) -> EncodedSequence:
         """States and, from the heads' [B, H, Q, L], weights: 0 where there is no item."""
@@ -319,6 +339,11 @@ class TransformerEncoder(SequenceEncoder):
             return EncodedSequence(zero_padding(states, is_real), zero_padding(tf.reduce_mean(weights, axis=1), is_real))
         own = tf.linalg.diag(tf.cast(mask, tf.float32)) if newest is None else tf.cast(newest, tf.float32)
         return EncodedSequence(zero_padding(states, is_real), own)
+
+
+def _select(states: tf.Tensor, real: RealItems, selected: tf.Tensor) -> tf.Tensor:
+    """[B, d]: of ``states`` [R, d] those that the one-hot rows of ``selected`` [B, 1, L] name; 0 where a row names none."""
+    return tf.matmul(selected, real.spread(states))[:, 0]
 
 
 def _not_newer(mask: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,7 @@ import tensorflow_recommenders as tfrs
 
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.errors import ConfigError, DataError
-from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, spread
+from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems
 from tfmi.layers.history_dropout import HistoryDropout
 from tfmi.losses.base import BatchContext, Objective, Regularizer
 from tfmi.losses.interest_usage import usage_network
@@ -154,13 +154,13 @@ class InterestRetrieval(tfrs.Model):
         """
         mask = history >= FIRST_INDEX
         # Padding is neither looked up nor dropped from, nor does it reach the item table's gradient.
-        places = tf.where(mask)  # [R, 2]
-        real_vectors = self.item_tower(tf.gather_nd(history, places), training=training)  # [R, d]
-        vectors = spread(real_vectors, places, history)
+        real = RealItems(mask)
+        real_vectors = self.item_tower(real.rows(history), training=training)  # [R, d]
+        vectors = real.spread(real_vectors)
         profile_vector = self.profile_encoder(profile) if self.profile_encoder is not None else None
         optional = {"profile": profile_vector, "timestamps": timestamps}
         requested = {name: optional[name] for name in self._extractor_inputs}
-        dropped = spread(self.history_dropout(real_vectors, training=training), places, history)
+        dropped = real.spread(self.history_dropout(real_vectors, training=training))
         output = self.extractor(dropped, mask, training=training, **requested)
         users = self.user_tower(output.interests, profile_vector, training=training)
         if self.normalize:
