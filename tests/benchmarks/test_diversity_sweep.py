@@ -73,7 +73,7 @@ def test_a_counted_run_is_swept_from_the_command_line(counted: Path, tmp_path: P
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert "| λ | recall@10 |" in (tmp_path / "table.md").read_text()
     rows = result["rows"]
-    assert len(rows) == 10
+    assert len(rows) == 14
     assert rows[0]["lambda"] == 0
     best = choose(rows, 10, 0.2)
     assert result["best_lambda"] == best["lambda"]

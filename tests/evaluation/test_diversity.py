@@ -75,10 +75,12 @@ def test_diversity_never_falls_as_its_strength_grows() -> None:
 def test_strengths_span_the_median_users_scores() -> None:
     items = np.array([[2, 3, 4], [2, 3, 0], [0, 0, 0], [5, 6, 7]])
     scores = np.array([[0.9, 0.5, 0.1], [0.9, 0.6, -np.inf], [-np.inf] * 3, [3.0, 2.0, 1.0]], dtype=np.float32)
-    strengths = diversities_by_scale(RecommendedItems(items, scores), steps=5)
-    assert strengths == [0.0, 0.1, 0.2, 0.4, 0.8]  # spreads 0.8, 0.3 and 2
-    doubled = diversities_by_scale(RecommendedItems(items, scores * 2), steps=5)
-    assert doubled == [2 * strength for strength in strengths]
+    strengths = diversities_by_scale(RecommendedItems(items, scores))
+    assert len(strengths) == 14
+    assert strengths == sorted(strengths)
+    assert (strengths[0], strengths[1], strengths[-3], strengths[-1]) == (0.0, 0.0031, 0.1, 0.2)  # spreads 0.8, 0.3 and 2
+    doubled = diversities_by_scale(RecommendedItems(items, scores * 2))
+    np.testing.assert_allclose(doubled, np.multiply(strengths, 2), rtol=0.05)  # two digits are kept
 
 
 def test_scores_without_a_spread_have_no_scale() -> None:

@@ -90,15 +90,14 @@ class DiverseRanker:
         return tf.stack([each.items for each in lists]), tf.stack([each.scores for each in lists])
 
 
-def diversities_by_scale(ranked: RecommendedItems, steps: int = 10) -> list[float]:
-    """λs that suit the scale of a model's scores: 0, and then powers of two times the spread of a list, up to the spread itself.
+def diversities_by_scale(ranked: RecommendedItems) -> list[float]:
+    """λs that suit the scale of a model's scores: 0, and thirteen from a 256th to a quarter of the spread of a list, in steps of √2.
 
-    The spread is the median over users of the best score minus the last of the list. At λ = spread the second item of a category pays
-    more than the list spans, which is about the most that λ can do; at its 2 ** (2 - steps)-th part, little.
+    The spread is the median over users of the best score minus the last of the list. At a 256th of it few items change places; at a
+    quarter the fifth item of a category pays as much as the whole list spans, which is about the most that λ can do.
 
     Args:
         ranked: Users' lists without diversity.
-        steps: How many λs, 0 included.
 
     Raises:
         ValueError: No user's scores differ: no λ above 0 is better than another.
@@ -108,4 +107,4 @@ def diversities_by_scale(ranked: RecommendedItems, steps: int = 10) -> list[floa
     spread = float(np.median(np.nanmax(usable, axis=1) - np.nanmin(usable, axis=1))) if len(usable) else 0.0
     if not spread > 0:
         raise ValueError("expected lists whose scores differ, so that they have a scale; give the strengths of diversity by hand")
-    return [0.0, *(float(f"{spread * 2.0**power:.2g}") for power in range(2 - steps, 1))]
+    return [0.0, *(float(f"{spread * 2.0 ** (half_steps / 2 - 8):.2g}") for half_steps in range(13))]
