@@ -25,6 +25,13 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "self_attentive", "positions": "newest", "use_bias": True},
     {"name": "self_attentive", "value_projection": True, "output_transform": "tanh_dense"},
     {"name": "mean_pooling", "recency_decay": 0.8},
+    {"name": "sparse_interests", "num_interests": 1, "positions": "none", "tie_w3": True, "residual_items": True},
+    {"name": "sparse_interests", "num_prototypes": 4, "assignment": "cosine", "positions": "newest"},
+    {"name": "elastic_archive", "num_channels": 5, "max_channels": 2, "attention": "cosine", "assignment_grad": "straight_through"},
+    {"name": "recurrent", "hidden_dimension": 5, "dropout": 0.3, "use_bias": False},
+    {"name": "transformer", "num_blocks": 0},
+    {"name": "transformer", "norm": "pre", "positions": "newest", "activation": "relu"},
+    {"name": "contextual_self_attentive", "encoder": {"name": "gru"}, "values": "states"},
     {"name": "user_aware_routing", "profile_fields": [1, 2], "logit_update": "accumulate", "residual": True},
     {"name": "periodic_interactive", "positions": "newest", "blocks": 1, "centre": False},
 ]
@@ -117,7 +124,11 @@ def test_gradients_are_finite_and_ignore_padding_even_where_it_is_not_a_number(e
     extract(extractor, history, mask)
     with tf.GradientTape() as tape:
         tape.watch(history)
-        loss = tf.reduce_sum(tf.square(extract(extractor, history, mask, training=True).interests))
+        output = extract(extractor, history, mask, training=True)
+        loss = tf.reduce_sum(tf.square(output.interests))
+        # What an extractor promises beyond interests may have weights of its own.
+        promised = [output.internals[name] for name in extractor.INTERNALS]
+        loss += sum(tf.reduce_sum(tf.square(value)) for value in promised if value.dtype.is_floating)
     gradient, *weight_gradients = tape.gradient(loss, [history, *extractor.trainable_variables])
     assert (gradient.numpy()[~mask.numpy()] == 0).all()
     assert np.abs(gradient.numpy()[mask.numpy()]).max() > 0
@@ -154,8 +165,8 @@ def test_inference_repeats_itself_draws_nothing_and_compiles_for_any_batch_size(
     compiled = tf.function(lambda *inputs: extract(extractor, *inputs).interests, input_signature=signature)
     operations = {operation.type for operation in compiled.get_concrete_function().graph.get_operations()}
     assert not [name for name in operations if "Random" in name or "Rng" in name]
-    np.testing.assert_allclose(compiled(history, mask), expected, atol=1e-6)
-    np.testing.assert_allclose(compiled(history[2:3], mask[2:3]), expected[2:3], atol=1e-6)
+    np.testing.assert_allclose(compiled(history, mask), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(compiled(history[2:3], mask[2:3]), expected[2:3], rtol=1e-5, atol=1e-6)
     assert compiled(history[:0], mask[:0]).shape == [0, extractor.num_interests, WIDTH]
 
 
@@ -218,12 +229,20 @@ def test_a_saved_model_of_the_inference_path_gives_the_same_answers(extractor: I
     tf.saved_model.save(servable, str(tmp_path))
     restored = tf.saved_model.load(str(tmp_path))
     for _ in range(2):
-        np.testing.assert_allclose(restored.interests(history, mask), expected, atol=1e-6)
+        np.testing.assert_allclose(restored.interests(history, mask), expected, rtol=1e-5, atol=1e-6)
+
+
+def chosen_alike(extractor: InterestExtractor, output: InterestOutput, other: InterestOutput) -> np.ndarray:
+    """bool [B]: where what an extractor promises in integers agrees: a choice between nearly equal scores may fall differently."""
+    choices = [name for name in extractor.INTERNALS if output.internals[name].dtype.is_integer]
+    agree = [np.all(output.internals[name] == other.internals[name], axis=-1) for name in choices]
+    return np.logical_and.reduce([np.ones(len(ITEM_COUNTS), bool), *agree])
 
 
 def test_mixed_precision_computes_weights_in_float32(mixed_policy: str) -> None:
     history, mask = batch()
     for spec in SPECS:
+        tf.keras.utils.set_random_seed(3)
         tf.keras.mixed_precision.set_global_policy("float32")
         reference = EXTRACTORS.build(spec, "extractor")
         expected = extract(reference, history, mask)
@@ -234,7 +253,9 @@ def test_mixed_precision_computes_weights_in_float32(mixed_policy: str) -> None:
         output = extract(extractor, history, mask)
         assert output.interests.dtype == tf.as_dtype(mixed_policy.removeprefix("mixed_"))
         assert output.weights.dtype == tf.float32
-        np.testing.assert_allclose(tf.cast(output.interests, tf.float32), expected.interests, atol=0.1, err_msg=str(spec))
+        alike = chosen_alike(extractor, output, expected)
+        assert alike.mean() >= 0.5, spec
+        np.testing.assert_allclose(tf.cast(output.interests, tf.float32)[alike], expected.interests[alike], atol=0.1, err_msg=str(spec))
         assert all(variable.dtype == tf.float32 for variable in extractor.variables)
         large = extract(extractor, history * 100.0, mask, training=True)
         assert np.isfinite(tf.cast(large.interests, tf.float32).numpy()).all()
@@ -250,7 +271,7 @@ def test_a_mask_from_an_embedding_is_taken_and_ends_here() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["capsule_routing", "comirec_routing", "self_attentive", "user_aware_routing", "periodic_interactive"]
+    "name", ["capsule_routing", "comirec_routing", "self_attentive", "user_aware_routing", "periodic_interactive", "transformer"]
 )
 def test_a_history_longer_than_built_for_is_refused(name: str) -> None:
     extractor = EXTRACTORS.build({"name": name, "max_length": 4}, "extractor")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfmi.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, READOUTS, InterestOutput, Readout
 from tfmi.losses.base import OBJECTIVES, BatchContext, ItemSpace, Objective, Regularizer
 from tfmi.models.recommender import UserInputs
@@ -56,8 +57,14 @@ def test_drop_unknown_items_keeps_order_and_moves_left() -> None:
     np.testing.assert_array_equal(drop_unknown_items(UserInputs(history)).history, expected)
 
 
-@pytest.mark.parametrize("extractor", EXTRACTORS.names())
-@pytest.mark.parametrize("readout", READOUTS.names())
+def _gives_what_is_needed(extractor: str, readout: str) -> bool:
+    return set(READOUTS.get(readout).NEEDED_INTERNALS) <= set(EXTRACTORS.get(extractor).INTERNALS)
+
+
+COMBINATIONS = [(e, r) for e in EXTRACTORS.names() for r in READOUTS.names() if _gives_what_is_needed(e, r)]
+
+
+@pytest.mark.parametrize(("extractor", "readout"), COMBINATIONS)
 def test_every_extractor_trains_with_every_readout(extractor: str, readout: str) -> None:
     model = _model(extractor, readout, history_dropout=0.1)
     batch = _batch()
@@ -71,7 +78,8 @@ def test_every_extractor_trains_with_every_readout(extractor: str, readout: str)
 @pytest.mark.parametrize("objective", OBJECTIVES.names())
 @pytest.mark.parametrize("readout", READOUTS.names())
 def test_every_objective_trains_with_every_readout(objective: str, readout: str) -> None:
-    model = _model(readout=readout, objective=objective)
+    extractor = "capsule_routing" if ("capsule_routing", readout) in COMBINATIONS else "sparse_interests"
+    model = _model(extractor, readout, objective)
     model.compile(optimizer=RowSparseAdam(0.02))
     history = model.fit(tf.data.Dataset.from_tensors(_batch()).repeat(), steps_per_epoch=20, epochs=3, verbose=0)
     assert history.history["loss"][-1] < history.history["loss"][0]
@@ -186,6 +194,26 @@ def test_a_readout_may_use_internals_and_serve_one_aggregated_vector() -> None:
     interests, active = model.user_interests(UserInputs(_batch()["history"]))
     assert interests.shape == (16, 1, DIMENSION)
     assert active.numpy().all()
+
+
+def test_a_readout_is_refused_where_the_extractor_lacks_what_it_needs() -> None:
+    with pytest.raises(ConfigError, match=r"model\.readout: PredictedIntention needs current_intention"):
+        _model("capsule_routing", "predicted_intention")
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_mixed_interests_are_scored_alike_in_training_and_in_serving(normalize: bool) -> None:
+    model = _model("sparse_interests", "predicted_intention", normalize=normalize)
+    model.readout.temperature = 5.0  # a mixture, not a choice
+    batch = _batch()
+    served, active = model.user_interests(UserInputs(batch["history"]))
+    assert served.shape == (16, 1, DIMENSION)
+    assert active.numpy().all()
+    norms = np.linalg.norm(served[:, 0], axis=-1)
+    assert np.allclose(norms, 1.0, rtol=1e-5) == normalize
+    logits = served.numpy()[:, 0] @ model.item_vectors().numpy()[2:].T / 0.1
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["target"] - 2, logits)
+    np.testing.assert_allclose(model.compute_loss(batch), np.mean(losses), rtol=1e-5)
 
 
 def test_an_objective_may_look_at_the_history() -> None:

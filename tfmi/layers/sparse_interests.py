@@ -33,9 +33,10 @@ class SparseInterests(InterestExtractor):
         Y_t = sum over k of P_k|t C_u,k                                     [B, L, d]
         current intention = LN4(sum over t of softmax_t(tanh(Y W5) w6)_t Y_t)     [B, d]
 
-    The readout ``predicted_intention`` mixes the interests by it; other readouts leave W5, w6 and LN4 untrained.
+    The readout ``predicted_intention`` mixes the interests by it; other readouts leave W5, w6 and LN4 untrained, and W1 and w2 as well:
+    LN2 takes the gate's scale away again, so that the choice of prototypes learns by way of the intentions.
 
-    The sum of an interest is taken with weights that are rescaled to a total of 1, in log space: LN3 removes the scale anyway, and an
+    The sum of an interest is taken with weights rescaled to a total of 1, in log space: LN3 removes the scale anyway, and an
     interest to which hardly anything is assigned keeps its direction instead of vanishing in rounding. Ties in s go to the lowest
     prototype. All K interests are active. An empty history gives zeros.
 
@@ -69,7 +70,7 @@ class SparseInterests(InterestExtractor):
         max_length: Longest history that will ever be given; None takes the length of the first input.
 
     Raises:
-        ValueError: An argument out of its range, ``tie_w3`` without a W3, or a history longer than ``max_length``.
+        ValueError: An argument out of its range, an option of what the assignment does not have, or a history longer than ``max_length``.
     """
 
     INTERNALS: ClassVar[tuple[str, ...]] = ("prototypes", "prototype_indices", "assignment", "attention", "current_intention")
@@ -95,8 +96,10 @@ class SparseInterests(InterestExtractor):
         require_choice(("layernorm", "cosine"), assignment=assignment)
         require_above(0, assign_temperature=assign_temperature)
         require_choice(("oldest", "newest", "none"), positions=positions)
-        if tie_w3 and assignment == "cosine":
+        if assignment == "cosine" and tie_w3:
             raise ValueError("tie_w3: assignment 'cosine' has no W3 to share")
+        if assignment == "cosine" and small_initial_gains:
+            raise ValueError("small_initial_gains: assignment 'cosine' has no LN1 and LN2 to start")
         self.num_interests = num_interests
         self.num_prototypes = num_prototypes
         self.assignment = assignment
@@ -115,15 +118,15 @@ class SparseInterests(InterestExtractor):
     def build(self, input_shape: Any) -> None:
         """Create C [P, d]; W1, W3, W5 [d, d]; w2, w6 [d, 1]; the W_k,1 side by side [d, K d]; w_k,2 [K, d]; P [max_length, d]; LN1 to 4."""
         dimension = int(input_shape[-1])
-        initializer = tf.keras.initializers.RandomNormal(stddev=dimension**-0.5)
 
         def weight(name: str, *shape: int, **arguments: Any) -> tf.Variable:
+            initializer = tf.keras.initializers.RandomNormal(stddev=dimension**-0.5)  # an instance each: one repeats its values
             return self.add_weight(name, shape, initializer=initializer, **arguments)
 
-        def norm(name: str, gain: float = 1.0) -> tf.keras.layers.LayerNormalization:
+        def norm(name: str, rank: int, gain: float = 1.0, center: bool = True) -> tf.keras.layers.LayerNormalization:
             gains = tf.keras.initializers.Constant(gain)
-            layer = tf.keras.layers.LayerNormalization(epsilon=_EPSILON, gamma_initializer=gains, dtype="float32", name=name)
-            layer.build([None, None, dimension])
+            layer = tf.keras.layers.LayerNormalization(epsilon=_EPSILON, center=center, gamma_initializer=gains, dtype="float32", name=name)
+            layer.build([*[None] * (rank - 1), dimension])
             return layer
 
         # The choice of prototypes is made in float32 whatever the policy, and regularisers need all of their digits.
@@ -137,11 +140,12 @@ class SparseInterests(InterestExtractor):
         if self.has_item_kernel:
             gain = dimension**-0.25 if self.small_initial_gains else 1.0
             self.item_kernel = weight("item_kernel", dimension, dimension)
-            self.item_norm, self.concept_norm = norm("item_norm", gain), norm("concept_norm", gain)
+            self.item_norm = norm("item_norm", 3, gain)
+            self.concept_norm = norm("concept_norm", 3, gain, center=False)  # a bias would cancel in the softmax over the concepts
         if not self.tie_w3:
             self.intention_kernel = weight("intention_kernel", dimension, dimension)
         self.intention_vector = weight("intention_vector", dimension, 1)
-        self.interest_norm, self.intention_norm = norm("interest_norm"), norm("intention_norm")
+        self.interest_norm, self.intention_norm = norm("interest_norm", 3), norm("intention_norm", 2)
         super().build(input_shape)
 
     def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:

@@ -20,8 +20,8 @@ def covariance_off_diagonal(prototypes: tf.Tensor) -> tf.Tensor:
     Each prototype is centred by the mean of its own d entries, which are the samples of the covariance.
     """
     count, dimension = prototypes.shape
-    centred = tf.cast(prototypes, tf.float32)
-    centred -= tf.reduce_mean(centred, axis=1, keepdims=True)
+    prototypes = tf.cast(prototypes, tf.float32)
+    centred = prototypes - tf.reduce_mean(prototypes, axis=1, keepdims=True)
     # C C^T and C^T C have the same norm: of the P x P and the d x d matrix the smaller one will do.
     gram = tf.matmul(centred, centred, transpose_a=count > dimension, transpose_b=count <= dimension)
     on_diagonal = tf.reduce_sum(tf.square(tf.reduce_sum(tf.square(centred), axis=1)))
