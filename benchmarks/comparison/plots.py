@@ -52,10 +52,13 @@ def draw_all(rows: Sequence[Row], metric: str, sweeps: Mapping[str, Mapping[str,
     return [path for path in drawn if path is not None]
 
 
-def draw_bars(rows: Sequence[Row], metric: str, path: Path) -> Path:
-    """The metric of every configuration, with its standard deviation over seeds."""
-    figure, axes = _bar_figure(rows, 1)
-    _bars(axes[0], rows, [row["mean"][metric] for row in rows], [row["deviation"][metric] for row in rows])
+def draw_bars(rows: Sequence[Row], metric: str, path: Path) -> Path | None:
+    """The metric of every configuration that has it, with its standard deviation over seeds; None if none has."""
+    having = [row for row in rows if metric in row["mean"]]
+    if not having:
+        return None
+    figure, axes = _bar_figure(having, 1)
+    _bars(axes[0], having, [row["mean"][metric] for row in having], [row["deviation"][metric] for row in having])
     axes[0].set(xlabel=f"{metric}, mean and standard deviation over seeds", title=rows[0]["dataset"])
     return save_figure(figure, path)
 
