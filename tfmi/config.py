@@ -241,6 +241,27 @@ class IndexConfig(Section):
     reordering_candidates: int | None = Field(None, ge=1)
     dimensions_per_block: int | None = Field(None, ge=1)
     training_iterations: int = Field(12, ge=1)
+    integration: Literal["competitive", "allotted"] = Field(
+        "competitive",
+        description="how interests share an answer: competitive, by score; allotted, by how much each is used (interest_usage learns it)",
+    )
+    quota_exponent: float = Field(
+        1.0, ge=0, description="allotted: places in proportion to usage ** quota_exponent; 0: equally many, large: the most used interest"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _check_combinations(self) -> IndexConfig:
+        if self.integration == "competitive" and self.quota_exponent != 1.0:
+            raise ValueError("quota_exponent does nothing without integration: allotted")
+        return self
+
+    def search_parameters(self) -> dict[str, int | None]:
+        """The parameters of the index itself."""
+        return self.model_dump(exclude={"kind", "integration", "quota_exponent"})
+
+    def allotment(self) -> float | None:
+        """The exponent of the quotas, or None where interests compete."""
+        return self.quota_exponent if self.integration == "allotted" else None
 
 
 class ExportConfig(Section):

@@ -7,6 +7,7 @@ leave-one-out differ in their splits, not here.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,17 @@ import tensorflow as tf
 from tfmi.config import EvaluationConfig
 from tfmi.data.pipeline import evaluation_batches
 from tfmi.data.slicing import whole_rows
-from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX, Catalogue, EvaluationSet, Sequences, UserProfiles
-from tfmi.evaluation.metrics import is_in_row, ranking_metrics
+from tfmi.data.structures import FIRST_INDEX, Catalogue, EvaluationSet, UserProfiles
+from tfmi.errors import ConfigError
+from tfmi.evaluation.metrics import ranking_metrics
 from tfmi.evaluation.slices import sliced_metrics
 from tfmi.index.base import MISSING_SCORE, finish_answer
 from tfmi.index.blocked import block_length, blocked_top_k
-from tfmi.models.recommender import DirectRecommender, Recommender, UserInputs, VectorRecommender
+from tfmi.index.exact import search_exactly
+from tfmi.index.merging import Candidates
+from tfmi.index.quotas import allot_interests
+from tfmi.index.selection import most_distinct_items, select
+from tfmi.models.recommender import DirectRecommender, Recommender, SharingRecommender, UserInputs, VectorRecommender
 
 
 class RecommendedItems(NamedTuple):
@@ -31,16 +37,32 @@ class RecommendedItems(NamedTuple):
 
 
 class CatalogueRanker:
-    """Ranks the whole catalogue with one recommender; compiled once, however often its weights change in between."""
+    """Ranks the whole catalogue with one recommender; compiled once, however often its weights change in between.
 
-    def __init__(self, recommender: Recommender) -> None:
+    Args:
+        recommender: What to rank with.
+        quota_exponent: Allot the places of a list to interests by their usage raised to this, as ``index.integration`` does in
+            serving; that needs a ``SharingRecommender``. None ranks every item by its best interest. A ``DirectRecommender`` ranks itself.
+
+    Raises:
+        ConfigError: The recommender does not know shares by which to allot places.
+    """
+
+    def __init__(self, recommender: Recommender, quota_exponent: float | None = None) -> None:
         self.recommender = recommender
-        if isinstance(recommender, VectorRecommender):
-            self._rank = tf.function(functools.partial(_rank_by_vectors, recommender))
-            self._item_vectors = tf.function(recommender.item_vectors)
-        else:
+        if not isinstance(recommender, VectorRecommender):
             self._rank = tf.function(functools.partial(_rank_directly, recommender))
             self._item_vectors = lambda: tf.zeros([0, 0])
+            return
+        if quota_exponent is None:
+            self._rank = tf.function(functools.partial(_rank_by_vectors, recommender))
+        elif isinstance(recommender, SharingRecommender):
+            self._rank = tf.function(_ranking_by_quotas(recommender, quota_exponent))
+        else:
+            raise ConfigError(
+                f"{type(recommender).__name__} does not know how much each interest is used, so no places can be allotted by it"
+            )
+        self._item_vectors = tf.function(recommender.item_vectors)
 
     def rank(
         self, examples: EvaluationSet, n: int, *, batch_size: int, exclude_history: bool = False, profiles: UserProfiles | None = None
@@ -59,15 +81,14 @@ class CatalogueRanker:
         item_vectors = self._item_vectors()
         count = tf.TensorSpec([], tf.int32)
         # With the dataset's own specification the last, smaller batch needs no second trace.
-        rank = self._rank.get_concrete_function(UserInputs.of_batch(spec), tf.TensorSpec([None, None]), count)
+        excluded = tf.TensorSpec([None, None], tf.int32)
+        rank = self._rank.get_concrete_function(UserInputs.of_batch(spec), tf.TensorSpec([None, None]), count, excluded)
         answers: list[RecommendedItems] = []
         for batch in batches:
-            left_out = whole_rows(examples.histories, batch["row"].numpy()) if exclude_history else None
-            depth = n if left_out is None else n + int(left_out.lengths().max())
-            depth = min(depth, self.recommender.num_rows - FIRST_INDEX)
-            scores, items = rank(UserInputs.of_batch(batch), item_vectors, tf.constant(depth))
-            answer = RecommendedItems(items.numpy(), scores.numpy())
-            answers.append(_fit_width(answer if left_out is None else _without(answer, left_out), n))
+            histories = whole_rows(examples.histories, batch["row"].numpy())
+            left_out = histories.padded(int(histories.lengths().max()) if exclude_history else 0)
+            chosen = rank(UserInputs.of_batch(batch), item_vectors, tf.constant(n), tf.constant(left_out, tf.int32))
+            answers.append(RecommendedItems(chosen.items.numpy(), chosen.scores.numpy()))
         if not answers:
             return RecommendedItems(np.zeros([0, n], np.int32), np.zeros([0, n], np.float32))
         return RecommendedItems(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
@@ -80,12 +101,15 @@ class CatalogueEvaluator:
         recommender: What to measure, with the weights it has at each call.
         catalogue: The items; their categories, if any, are for diversity.
         config: Cutoffs and options.
+        quota_exponent: See ``CatalogueRanker``; the places that are allotted are those of the longest cutoff.
     """
 
-    def __init__(self, recommender: Recommender, catalogue: Catalogue, config: EvaluationConfig) -> None:
+    def __init__(
+        self, recommender: Recommender, catalogue: Catalogue, config: EvaluationConfig, quota_exponent: float | None = None
+    ) -> None:
         self.config = config
         self._catalogue = catalogue
-        self._ranker = CatalogueRanker(recommender)
+        self._ranker = CatalogueRanker(recommender, quota_exponent)
 
     def evaluate(self, examples: EvaluationSet, profiles: UserProfiles | None = None) -> dict[str, float]:
         """The metrics of ``ranking_metrics``.
@@ -149,9 +173,9 @@ def evaluate(
 
 
 def _rank_by_vectors(
-    recommender: VectorRecommender, inputs: UserInputs, item_vectors: tf.Tensor, k: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scores and items [B, k] by the best inner product of any active interest with ``item_vectors`` [num_rows, d]."""
+    recommender: VectorRecommender, inputs: UserInputs, item_vectors: tf.Tensor, n: tf.Tensor, excluded: tf.Tensor
+) -> Candidates:
+    """The best ``n`` items but for ``excluded`` [B, E], by the best inner product of an active interest with ``item_vectors``."""
     interests, active = recommender.user_interests(inputs)  # [B, K, d], [B, K]
     # Inactive interests repeat an active one, which leaves a maximum over K as it is.
     first_active = tf.gather(interests, tf.argmax(tf.cast(active, tf.int32), axis=1), batch_dims=1)  # [B, d]
@@ -165,34 +189,42 @@ def _rank_by_vectors(
             best = tf.maximum(best, tf.matmul(query, block, transpose_b=True))
         return best
 
+    k = _depth(recommender, n, excluded)
     num_items = recommender.num_rows - FIRST_INDEX
     scores, positions = blocked_top_k(score_block, num_items, k, block_length(tf.shape(inputs.history)[0]))
     scores = tf.where(tf.reduce_any(active, axis=1)[:, None], scores, MISSING_SCORE)
-    return finish_answer(scores, positions, k)
+    return _best_of(*finish_answer(scores, positions, k), n, excluded)
+
+
+def _ranking_by_quotas(recommender: SharingRecommender, exponent: float) -> Callable[..., Candidates]:
+    """Rank like ``_rank_by_vectors``, but give each interest its quota of its best items; see ``allot_interests``."""
+
+    def rank(inputs: UserInputs, item_vectors: tf.Tensor, n: tf.Tensor, excluded: tf.Tensor) -> Candidates:
+        interests, active, shares = recommender.interests_with_shares(inputs)  # [B, K, d], [B, K], [B, K]
+        batch, (_, num_interests, dimension) = tf.shape(interests)[0], interests.shape
+        k = _depth(recommender, n, excluded)
+        queries = tf.reshape(interests, [batch * num_interests, dimension])
+        found = search_exactly(queries, item_vectors, recommender.num_rows - FIRST_INDEX, k)
+        scores, items = (tf.ensure_shape(tf.reshape(each, [batch, num_interests, k]), [None, num_interests, None]) for each in found)
+        return select(allot_interests(scores, items, active, shares, n, exponent=exponent, exclude=excluded), n)
+
+    return rank
 
 
 def _rank_directly(
-    recommender: DirectRecommender, inputs: UserInputs, item_vectors: tf.Tensor, k: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scores and items [B, k] as the recommender ranks them; item vectors are for the other kind."""
+    recommender: DirectRecommender, inputs: UserInputs, item_vectors: tf.Tensor, n: tf.Tensor, excluded: tf.Tensor
+) -> Candidates:
+    """``n`` items but for ``excluded`` [B, E] as the recommender ranks them; item vectors are for the other kind."""
     del item_vectors
-    items, scores = recommender.top_k(inputs.history, k)
-    return scores, items
+    items, scores = recommender.top_k(inputs.history, _depth(recommender, n, excluded))
+    return _best_of(scores, items, n, excluded)
 
 
-def _without(answer: RecommendedItems, histories: Sequences) -> RecommendedItems:
-    """The answer [U, W] with the items of ``histories`` taken out, what is left moved up, and padding at the end."""
-    left_out = is_in_row(answer.items, histories) | (answer.items < FIRST_INDEX)
-    order = np.argsort(left_out, axis=1, kind="stable")
-    left_out = np.take_along_axis(left_out, order, axis=1)
-    items = np.where(left_out, PADDING_INDEX, np.take_along_axis(answer.items, order, axis=1))
-    scores = np.where(left_out, np.float32(MISSING_SCORE), np.take_along_axis(answer.scores, order, axis=1))
-    return RecommendedItems(items, scores)
+def _depth(recommender: Recommender, n: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
+    """How many of the best items are certain to hold ``n`` that are not excluded, if the catalogue has as many."""
+    return tf.minimum(n + most_distinct_items(excluded), recommender.num_rows - FIRST_INDEX)
 
 
-def _fit_width(answer: RecommendedItems, n: int) -> RecommendedItems:
-    """The first ``n`` columns, padded if there are fewer."""
-    missing = max(0, n - answer.items.shape[1])
-    items = np.pad(answer.items[:, :n], [(0, 0), (0, missing)], constant_values=PADDING_INDEX)
-    scores = np.pad(answer.scores[:, :n], [(0, 0), (0, missing)], constant_values=MISSING_SCORE)
-    return RecommendedItems(items, scores)
+def _best_of(scores: tf.Tensor, items: tf.Tensor, n: tf.Tensor, excluded: tf.Tensor) -> Candidates:
+    """The first ``n`` of a ranking [B, k] that are not excluded, padded if there are fewer."""
+    return select(Candidates(items, scores, tf.zeros_like(items)), n, excluded)

@@ -31,6 +31,7 @@ def describe_servable(servable: ServingSignatures, catalogue: Catalogue, export:
             "exclusion_width": export.exclusion_width,
         },
         "exclude_history": export.exclude_history,
+        "integration": servable.integration,
         "diversity": catalogue.category_indices() is not None,
         "items": len(catalogue.vocabulary),
         "profile_inputs": servable.profile_inputs.describe(),

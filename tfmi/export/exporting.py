@@ -69,7 +69,7 @@ def export_savedmodel(
     profile_features = _profile_features(recommender, profiles)
     search = _build_index(recommender, index)
     try:
-        servable = ServingSignatures(recommender, search, catalogue, export, profile_features)
+        servable = ServingSignatures(recommender, search, catalogue, export, profile_features, quota_exponent=index.allotment())
         has_timestamps = TIMESTAMPS in servable.input_specs["serving_default"]
         maker = RequestMaker(catalogue, recommender.history_length, export.exclusion_width, profile_features, has_timestamps)
         requests = maker.requests(sorted(servable.signatures), export.warmup_batch_sizes)
@@ -129,7 +129,7 @@ def _profile_features(recommender: Recommender, profiles: UserProfiles | None) -
 def _build_index(recommender: Recommender, config: IndexConfig) -> InterestIndex | None:
     if isinstance(recommender, DirectRecommender):
         return None
-    return build_index(config.kind, recommender.item_vectors(), **config.model_dump(exclude={"kind"}))
+    return build_index(config.kind, recommender.item_vectors(), **config.search_parameters())
 
 
 def _replay(folder: Path, servable: ServingSignatures) -> None:

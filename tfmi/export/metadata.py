@@ -38,8 +38,8 @@ def load_metadata(version_folder: str | Path) -> dict[str, Any]:
 
     Returns:
         ``system``, ``configuration``, ``metrics``, ``data`` as the training run gave them; ``index`` (kind, parameters, recall against
-        exact search), ``widths`` (history_length, num_results, exclusion_width), ``profile_inputs``, ``signatures``, ``items``,
-        ``versions``, ``created`` (UTC), ``format``.
+        exact search), ``widths`` (history_length, num_results, exclusion_width), ``integration`` (how interests share an answer),
+        ``profile_inputs``, ``signatures``, ``items``, ``versions``, ``created`` (UTC), ``format``.
 
     Raises:
         ExportError: The folder holds no metadata that this version of tfmi can read.

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfmi.config import ExportConfig
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX, Catalogue, Feature
+from tfmi.errors import ExportError
 from tfmi.export.checks import require_at_most, require_columns, require_rows, require_vector
 from tfmi.export.cold_start import ColdStart
 from tfmi.export.lookup import ItemVocabulary
@@ -20,8 +21,8 @@ from tfmi.export.profile import ProfileInputs
 from tfmi.export.timestamps import TIMESTAMPS, TimestampInputs
 from tfmi.index.base import InterestIndex
 from tfmi.index.selection import most_distinct_items, select
-from tfmi.index.sources import CandidateSource, DirectCandidates, InterestCandidates
-from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
+from tfmi.index.sources import AllottedCandidates, CandidateSource, DirectCandidates, InterestCandidates
+from tfmi.models.recommender import DirectRecommender, Recommender, SharingRecommender, UserInputs, VectorRecommender
 
 Tensors = dict[str, tf.Tensor]
 
@@ -38,11 +39,14 @@ class ServingSignatures:
         catalogue: The items, with their counts and categories.
         export: n, E, whether histories are excluded, and the candidates among which diversity chooses.
         profile_features: The profile features that the recommender reads, by name.
+        quota_exponent: Allot an answer's places to interests by their usage raised to this, which needs a ``SharingRecommender``; None
+            lets interests compete by score.
 
     Attributes:
         signatures: Concrete functions by signature name; each takes keyword tensors and returns a dict of tensors.
         input_specs: The keyword tensors by signature name.
         profile_inputs: The profile at the boundary.
+        integration: How an answer is made of what several interests found, for the metadata.
     """
 
     def __init__(
@@ -52,12 +56,12 @@ class ServingSignatures:
         catalogue: Catalogue,
         export: ExportConfig,
         profile_features: Mapping[str, Feature],
+        *,
+        quota_exponent: float | None = None,
     ) -> None:
         self._recommender = recommender
         self._index = index
-        self._source: CandidateSource = (
-            DirectCandidates(recommender) if index is None else InterestCandidates(recommender, index)  # type: ignore[arg-type]
-        )
+        self._source = _candidate_source(recommender, index, export.num_results, quota_exponent)
         self._export = export
         self.history_length = recommender.history_length
         self._num_items = catalogue.num_rows - FIRST_INDEX
@@ -67,6 +71,7 @@ class ServingSignatures:
         self._categories = None if categories is None else tf.Variable(categories, trainable=False, name="categories")
         self._most_exclusions = max(MOST_EXCLUSIONS, export.exclusion_width)
         self.profile_inputs = ProfileInputs(profile_features)
+        self.integration = self._source.describe_integration()
         requested = recommender.requested_inputs if isinstance(recommender, VectorRecommender) else ()
         self._timestamps = TimestampInputs(TIMESTAMPS in requested, self.history_length)
         functions = self._functions()
@@ -168,7 +173,7 @@ class ServingSignatures:
         most_excluded = 0 if excluded is None else most_distinct_items(excluded)
         pool = self._pool_size(diversity)
         k = tf.minimum(pool + most_excluded, self._num_items)
-        found = self._source.candidates(users, k)
+        found = self._source.candidates(users, k, excluded, diversity if self._categories is not None else None)
         found = self._cold_start.replace(found, ~_has_known_item(users.history), k)
         if diversity is not None and self._categories is not None:
             # Every row chooses among its own best candidates, however many its neighbours in the batch exclude.
@@ -188,6 +193,21 @@ class ServingSignatures:
         if diversity is None or self._categories is None:
             return n
         return tf.where(tf.reduce_any(diversity > 0.0), n * self._export.diversity_pool, n)
+
+
+def _candidate_source(
+    recommender: Recommender, index: InterestIndex | None, num_results: int, quota_exponent: float | None
+) -> CandidateSource:
+    if isinstance(recommender, DirectRecommender) or index is None:
+        return DirectCandidates(recommender)  # type: ignore[arg-type]
+    if quota_exponent is None:
+        return InterestCandidates(recommender, index)
+    if not isinstance(recommender, SharingRecommender):
+        raise ExportError(
+            f"index.integration: {type(recommender).__name__} does not know how much each interest is used (interests_with_shares), so no "
+            "places can be allotted by it; set it to competitive"
+        )
+    return AllottedCandidates(recommender, index, num_results, quota_exponent)
 
 
 def _has_known_item(history: tf.Tensor) -> tf.Tensor:

@@ -103,6 +103,17 @@ def gather_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     return tf.gather(table.read_value(), rows)
 
 
+def is_among(items: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """bool [B, C]: which of ``items`` int32 [B, C] are in the same row of ``others`` int32 [B, E].
+
+    They are found by bisection: comparing all pairs would hold B * C * E flags.
+    """
+    # Above every item there is a last entry, so that each search ends at one, even with no others.
+    rising = tf.pad(tf.sort(others, axis=1), [[0, 0], [0, 1]], constant_values=others.dtype.max)  # [B, E + 1]
+    first_not_below = tf.searchsorted(rising, items)  # [B, C]
+    return tf.gather(rising, first_not_below, batch_dims=1) == items
+
+
 def pad_columns(values: tf.Tensor, width: tf.Tensor | int, padding: float) -> tf.Tensor:
     """Append ``padding`` to the rows of ``values`` [B, w] up to ``width`` columns; w must not exceed it."""
     missing = width - tf.shape(values)[1]

@@ -10,6 +10,18 @@ from tfmi.index.base import InterestIndex, check_item_vectors, finish_answer, ga
 from tfmi.index.blocked import SCORES_PER_BLOCK, block_length, blocked_top_k
 
 
+def search_exactly(
+    queries: tf.Tensor, item_vectors: tf.Tensor, num_items: int, k: tf.Tensor | int, scores_per_block: int = SCORES_PER_BLOCK
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """``InterestIndex.search`` of ``queries`` [M, d] among all ``item_vectors`` [num_items + 2, d]."""
+
+    def score_block(start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(queries, item_vectors[FIRST_INDEX + start : FIRST_INDEX + stop], transpose_b=True)  # [M, stop - start]
+
+    items_per_block = block_length(tf.shape(queries)[0], scores_per_block)
+    return finish_answer(*blocked_top_k(score_block, num_items, k, items_per_block), k)
+
+
 class ExactIndex(InterestIndex):
     """Scores every item, in blocks that bound the memory; ties go to the lower item index.
 
@@ -31,14 +43,7 @@ class ExactIndex(InterestIndex):
 
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """See ``InterestIndex.search``."""
-        vectors = self._vectors.read_value()
-
-        def score_block(start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
-            return tf.matmul(queries, vectors[FIRST_INDEX + start : FIRST_INDEX + stop], transpose_b=True)  # [M, stop - start]
-
-        items_per_block = block_length(tf.shape(queries)[0], self.scores_per_block)
-        scores, positions = blocked_top_k(score_block, self.num_items, k, items_per_block)
-        return finish_answer(scores, positions, k)
+        return search_exactly(queries, self._vectors.read_value(), self.num_items, k, self.scores_per_block)
 
     def vectors(self, items: tf.Tensor) -> tf.Tensor:
         """See ``InterestIndex.vectors``."""

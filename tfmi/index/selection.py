@@ -9,7 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.base import MISSING_SCORE, pad_columns
+from tfmi.index.base import MISSING_SCORE, is_among, pad_columns
 from tfmi.index.merging import NO_INTEREST, Candidates, best_candidates
 from tfmi.index.reranking import LARGEST_DIVERSITY
 
@@ -57,12 +57,8 @@ def select(
 
 
 def _without(candidates: Candidates, exclude: tf.Tensor) -> Candidates:
-    """The candidates with a score of -inf at excluded items, found by bisection: comparing all pairs would hold B * C * E flags."""
-    # Above every item there is a last entry, so that each search ends at one, even with nothing to exclude.
-    rising = tf.pad(tf.sort(exclude, axis=1), [[0, 0], [0, 1]], constant_values=exclude.dtype.max)  # [B, E + 1]
-    first_not_below = tf.searchsorted(rising, candidates.items)  # [B, C]
-    excluded = tf.gather(rising, first_not_below, batch_dims=1) == candidates.items
-    return candidates._replace(scores=tf.where(excluded, MISSING_SCORE, candidates.scores))
+    """The candidates with a score of -inf at excluded items."""
+    return candidates._replace(scores=tf.where(is_among(candidates.items, exclude), MISSING_SCORE, candidates.scores))
 
 
 def most_distinct_items(items: tf.Tensor) -> tf.Tensor:

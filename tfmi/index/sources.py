@@ -7,23 +7,32 @@ import tensorflow as tf
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.base import MISSING_SCORE, InterestIndex
 from tfmi.index.merging import NO_INTEREST, Candidates, merge_interests
+from tfmi.index.quotas import allot_interests
 from tfmi.index.selection import select
-from tfmi.models.recommender import DirectRecommender, UserInputs, VectorRecommender
+from tfmi.models.recommender import DirectRecommender, SharingRecommender, UserInputs, VectorRecommender
 
 
 class CandidateSource(tf.Module):
     """Where a servable's candidates come from. Traceable by ``tf.function``, for any batch size."""
 
-    def candidates(self, inputs: UserInputs, k: tf.Tensor | int) -> Candidates:
+    def candidates(
+        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+    ) -> Candidates:
         """Candidates of users.
 
         Args:
             inputs: The users.
             k: Results per interest; after exclusions, a selection of n needs k of at least n and the number of exclusions.
+            exclude: int32 [B, E], what the selection will leave out, for sources that choose; candidates may still hold it.
+            diversity: float32 [B], the λ of the selection, for sources that would not leave it a choice.
 
         Returns:
             ``Candidates`` with at least k columns.
         """
+        raise NotImplementedError
+
+    def describe_integration(self) -> dict[str, str | float]:
+        """How an answer is made of what several interests found, for reports."""
         raise NotImplementedError
 
     def similar(self, items: tf.Tensor, k: tf.Tensor | int) -> Candidates:
@@ -44,14 +53,25 @@ class InterestCandidates(CandidateSource):
         self.recommender = recommender
         self.index = index
 
-    def candidates(self, inputs: UserInputs, k: tf.Tensor | int) -> Candidates:
+    def candidates(
+        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+    ) -> Candidates:
         """See ``CandidateSource.candidates``; C = K * k."""
         interests, active = self.recommender.user_interests(inputs)  # [B, K, d], [B, K]
+        return merge_interests(*self._search(interests, k), active)
+
+    def _search(self, interests: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores and items [B, K, k] of what is nearest to each of the interests [B, K, d]."""
         batch, num_interests = tf.shape(interests)[0], tf.shape(interests)[1]
         queries = tf.reshape(interests, [batch * num_interests, self.index.dimension])  # [B * K, d]
         scores, items = self.index.search(queries, k)
         answers = [batch, num_interests, k]
-        return merge_interests(tf.reshape(scores, answers), tf.reshape(items, answers), active)
+        static = [None, interests.shape[1], None]
+        return tf.ensure_shape(tf.reshape(scores, answers), static), tf.ensure_shape(tf.reshape(items, answers), static)
+
+    def describe_integration(self) -> dict[str, str | float]:
+        """See ``CandidateSource.describe_integration``."""
+        return {"kind": "competitive"}
 
     def similar(self, items: tf.Tensor, k: tf.Tensor | int) -> Candidates:
         """See ``CandidateSource.similar``; neighbours by the inner product of item vectors."""
@@ -61,6 +81,44 @@ class InterestCandidates(CandidateSource):
         return select(found, k, exclude=items[:, None])
 
 
+class AllottedCandidates(InterestCandidates):
+    """The best items of each interest, each interest its quota of an answer of ``num_results``; see ``allot_interests``.
+
+    A user who asks for diversity gets the candidates of ``InterestCandidates`` instead: the rule that spreads an answer over categories
+    needs more of them than fit into the answer.
+
+    Args:
+        recommender: Makes interests of histories, and knows their shares.
+        index: Built from the recommender's item vectors.
+        num_results: n, the places of an answer.
+        exponent: Quotas are in proportion to the shares raised to it.
+    """
+
+    recommender: SharingRecommender
+
+    def __init__(self, recommender: SharingRecommender, index: InterestIndex, num_results: int, exponent: float) -> None:
+        super().__init__(recommender, index)
+        self.num_results = num_results
+        self.exponent = exponent
+
+    def candidates(
+        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+    ) -> Candidates:
+        """See ``CandidateSource.candidates``; C = K * k, of which up to n are not missing unless diversity is asked for."""
+        interests, active, shares = self.recommender.interests_with_shares(inputs)
+        scores, items = self._search(interests, k)
+        allotted = allot_interests(scores, items, active, shares, self.num_results, exponent=self.exponent, exclude=exclude)
+        if diversity is None:
+            return allotted
+        pool = merge_interests(scores, items, active)
+        diverse = diversity[:, None] > 0.0  # False for NaN
+        return Candidates(*(tf.where(diverse, *fields) for fields in zip(pool, allotted, strict=True)))
+
+    def describe_integration(self) -> dict[str, str | float]:
+        """See ``CandidateSource.describe_integration``."""
+        return {"kind": "allotted", "quota_exponent": self.exponent}
+
+
 class DirectCandidates(CandidateSource):
     """The answers of a model that ranks by itself; they count as found by interest 0."""
 
@@ -68,9 +126,15 @@ class DirectCandidates(CandidateSource):
         super().__init__()
         self.recommender = recommender
 
-    def candidates(self, inputs: UserInputs, k: tf.Tensor | int) -> Candidates:
+    def candidates(
+        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+    ) -> Candidates:
         """See ``CandidateSource.candidates``; C = k. Such models look at histories alone."""
         return _as_candidates(*self.recommender.top_k(inputs.history, k))
+
+    def describe_integration(self) -> dict[str, str | float]:
+        """See ``CandidateSource.describe_integration``."""
+        return {"kind": "direct"}
 
     def similar(self, items: tf.Tensor, k: tf.Tensor | int) -> Candidates:
         """See ``CandidateSource.similar``."""

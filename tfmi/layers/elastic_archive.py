@@ -78,6 +78,7 @@ class ElasticArchive(InterestExtractor):
     """
 
     INTERESTS_PARAMETER: ClassVar[str] = "max_channels"
+    INTERNALS: ClassVar[tuple[str, ...]] = ("channels", "assignment", "channel_vectors")
 
     def __init__(
         self,
@@ -90,7 +91,8 @@ class ElasticArchive(InterestExtractor):
         assignment_grad: Literal["none", "straight_through"] = "none",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Items come as precise as they are: rounding them to the policy's type would move some to another channel.
+        super().__init__(autocast=False, **kwargs)
         require_at_least(1, num_channels=num_channels, max_channels=max_channels)
         require_choice(("inner_product", "cosine"), attention=attention)
         require_choice(("none", "straight_through"), assignment_grad=assignment_grad)
@@ -111,7 +113,6 @@ class ElasticArchive(InterestExtractor):
         dimension = int(input_shape[-1])
         if self.num_channels > dimension:
             log.warning("elastic_archive: %d channels cannot all be orthogonal in %d dimensions", self.num_channels, dimension)
-        # Scores are computed in float32 whatever the policy, hence no autocast.
         self.channels = self.add_weight(
             "channels", [self.num_channels, dimension], initializer=OrthonormalRows(), experimental_autocast=False
         )

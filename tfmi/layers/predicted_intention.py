@@ -72,6 +72,11 @@ class PredictedIntention(Readout):
             return interests, active
         return self._mix(interests, active, output)[:, None, :], active[:, :1]
 
+    @property
+    def serves_interests(self) -> bool:
+        """See ``Readout.serves_interests``."""
+        return self.served == "interests"
+
     def _mix(self, interests: tf.Tensor, active: tf.Tensor, output: InterestOutput) -> tf.Tensor:
         intention = tf.cast(output.internals["current_intention"], tf.float32)[..., None]  # [B, d, 1]
         logits = tf.squeeze(tf.matmul(tf.cast(output.interests, tf.float32), intention), axis=2) / self.temperature  # [B, K]

@@ -6,9 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
 from tfmi.layers.arguments import require_at_least
-from tfmi.layers.base import InterestExtractor
+from tfmi.layers.base import InterestExtractor, require_internals
 from tfmi.losses.base import REGULARIZERS, BatchContext, Regularizer
 
 
@@ -31,17 +30,13 @@ class ChannelOrthogonality(Regularizer):
     """
 
     def __init__(self, weight: float = 0.1, **kwargs: Any) -> None:
-        # The Gram matrix is computed in float32 whatever the policy; a layer would cast its inputs.
-        super().__init__(**{"dtype": "float32", **kwargs})
+        super().__init__(autocast=False, **kwargs)  # the internals are float32 whatever the policy
         require_at_least(0, weight=weight)
         self.weight = weight
 
     def check(self, extractor: InterestExtractor) -> None:
         """Raise ``ConfigError`` if the extractor has no channels."""
-        if not hasattr(extractor, "num_channels"):
-            raise ConfigError(
-                f"channel_orthogonality needs an extractor with channels, such as elastic_archive; {type(extractor).__name__} has none"
-            )
+        require_internals(extractor, ("channel_vectors",), "channel_orthogonality")
 
     def call(self, context: BatchContext, training: bool | None = None) -> tf.Tensor:
         """The weighted loss, a float32 scalar."""

@@ -58,6 +58,18 @@ class VectorRecommender(Protocol):
 
 
 @runtime_checkable
+class SharingRecommender(VectorRecommender, Protocol):
+    """A ``VectorRecommender`` that knows how much each interest is used, so that candidates can be allotted to interests by it."""
+
+    def interests_with_shares(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """``user_interests``, and each interest's share of what its user consumes next, float32 [B, K], at least 0.
+
+        Raises:
+            ConfigError: The model was not built to know shares.
+        """
+
+
+@runtime_checkable
 class DirectRecommender(Protocol):
     """A model that ranks by itself, such as one that counts."""
 

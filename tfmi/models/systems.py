@@ -17,6 +17,7 @@ from tfmi.config import RunConfig, merge, parse_settings, parse_yaml, read_confi
 from tfmi.errors import ConfigError, nearest
 from tfmi.layers.base import EXTRACTORS, READOUTS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS
+from tfmi.losses.interest_usage import usage_network
 from tfmi.models.counting import COUNTERS
 
 RECIPES = "recipes"  # the folder beside this file
@@ -115,10 +116,12 @@ def check_components(config: RunConfig) -> None:
     # Constructors check ranges. In a graph of their own, which is thrown away, they neither wake devices nor use up Keras' names.
     with tf.Graph().as_default():
         extractor = EXTRACTORS.build(model.extractor, "model.extractor")
-        READOUTS.build(model.readout, "model.readout").check(extractor)
+        readout = READOUTS.build(model.readout, "model.readout")
+        readout.check(extractor)
         OBJECTIVES.build(model.objective, "model.objective")
-        for label, regularizer in model.regularizers.items():
-            REGULARIZERS.build(regularizer, f"model.regularizers.{label}").check(extractor)
+        regularizers = [REGULARIZERS.build(spec, f"model.regularizers.{label}") for label, spec in model.regularizers.items()]
+        for regularizer in regularizers:
+            regularizer.check(extractor)
         if model.counter is not None:
             COUNTERS.build(model.counter, "model.counter")
     if model.kind == "counting":
@@ -126,6 +129,10 @@ def check_components(config: RunConfig) -> None:
             raise ConfigError(f"model.counter: model.kind 'counting' needs one; available: {', '.join(COUNTERS.names())}")
     elif model.counter is not None:
         raise ConfigError("model.counter: given, but model.kind is 'interests'; set model.kind to 'counting' or leave the counter out")
+    if config.index.integration == "allotted":
+        if model.kind == "counting":
+            raise ConfigError("index.integration: 'allotted' shares an answer among interests, and a model that counts has none")
+        usage_network(regularizers, readout)
     if not model.item_tower.use_id and model.item_tower.features == []:
         raise ConfigError("model.item_tower: use_id is false and features is empty, so nothing is left to embed")
     metric, _, cutoff = config.training.monitor.partition("@")

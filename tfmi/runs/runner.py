@@ -136,7 +136,7 @@ def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool)
 
 
 def _measure(recommender: Recommender, config: RunConfig, dataset: Dataset, train: dict[str, float]) -> dict[str, Any]:
-    evaluator = CatalogueEvaluator(recommender, dataset.catalogue, config.evaluation)
+    evaluator = CatalogueEvaluator(recommender, dataset.catalogue, config.evaluation, config.index.allotment())
     recommended = evaluator.rank(dataset.test, dataset.profiles)
     interests = {}
     if isinstance(recommender, InterestRetrieval) and recommender.extractor.num_interests > 1:

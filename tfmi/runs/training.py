@@ -184,7 +184,7 @@ class Trainer:
         with _writing(folder.checkpoints):
             self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoints), max_to_keep=2)
         self._best = tf.train.Checkpoint(model=model)
-        self._evaluator = CatalogueEvaluator(model, dataset.catalogue, config.evaluation)
+        self._evaluator = CatalogueEvaluator(model, dataset.catalogue, config.evaluation, config.index.allotment())
         self.state = TrainingState(data=data_fingerprint(dataset))
         if self.total_steps <= config.optimizer.warmup_steps:
             log.warning(
