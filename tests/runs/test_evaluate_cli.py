@@ -42,9 +42,14 @@ def assert_measured_again(finished_run: Path, split: str, output: str) -> None:
     result = json.loads(output.splitlines()[-1])
     assert result["savedmodel"].endswith("mind/1")
     assert "@[20] are left out" in output
-    measured = json.loads((finished_run / "run" / "metrics.json").read_text())[split]
+    metrics = json.loads((finished_run / "run" / "metrics.json").read_text())
+    measured = metrics[split]
     assert set(result["metrics"]) == {name for name in measured if not name.endswith("@20")}
     assert result["metrics"] == pytest.approx({name: measured[name] for name in result["metrics"]})
+    if split == "test":
+        assert result["slices"].keys() == metrics["test_slices"].keys()
+        for name, values in result["slices"].items():
+            assert values == pytest.approx({each: metrics["test_slices"][name][each] for each in values})
 
 
 def test_the_program_finds_what_the_run_measured(finished_run: Path) -> None:
