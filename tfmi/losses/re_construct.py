@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfmi.layers.arguments import require_at_least
-from tfmi.layers.base import masked_softmax, num_real_items
+from tfmi.layers.base import RealItems, masked_softmax, num_real_items
 from tfmi.layers.initializers import initial_noise
 from tfmi.layers.slots import first_slots, num_slots
 from tfmi.losses.base import REGULARIZERS, BatchContext, Regularizer
@@ -83,19 +83,26 @@ class ReConstruct(Regularizer):
         items = tf.reverse_sequence(tf.cast(context.history, tf.float32), counts, seq_axis=1)  # [B, L, d]
         members = tf.reverse_sequence(interest_items(context, self.threshold), counts, seq_axis=2)  # [B, K, L]
         targets = tf.stop_gradient(items) if self.stop_gradient_target else items
-        told = self._tell(raw_interests(context.output), context.history, context.mask)
-        errors = tf.reduce_sum(tf.square(told - targets[:, None, :, :]), axis=3)  # [B, K, L]
+        # Most pairs of an interest and a position are not members: errors are computed for the M that are.
+        places = tf.where(members)  # [M, 3]
+        told = tf.matmul(tf.gather_nd(self._mix(raw_interests(context.output), context.history, context.mask), places), self.value_kernel)
+        by_member = tf.reduce_sum(tf.square(told - tf.gather_nd(targets, tf.gather(places, [0, 2], axis=1))), axis=1)  # [M]
+        errors = tf.scatter_nd(places, by_member, tf.shape(members, tf.int64))  # [B, K, L]
         if self.reduction == "cells":
             errors /= float(items.shape[-1])
         return self.weight * mean_over_items(errors, members, self.reduction)
 
-    def _tell(self, interests: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """x' [B, K, L, d], newest slot first, of ``interests`` [B, K, d]."""
+    def _mix(self, interests: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """sum over i of b_ij c_ki, [B, K, j, d], newest slot first, of ``interests`` [B, K, d]."""
         queries = first_slots(self.slot_queries, history)  # [L, d]
+        length, dimension = queries.shape
         upsampled = tf.tensordot(interests, self.upsample_kernel, axes=1) + self.upsample_bias  # [B, K, slots d]
         shape = tf.concat([tf.shape(interests)[:2], self.slot_queries.shape], axis=0)
-        slots = tf.reshape(upsampled, shape)[:, :, : queries.shape[0]]  # [B, K, L, d]
-        hidden = tf.tanh(tf.tensordot(slots, self.hidden_kernel, axes=1))
-        logits = tf.linalg.matrix_transpose(tf.tensordot(hidden, queries, axes=[[3], [1]]))  # [B, K, j, i]
-        shares = masked_softmax(logits, mask[:, None, None, :])
-        return tf.tensordot(tf.matmul(shares, slots), self.value_kernel, axes=1)
+        slots = tf.transpose(tf.reshape(upsampled, shape)[:, :, :length], [0, 2, 1, 3])  # [B, L, K, d]
+        real = RealItems(mask)
+        hidden = tf.tanh(tf.matmul(tf.reshape(real.rows(slots), [-1, dimension]), self.hidden_kernel))  # [R K, d]
+        num_interests = interests.shape[1]
+        logits = tf.reshape(tf.matmul(hidden, queries, transpose_b=True), [-1, num_interests * length])  # [R, K j]
+        logits = tf.reshape(real.spread(logits), [-1, length, num_interests, length])  # [B, i, K, j]
+        shares = masked_softmax(tf.transpose(logits, [0, 2, 3, 1]), mask[:, None, None, :])  # [B, K, j, i]
+        return tf.matmul(shares, tf.transpose(slots, [0, 2, 1, 3]))
