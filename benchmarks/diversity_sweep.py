@@ -67,7 +67,8 @@ def sweep(run: str | Path | LoadedRun, lambdas: Sequence[float] | None = None, n
     categories = dataset.catalogue.category_indices()
     if categories is None or not categories.any():
         raise DataError(f"{dataset.name}: its items have no categories, among which diversity would choose")
-    ranker = DiverseRanker(loaded.recommender, categories, n=n, pool=config.export.diversity_pool * n)
+    pool = config.export.diversity_pool * n
+    ranker = DiverseRanker(loaded.recommender, categories, n=n, pool=pool, quota_exponent=config.index.allotment())
 
     def measure(examples: EvaluationSet, strengths: Sequence[float], name: str) -> list[dict[str, float]]:
         lists = _rank(loaded, ranker, examples, strengths, name)

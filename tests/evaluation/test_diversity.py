@@ -14,21 +14,31 @@ from tfmi.evaluation.full_catalogue import RecommendedItems, recommend
 from tfmi.evaluation.metrics import category_coverage, category_diversity
 from tfmi.export.signatures import ServingSignatures
 from tfmi.index.exact import ExactIndex
+from tfmi.models.recommender import UserInputs
 
 CATALOGUE = make_catalogue(NUM_ITEMS)
 CATEGORIES = np.asarray(CATALOGUE.category_indices())
 
 
-@pytest.mark.parametrize("exclude_history", [False, True])
-def test_the_lists_are_those_of_the_served_graph(exclude_history: bool) -> None:
-    examples, recommender = random_examples(longest=HISTORY_LENGTH), TableRecommender(CATALOGUE)
+class Sharing(TableRecommender):
+    """Knows that interest 2 is used the most."""
+
+    def interests_with_shares(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        interests, active = self.user_interests(inputs)
+        return interests, active, tf.where(active, [1.0, 2.0, 5.0], 0.0)
+
+
+@pytest.mark.parametrize(("exclude_history", "quota_exponent"), [(False, None), (True, None), (False, 1.0)])
+def test_the_lists_are_those_of_the_served_graph(exclude_history: bool, quota_exponent: float | None) -> None:
+    """Where places are allotted to interests, they are so for users who ask for no diversity."""
+    examples, recommender = random_examples(longest=HISTORY_LENGTH), Sharing(CATALOGUE)
     export = ExportConfig(num_results=6, diversity_pool=3, exclude_history=exclude_history)
     index = ExactIndex(recommender.item_vectors())
-    served = ServingSignatures(recommender, index, CATALOGUE, export, {}).signatures["recommend"]
+    served = ServingSignatures(recommender, index, CATALOGUE, export, {}, quota_exponent=quota_exponent).signatures["recommend"]
     ids = np.array(["", "unknown", *CATALOGUE.vocabulary.ids], dtype=object)
     history = examples.histories.padded(HISTORY_LENGTH)
     known = (history >= 2).any(axis=1)  # the others get the cold-start list
-    ranker = DiverseRanker(recommender, CATEGORIES, n=6, pool=18)
+    ranker = DiverseRanker(recommender, CATEGORIES, n=6, pool=18, quota_exponent=quota_exponent)
     strengths = [0.0, 0.3, 2.0]
     lists = ranker.rank(examples, strengths, batch_size=5, exclude_history=exclude_history)
     assert not np.array_equal(lists[0].items, lists[2].items)

@@ -15,6 +15,7 @@ from tfmi.losses.channel_orthogonality import ChannelOrthogonality
 from tfmi.losses.interest_usage import InterestUsage, items_of_interests, usage_network
 from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval import InterestRetrieval
+from tfmi.models.systems import load_config
 from tfmi.models.towers import ItemTower, UserTower
 from tfmi.optimizers import RowSparseAdam
 
@@ -224,3 +225,25 @@ def test_only_models_with_one_network_and_interests_to_serve_can_allot() -> None
 def test_an_impossible_width_is_refused() -> None:
     with pytest.raises(ConfigError, match="hidden_dimension: expected a number of at least 1, got 0"):
         REGULARIZERS.build({"name": "interest_usage", "hidden_dimension": 0}, "model.regularizers.usage")
+
+
+def test_configurations_that_cannot_allot_are_refused_before_anything_is_loaded() -> None:
+    usage, allotted = "model.regularizers.usage={name: interest_usage}", "index.integration=allotted"
+    config = load_config(system="octopus", settings=[usage, allotted, "index.quota_exponent=0.5"])
+    assert config.index.allotment() == 0.5
+    assert load_config(system="octopus").index.allotment() is None
+    for system, settings, message in [
+        ("octopus", [allotted], "model.regularizers: allotting places .* needs one interest_usage"),
+        ("item_knn", [allotted], "index.integration: 'allotted' shares an answer among interests, and a model that counts has none"),
+        ("octopus", ["index.quota_exponent=2.0"], "quota_exponent does nothing without integration: allotted"),
+        ("octopus", [usage, "model.extractor.max_channels=1"], "interest_usage would have no effect"),
+        ("mind", ["model.regularizers.apart={name: channel_orthogonality}"], "channel_orthogonality needs channel_vectors"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            load_config(system=system, settings=settings)
+
+
+def test_octopus_with_a_single_channel_or_a_single_interest_is_a_valid_configuration() -> None:
+    for name in ("num_channels", "max_channels"):
+        config = load_config(system="octopus", settings=[f"model.extractor.{name}=1"])
+        assert EXTRACTORS.build(config.model.extractor, "model.extractor").num_interests == 1

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfmi.data.pipeline import evaluation_batches
 from tfmi.data.slicing import whole_rows
 from tfmi.data.structures import FIRST_INDEX, EvaluationSet, UserProfiles
-from tfmi.evaluation.full_catalogue import RecommendedItems
+from tfmi.evaluation.full_catalogue import CatalogueRanker, RecommendedItems
 from tfmi.index.exact import ExactIndex
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.index.sources import CandidateSource, DirectCandidates, InterestCandidates
@@ -28,12 +28,17 @@ class DiverseRanker:
         categories: int32 [num_rows] category of each item index, 0 unknown.
         n: Items per user.
         pool: How many candidates compete for the n places where diversity is asked for: ``export.diversity_pool`` times n in a servable.
+        quota_exponent: As for ``CatalogueRanker``; places are allotted where no diversity is asked for.
+
+    Raises:
+        ConfigError: The recommender does not know shares by which to allot places.
     """
 
-    def __init__(self, recommender: Recommender, categories: np.ndarray, *, n: int, pool: int) -> None:
+    def __init__(self, recommender: Recommender, categories: np.ndarray, *, n: int, pool: int, quota_exponent: float | None = None) -> None:
         self.recommender, self.n, self._pool = recommender, n, pool
         self._num_items = recommender.num_rows - FIRST_INDEX
         self._categories = tf.constant(categories, tf.int32)
+        self._allotting = None if quota_exponent is None else CatalogueRanker(recommender, quota_exponent)
         self._source: CandidateSource
         if isinstance(recommender, VectorRecommender):
             self._source = InterestCandidates(recommender, ExactIndex(recommender.item_vectors()))
@@ -77,7 +82,11 @@ class DiverseRanker:
             parts.append((items.numpy(), scores.numpy()))
             on_progress(len(rows))
         items, scores = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))  # [λs, U, n]
-        return [RecommendedItems(*lists) for lists in zip(items, scores, strict=True)]
+        lists = [RecommendedItems(*found) for found in zip(items, scores, strict=True)]
+        if self._allotting is None or all(strength > 0 for strength in diversities):
+            return lists
+        plain = self._allotting.rank(examples, self.n, batch_size=batch_size, exclude_history=exclude_history, profiles=profiles)
+        return [found if strength > 0 else plain for strength, found in zip(diversities, lists, strict=True)]
 
     def _answer(self, inputs: UserInputs, excluded: tf.Tensor, strengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Items and scores [λs, B, n]."""
