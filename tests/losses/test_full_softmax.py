@@ -9,12 +9,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfmi.losses import full_softmax
 from tfmi.losses.base import candidate_logits, target_logits
 from tfmi.losses.full_softmax import FullSoftmax
 
 TARGETS = tf.constant([2, 3, 17, 41, 2])
 
 
+@pytest.fixture(params=["kept", "blocked"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores that are few enough to keep, and too many."""
+    if request.param == "blocked":
+        monkeypatch.setattr(full_softmax, "KEPT_SCORES", 0)
+
+
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("block_rows", [7, 40, 1000])
 @pytest.mark.parametrize("shape", [(5, 8), (5, 3, 8)])
 def test_loss_and_gradient_equal_the_plain_formula(
@@ -56,13 +65,19 @@ def test_equal_interests_share_the_gradient_and_the_loss_is_that_of_one(
     np.testing.assert_allclose(gradient[:, 0], gradient[:, 1], atol=1e-6)
 
 
-def test_large_scores_stay_finite(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("scale", [10.0, 1000.0])
+def test_large_scores_stay_exact(scale: float, item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
+    """Also where the bound on scores is so far above them that exp of the difference would vanish."""
     items, queries = item_table(40), random_queries(5, 8)
-    queries.assign(queries * 1000.0)
-    with tf.GradientTape() as tape:
+    queries.assign(queries * scale)
+    with tf.GradientTape(persistent=True) as tape:
         losses = FullSoftmax(16)(queries, TARGETS, items)
-    assert np.all(np.isfinite(losses))
-    assert np.all(np.isfinite(tape.gradient(losses, queries)))
+        catalogue = items.embed_catalogue()
+        positive = tf.reduce_sum(queries * tf.gather(catalogue, TARGETS - 2), axis=-1)
+        plain = tf.reduce_logsumexp(tf.matmul(queries, catalogue, transpose_b=True), axis=1) - positive
+    np.testing.assert_allclose(losses, plain, rtol=1e-5, atol=1e-6 * scale)
+    np.testing.assert_allclose(tape.gradient(losses, queries), tape.gradient(plain, queries), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
@@ -79,9 +94,16 @@ def test_low_precision_vectors_meet_a_float32_softmax(
     assert tape.gradient(losses, low).dtype == dtype
 
 
-def test_only_one_block_of_scores_exists_at_a_time(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
+@pytest.mark.parametrize("shape", [(37, 8), (37, 3, 8)])
+def test_only_one_block_of_many_scores_exists_at_a_time(
+    shape: tuple[int, ...],
+    item_table: Callable[..., Any],
+    random_queries: Callable[..., tf.Variable],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """No tensor of the compiled step, forward or backward, is as wide as the catalogue and as long as the batch."""
-    items, queries, targets = item_table(501), random_queries(37, 8), tf.fill([37], 5)
+    monkeypatch.setattr(full_softmax, "KEPT_SCORES", 37 * 501 - 1)
+    items, queries, targets = item_table(501), random_queries(*shape), tf.fill([37], 5)
     objective = FullSoftmax(block_rows=50)
 
     @tf.function
@@ -96,7 +118,7 @@ def test_only_one_block_of_scores_exists_at_a_time(item_table: Callable[..., Any
         graphs += [branch for operation in inner.get_operations() for branch in _bodies(inner, operation)]
     shapes = [tensor.shape for inner in graphs for operation in inner.get_operations() for tensor in operation.outputs]
     assert len(graphs) > 1
-    assert not [shape for shape in shapes if shape.rank == 2 and shape[0] == 37 and shape[1] == 501]
+    assert not [shape for shape in shapes if shape.rank in (2, 3) and shape[0] == 37 and shape[-1] == 501]
 
 
 def _bodies(graph: Any, operation: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Softmax over every item of the catalogue, in memory that does not grow with it."""
+"""Softmax over every item of the catalogue, in memory that is bounded whatever its size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from tfmi.data.structures import FIRST_INDEX
 from tfmi.losses.base import OBJECTIVES, ItemSpace, Objective, candidate_logits, target_logits
 
 DEFAULT_BLOCK_ROWS = 512
+# Scores of a batch that are kept for the backward pass rather than computed twice: 256 MB of float32.
+KEPT_SCORES = 2**26
+# With all scores within this bound, exp(score - bound) stays a normal float32, and no pass has to look for each row's maximum.
+_SAFE_BOUND = 40.0
 
 
 def _interest_scores(queries: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
@@ -36,6 +40,62 @@ def _add_log_exp(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """log(exp(first) + exp(second)), where ``first`` may be -inf and ``second`` is finite."""
     larger = tf.maximum(first, second)
     return larger + tf.math.log(tf.exp(first - larger) + tf.exp(second - larger))
+
+
+def _shifts(queries: tf.Tensor, catalogue: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """[B] to subtract from the rows of ``scores`` [B, N] before exp: a bound on them by Cauchy and Schwarz, or else their maximum."""
+    bounds = tf.norm(queries, axis=-1) * tf.reduce_max(tf.norm(catalogue, axis=-1))
+    return tf.cond(tf.reduce_all(bounds < _SAFE_BOUND), lambda: bounds, lambda: tf.reduce_max(scores, axis=1))
+
+
+def kept_log_partition(queries: tf.Tensor, catalogue: tf.Tensor) -> tf.Tensor:
+    """``log sum_j exp(s_j)`` over all catalogue rows, float32 [B], keeping exp(s) for the backward pass.
+
+    Three matrix products and one pass of exp: what the arithmetic needs.
+
+    Args:
+        queries: float32 [B, d].
+        catalogue: [N, d].
+    """
+
+    @tf.custom_gradient
+    def compute(queries: tf.Tensor, catalogue: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
+        scores = tf.matmul(queries, catalogue, transpose_b=True)  # [B, N]
+        shifts = _shifts(queries, catalogue, scores)
+        exponentials = tf.exp(scores - shifts[:, None])
+        total = tf.reduce_sum(exponentials, axis=1)
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            scale = (upstream / total)[:, None]  # [B, 1]: dividing what the products give is less work than dividing the exponentials
+            return tf.matmul(exponentials, catalogue) * scale, tf.matmul(exponentials, queries * scale, transpose_a=True)
+
+        return tf.math.log(total) + shifts, gradient
+
+    log_partition: tf.Tensor = compute(queries, tf.cast(catalogue, queries.dtype))
+    return log_partition
+
+
+def log_partition(queries: tf.Tensor, catalogue: tf.Tensor, block_rows: int = DEFAULT_BLOCK_ROWS) -> tf.Tensor:
+    """``log sum_j exp(s_j)`` over all catalogue rows, float32 [B], in memory that is bounded whatever the catalogue.
+
+    Args:
+        queries: [B, d], or [B, K, d] where s_j is the best interest's score.
+        catalogue: [N, d].
+        block_rows: Catalogue rows per block where scores are not kept: where there are too many, where each is one of K, whose passes over
+            memory cost more than computing them again, and in half precision, where exp would keep three digits.
+    """
+    if queries.shape.rank != 2 or queries.dtype != tf.float32:
+        return blocked_log_partition(queries, catalogue, block_rows)
+
+    def kept() -> tf.Tensor:
+        return kept_log_partition(queries, catalogue)
+
+    def blocked() -> tf.Tensor:
+        return blocked_log_partition(queries, catalogue, block_rows)
+
+    if queries.shape[0] is not None and catalogue.shape[0] is not None:
+        return kept() if queries.shape[0] * catalogue.shape[0] <= KEPT_SCORES else blocked()
+    return tf.cond(tf.shape(queries, tf.int64)[0] * tf.shape(catalogue, tf.int64)[0] <= KEPT_SCORES, kept, blocked)
 
 
 def blocked_log_partition(queries: tf.Tensor, catalogue: tf.Tensor, block_rows: int) -> tf.Tensor:
@@ -88,18 +148,19 @@ def full_softmax_losses(queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace
     """float32 [B]: the cross-entropy of each target among all real items; arguments as in ``Objective``."""
     catalogue = tf.cast(items.embed_catalogue(), queries.dtype)  # [N, d]
     positive = target_logits(queries, tf.gather(catalogue, targets - FIRST_INDEX))
-    return blocked_log_partition(queries, catalogue, block_rows) - positive
+    return log_partition(queries, catalogue, block_rows) - positive
 
 
 @OBJECTIVES.register("full_softmax")
 class FullSoftmax(Objective):
     """Cross-entropy of the target among all real items: ``-s_t + log sum_j exp(s_j)``.
 
-    Scores are float32 and exist only for ``block_rows`` items at a time, so that memory is B x K x block_rows whatever the catalogue;
-    the backward pass computes them a second time (a third more arithmetic).
+    Scores are float32. Those of one query each, [B, d], are kept for the backward pass if they are at most ``KEPT_SCORES``. Otherwise they
+    exist only for ``block_rows`` items at a time, so that memory is B x K x block_rows whatever the catalogue, and the backward pass
+    computes them a second time (a third more arithmetic).
 
     Args:
-        block_rows: Items scored at a time. The default keeps a block of scores in the processor's cache.
+        block_rows: Items scored at a time where scores are not kept. The default keeps a block of them in the processor's cache.
 
     Raises:
         ValueError: ``block_rows`` below 1.
