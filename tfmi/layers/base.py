@@ -64,8 +64,9 @@ class InterestExtractor(ConfiguredLayer):
     Softmaxes and routing run in float32 under mixed precision.
     """
 
-    # profile: float [B, p], the user's concatenated profile embeddings; timestamps: float64 [B, L] seconds, 0 at padding.
-    OPTIONAL_INPUTS: ClassVar[tuple[str, ...]] = ("profile", "timestamps")
+    # profile: float [B, p], the user's concatenated profile embeddings; timestamps: float64 [B, L] seconds, 0 at padding;
+    # history_indices: int32 [B, L], the items themselves, for layers to which it matters where an item returns.
+    OPTIONAL_INPUTS: ClassVar[tuple[str, ...]] = ("profile", "timestamps", "history_indices")
     # The constructor argument that bounds the number of interests; an extractor without it gives one interest.
     INTERESTS_PARAMETER: ClassVar[str] = "num_interests"
 

@@ -111,7 +111,7 @@ class InterestRetrieval(tfrs.Model):
         for component in (readout, *self.regularizers.values()):
             component.check(extractor)
         self._check_inputs(has_timestamps)
-        available = {"profile": profile_encoder is not None, "timestamps": has_timestamps}
+        available = {"profile": profile_encoder is not None, "timestamps": has_timestamps, "history_indices": True}
         self._extractor_inputs = tuple(name for name in self.extractor.requested_inputs() if available[name])
         # What users' interests need beyond history and profile; see ``VectorRecommender``.
         self.requested_inputs = tuple(name for name in self._extractor_inputs if name in REQUESTABLE_INPUTS)
@@ -158,7 +158,7 @@ class InterestRetrieval(tfrs.Model):
         real_vectors = self.item_tower(real.rows(history), training=training)  # [R, d]
         vectors = real.spread(real_vectors)
         profile_vector = self.profile_encoder(profile) if self.profile_encoder is not None else None
-        optional = {"profile": profile_vector, "timestamps": timestamps}
+        optional = {"profile": profile_vector, "timestamps": timestamps, "history_indices": history}
         requested = {name: optional[name] for name in self._extractor_inputs}
         dropped = real.spread(self.history_dropout(real_vectors, training=training))
         output = self.extractor(dropped, mask, training=training, **requested)
