@@ -147,6 +147,10 @@ class DataConfig(Section):
     )
     cache: str | None = Field(None, description="folder for downloads and TFRecord shards; default: data_cache")
 
+    def holds_sessions(self) -> bool:
+        """Whether prefixes of sessions are tested on their next item, so that results are reported as for sessions."""
+        return self.dataset == "sessions" or self.split.method == "session_prefixes"
+
 
 class ItemTowerConfig(Section):
     """From an item's features to its vector."""

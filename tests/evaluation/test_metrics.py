@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from tfmi.data.structures import Sequences
 from tfmi.errors import DataError
-from tfmi.evaluation.metrics import NdcgIdeal, catalogue_coverage, category_diversity, is_in_row, per_user_metrics, ranking_metrics
+from tfmi.evaluation.metrics import (
+    NdcgIdeal,
+    catalogue_coverage,
+    category_diversity,
+    is_in_row,
+    per_user_metrics,
+    ranking_metrics,
+    session_metrics,
+)
 
 NUM_ROWS = 12
 
@@ -138,3 +146,8 @@ def test_lists_that_do_not_fit_are_refused() -> None:
         per_user_metrics(np.array([[2, 3]]), ragged([[2]]), [1, 5])
     with pytest.raises(ValueError, match="each of the 2 rows of targets, got 1"):
         per_user_metrics(np.array([[2, 3]]), ragged([[2], [3]]), [1])
+
+
+def test_sessions_are_reported_by_hit_rate_under_its_name_there_and_reciprocal_rank() -> None:
+    metrics = ranking_metrics(np.array([[4, 5, 2], [6, 7, 8]]), ragged([[2], [9]]), cutoffs=[1, 3], num_rows=NUM_ROWS)
+    assert session_metrics(metrics) == {"p@1": 0.0, "mrr@1": 0.0, "p@3": 0.5, "mrr@3": pytest.approx(1 / 6)}

@@ -14,7 +14,7 @@ from tfmi.data.structures import Catalogue, CategoricalFeature, EvaluationSet, V
 from tfmi.evaluation import slices
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.evaluation.metrics import ranking_metrics
-from tfmi.evaluation.slices import by_history_categories, by_history_length, sliced_metrics
+from tfmi.evaluation.slices import by_history_categories, by_history_length, by_target_repetition, sliced_metrics
 
 # Items 2, 3, 4, 5 are of the categories 2, 3, 4, 5; 6 to 9 again; the last, 10, of none. See make_catalogue.
 CATALOGUE = make_catalogue(9, categories=4)
@@ -49,13 +49,27 @@ def test_items_of_unknown_category_are_each_a_category_of_their_own() -> None:
 def test_without_categories_there_are_slices_by_length_only() -> None:
     plain = Catalogue(CATALOGUE.vocabulary, {}, None, CATALOGUE.counts)
     assert by_history_categories(histories([2, 3]), plain) == {}
-    assert list(sliced_metrics(np.array([[2]]), histories([2, 3]), plain, cutoffs=[1])) == ["history:1-4"]
+    assert list(sliced_metrics(np.array([[2]]), histories([2, 3]), plain, cutoffs=[1])) == ["history:1-4", "target:repeat"]
+
+
+def test_a_target_repeats_if_it_stands_anywhere_in_its_own_history() -> None:
+    examples = EvaluationSet(
+        ragged([[2, *[3] * 80], [3], [], [4, 5], [1, 3], [5, 2]]),
+        ragged([[2], [2], [2], [5], [1], []]),
+    )
+    assert members(by_target_repetition(examples, CATALOGUE)) == {"repeat": [0, 3], "new": [1, 2, 4]}
+
+
+def test_several_targets_are_neither_repeats_nor_new() -> None:
+    examples = EvaluationSet(ragged([[2], [3]]), ragged([[2], [3, 4]]))
+    assert by_target_repetition(examples, CATALOGUE) == {}
 
 
 @pytest.mark.parametrize("slicing", slices.SLICINGS.values())
 def test_every_user_stands_in_exactly_one_slice_of_each_slicing(slicing: slices.Slicing) -> None:
     examples, catalogue = random_examples(users=200, longest=30), make_catalogue(NUM_ITEMS)
-    rows = np.concatenate(list(slicing(examples, catalogue).values()))
+    single = EvaluationSet(examples.histories, ragged([[2]] * 200))
+    rows = np.concatenate(list(slicing(single, catalogue).values()))
     assert sorted(rows) == list(range(200))
 
 
@@ -83,17 +97,17 @@ def test_users_without_targets_and_slices_without_users_are_left_out() -> None:
     examples = EvaluationSet(ragged([[2], [2] * 6, [2]]), ragged([[3], [], []]))
     recommended = np.array([[3, 4], [5, 6], [7, 8]])
     measured = sliced_metrics(recommended, examples, CATALOGUE, cutoffs=[2])
-    assert list(measured) == ["history:1-4", "categories:1"]
+    assert list(measured) == ["history:1-4", "categories:1", "target:new"]
     expected = ranking_metrics(recommended[:1], ragged([[3]]), cutoffs=[2], num_rows=11, categories=CATALOGUE.category_indices())
     assert measured["history:1-4"] == {"users": 1, **expected}
 
 
 def test_a_further_slicing_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_repetition(examples: EvaluationSet, catalogue: Catalogue) -> slices.Rows:
-        again = np.array([examples.targets.row(r)[0] in examples.histories.row(r) for r in range(len(examples))])
-        return {"repeat": np.flatnonzero(again), "new": np.flatnonzero(~again)}
+    def by_target_parity(examples: EvaluationSet, catalogue: Catalogue) -> slices.Rows:
+        odd = np.array([examples.targets.row(r)[0] % 2 == 1 for r in range(len(examples))])
+        return {"odd": np.flatnonzero(odd), "even": np.flatnonzero(~odd)}
 
-    monkeypatch.setattr(slices, "SLICINGS", {"target": by_repetition})
-    examples = EvaluationSet(ragged([[2], [3]]), ragged([[2], [2]]))
+    monkeypatch.setattr(slices, "SLICINGS", {"parity": by_target_parity})
+    examples = EvaluationSet(ragged([[2], [3]]), ragged([[2], [3]]))
     measured = sliced_metrics(np.array([[2], [4]]), examples, CATALOGUE, cutoffs=[1])
-    assert {name: values["hr@1"] for name, values in measured.items()} == {"target:repeat": 1, "target:new": 0}
+    assert {name: values["hr@1"] for name, values in measured.items()} == {"parity:odd": 0, "parity:even": 1}

@@ -7,7 +7,7 @@ is hit counts once. A target that no recommender can name (index 1, unknown) is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -97,6 +97,13 @@ def per_user_metrics(
         metrics[f"mrr@{cutoff}"] = (hits_at / ranks[:cutoff]).max(axis=1, initial=0.0)
         metrics[f"precision@{cutoff}"] = num_hits / cutoff
     return metrics
+
+
+def session_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """``metrics`` as papers on sessions report them (Wang et al., SIGIR 2020, evaluation metrics): p@N, which is hr@N, and mrr@N."""
+    names = {"hr": "p", "mrr": "mrr"}
+    parts = [(*name.partition("@"), value) for name, value in metrics.items()]
+    return {f"{names[metric]}@{cutoff}": value for metric, _, cutoff, value in parts if metric in names}
 
 
 def catalogue_coverage(recommended: np.ndarray, num_rows: int) -> float:

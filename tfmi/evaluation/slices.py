@@ -13,7 +13,7 @@ import numpy as np
 
 from tfmi.data.slicing import whole_rows
 from tfmi.data.structures import FIRST_INDEX, Catalogue, EvaluationSet, Sequences
-from tfmi.evaluation.metrics import NdcgIdeal, ranking_metrics
+from tfmi.evaluation.metrics import NdcgIdeal, is_in_row, ranking_metrics
 
 Rows = dict[str, np.ndarray]
 Slicing = Callable[[EvaluationSet, Catalogue], Rows]
@@ -48,8 +48,24 @@ def by_history_categories(examples: EvaluationSet, catalogue: Catalogue) -> Rows
     return _bins(np.bincount(distinct[0], minlength=len(histories)), CATEGORY_COUNTS)
 
 
+def by_target_repetition(examples: EvaluationSet, catalogue: Catalogue) -> Rows:
+    """Examples by whether their target stands in their own history: "repeat", "new". An unknown target (1) is new.
+
+    Nothing where an example has several targets, of which some may be repeats and others new.
+    """
+    del catalogue
+    targets, histories = examples.targets, examples.histories
+    lengths = targets.lengths()
+    if lengths.max(initial=0) > 1:
+        return {}
+    with_target = np.flatnonzero(lengths)
+    target = targets.items[:, None]  # [examples with a target, 1]
+    repeats = (is_in_row(target, whole_rows(histories, with_target)) & (target >= FIRST_INDEX))[:, 0]
+    return {"repeat": with_target[repeats], "new": with_target[~repeats]}
+
+
 # A slice is called "<name of its slicing>:<label>".
-SLICINGS: Mapping[str, Slicing] = {"history": by_history_length, "categories": by_history_categories}
+SLICINGS: Mapping[str, Slicing] = {"history": by_history_length, "categories": by_history_categories, "target": by_target_repetition}
 
 
 def sliced_metrics(

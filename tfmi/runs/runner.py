@@ -15,6 +15,7 @@ from tfmi.data.datasets import load_dataset
 from tfmi.data.structures import Dataset
 from tfmi.evaluation.diagnostics import interest_diagnostics
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
+from tfmi.evaluation.metrics import session_metrics
 from tfmi.export import check_export, export_savedmodel
 from tfmi.files import write_json
 from tfmi.models.build import build_counter, build_model, count_parameters
@@ -144,9 +145,11 @@ def _measure(recommender: Recommender, config: RunConfig, dataset: Dataset, trai
             recommender, recommended.items, dataset.test, batch_size=config.evaluation.batch_size, profiles=dataset.profiles
         )
         interests = {"interests": described}
+    test, slices = evaluator.measure(recommended, dataset.test), evaluator.measure_slices(recommended, dataset.test)
     return {
-        "test": evaluator.measure(recommended, dataset.test),
-        "test_slices": evaluator.measure_slices(recommended, dataset.test),
+        "test": test,
+        "test_slices": slices,
+        **(_as_for_sessions(test, slices) if config.data.holds_sessions() else {}),
         "valid": evaluator.evaluate(dataset.valid, dataset.profiles),
         **interests,
         "train": train,
@@ -156,6 +159,13 @@ def _measure(recommender: Recommender, config: RunConfig, dataset: Dataset, trai
         "dataset": dataset.name,
         "seed": config.seed,
     }
+
+
+def _as_for_sessions(test: dict[str, float], slices: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The test metrics with those by which papers on sessions report, and these again by whether a target repeats its own session."""
+    repetition = {label: slices[f"target:{label}"] for label in ("repeat", "new") if f"target:{label}" in slices}
+    by_label = {f"test_{label}": {"users": each["users"], **session_metrics(each)} for label, each in repetition.items()}
+    return {"test": {**session_metrics(test), **test}, **by_label}
 
 
 def _counts(dataset: Dataset) -> str:
