@@ -119,6 +119,15 @@ def test_padding_and_empty_histories_change_nothing() -> None:
     assert not any(gradient.any() for gradient in gradients(ReAttend(), empty))
 
 
+def test_a_single_item_costs_nothing_and_teaches_nothing() -> None:
+    """Attention and similarity are both 1, whatever the vectors."""
+    context = random_context()
+    single = context._replace(mask=context.mask & (tf.range(context.mask.shape[1]) < 1))
+    assert float(ReAttend(1.0)(single)) == pytest.approx(0.0, abs=1e-6)
+    for gradient in gradients(ReAttend(1.0), single):
+        np.testing.assert_allclose(gradient, 0.0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["capsule_routing", "comirec_routing"])
 def test_constant_routing_weights_are_refused_with_the_remedy(name: str) -> None:
     with pytest.raises(ConfigError, match=r"re_attend would have no effect.*stop_gradient_routing: false"):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfmi.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, InterestOutput
 from tfmi.losses.base import BatchContext
-from tfmi.losses.routing_regularization import RoutingRegularization
+from tfmi.losses.routing_regularization import RoutingRegularization, squared_variances
 
 WIDTH = 64
 GOLDEN_ROWS = [([0.25] * 4, 0.0), ([1.0, 0.0, 0.0, 0.0], 0.035156), ([0.7, 0.1, 0.1, 0.1], 0.004556)]
@@ -44,6 +44,13 @@ def test_published_values(row: list[float], expected: float, masked: bool) -> No
     assert float(by_width) == pytest.approx(expected * (4 / WIDTH) ** 2, rel=1e-3, abs=1e-9)
 
 
+@pytest.mark.parametrize(("row", "spread"), zip([row for row, _ in GOLDEN_ROWS], [0.0, 0.75, 0.27], strict=True))
+def test_published_spreads_and_variances(row: list[float], spread: float) -> None:
+    attention, mask = tf.constant([[row]]), tf.ones([1, 4], tf.bool)
+    assert float(squared_variances(attention, mask, 1.0)[0]) ** 0.5 == pytest.approx(spread, abs=1e-6)
+    assert float(squared_variances(attention, mask, 4.0)[0]) ** 0.5 == pytest.approx(spread / 4, abs=1e-6)
+
+
 def test_interests_add_up_and_the_weight_is_a_factor() -> None:
     context = context_of([[row for row, _ in GOLDEN_ROWS]], [4])
     expected = sum(value for _, value in GOLDEN_ROWS)
@@ -59,10 +66,9 @@ def test_default_is_the_authors_scale() -> None:
     assert float(RoutingRegularization()(context_of(weights, [6, 4]))) == pytest.approx(100 * (variances**2).sum(), rel=1e-5)
 
 
-def test_the_documented_equivalent_weight_of_mean_and_length() -> None:
-    batch, length = 5, 6
-    context = context_of(attention([length] * batch), [length] * batch)
-    equivalent = 100.0 * batch * (length / WIDTH) ** 2
+@pytest.mark.parametrize(("batch", "length", "equivalent"), [(128, 20, 1250.0), (128, 40, 5000.0), (5, 6, 100.0 * 5 * (6 / 64) ** 2)])
+def test_the_documented_equivalent_weight_of_mean_and_length(batch: int, length: int, equivalent: float) -> None:
+    context = context_of(attention([length] * batch, length=length), [length] * batch)
     value = RoutingRegularization(equivalent, normalizer="length", reduction="mean")(context)
     assert float(value) == pytest.approx(float(RoutingRegularization()(context)), rel=1e-5)
 
@@ -75,6 +81,16 @@ def test_the_order_of_items_and_interests_does_not_matter_and_spikes_cost_most()
     spikes = np.eye(6)[None, :3]
     assert float(term(context_of(spikes, [6]))) == pytest.approx(3 * ((1 - 1 / 6) / 6) ** 2, rel=1e-5)
     assert 0 < value < 3 * ((1 - 1 / 6) / 6) ** 2
+
+
+def test_only_equal_weights_cost_nothing_and_nothing_costs_more_than_a_spike() -> None:
+    random = np.random.default_rng(0)
+    rows = np.concatenate([random.dirichlet([concentration] * 5, 100) for concentration in (0.02, 0.3, 1.0, 50.0)])
+    nearly = np.array([[0.21, 0.19, 0.2, 0.2, 0.2]])
+    costs = squared_variances(tf.constant(np.concatenate([nearly, rows])[:, None], tf.float32), tf.ones([401, 5], tf.bool), 5.0).numpy()
+    assert (costs > 0).all()
+    assert costs.max() <= ((1 - 1 / 5) / 5) ** 2 * (1 + 1e-5)
+    assert costs.max() > 0.99 * ((1 - 1 / 5) / 5) ** 2  # the most pointed rows get there
 
 
 def test_two_copies_of_a_batch_double_the_sum_and_keep_the_mean() -> None:

@@ -121,11 +121,17 @@ def test_what_is_served_holds_no_variable_of_the_backward_flows_and_does_not_dep
     inputs = UserInputs(batch()["history"])
     np.testing.assert_array_equal(trained.user_interests(inputs)[0], plain.user_interests(inputs)[0])
     saved: list[list[tuple[int, ...]]] = []
+    answers: list[dict[str, tf.Tensor]] = []
+    catalogue = make_catalogue(NUM_ROWS - 2)
+    history = tf.gather(tf.constant(["", "", *(f"item-{i}" for i in range(NUM_ROWS - 2))]), inputs.history)
     for model in (plain, trained):
         folder = tmp_path / str(len(saved))
-        catalogue = make_catalogue(NUM_ROWS - 2)
-        ServingSignatures(model, ExactIndex(model.item_vectors()), catalogue, ExportConfig(num_results=5), {}).save(folder)
+        servable = ServingSignatures(model, ExactIndex(model.item_vectors()), catalogue, ExportConfig(num_results=5), {})
+        servable.save(folder)
         saved.append(sorted(tuple(shape) for _, shape in tf.train.list_variables(str(folder / "variables" / "variables"))))
+        answers.append(servable.signatures["serving_default"](history=history))
     assert saved[0] == saved[1]
+    for name, answer in answers[0].items():
+        np.testing.assert_array_equal(answers[1][name], answer, err_msg=name)
     assert tuple(trained.extractor.output_kernel.shape) in saved[1]
     assert tuple(trained.regularizers["construct"].upsample_kernel.shape) not in saved[1]
