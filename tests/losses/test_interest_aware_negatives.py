@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +12,17 @@ import pytest
 import tensorflow as tf
 
 from tfmi.losses.base import OBJECTIVES
-from tfmi.losses.interest_aware_negatives import InterestAwareNegatives, interest_aware_losses, log_hard_mean
+from tfmi.losses.interest_aware_negatives import InterestAwareNegatives, interest_aware_log_negatives, log_hard_mean
 from tfmi.losses.sampled_softmax import SampledSoftmax, Sampler, draw_distinct_items, log_expected_counts
 
 POSITIVE, NEGATIVES = 2.0, [1.0, 0.0, -1.0]
 GOLDEN_LOSSES = [(0.0, 0.440190), (0.1, 0.460586), (1.0, 0.613559), (10.0, 0.743653)]
 GOLDEN_WEIGHTS = [(0.0, [1.0, 1.0, 1.0]), (0.1, [1.101496, 0.996675, 0.901829]), (1.0, [1.995723, 0.734185, 0.270092])]
+
+
+def interest_aware_losses(positive: tf.Tensor, negative: tf.Tensor, num_negatives: tf.Tensor, **options: Any) -> tf.Tensor:
+    """Cross-entropy against the interest-aware negatives."""
+    return tf.nn.softplus(interest_aware_log_negatives(positive, negative, num_negatives, **options) - positive)
 
 
 def loss_of(positive: float, negatives: list[float], beta: float, **options: Any) -> float:
@@ -78,6 +84,22 @@ def test_in_the_limit_every_negative_is_as_hard_as_the_hardest() -> None:
     np.testing.assert_allclose(weights_of(tied, 1000.0), [1.5, 1.5, 0.0], atol=1e-6)
 
 
+def test_without_hardness_it_is_the_cross_entropy_of_the_target_among_its_negatives() -> None:
+    scores = tf.constant(np.random.default_rng(0).normal(scale=3.0, size=[6, 9]).astype(np.float32))
+    values, gradients = [], []
+    for hard in (True, False):
+        with tf.GradientTape() as tape:
+            tape.watch(scores)
+            if hard:
+                losses = interest_aware_losses(scores[:, 0], scores[:, 1:], tf.fill([6], 8.0), beta=0.0)
+            else:
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.zeros([6], tf.int32), logits=scores)
+        values.append(losses)
+        gradients.append(tape.gradient(losses, scores))
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-5)
+    np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-6)
+
+
 def test_weights_sum_to_the_number_of_negatives_and_grow_with_the_score() -> None:
     negatives = [0.3, -2.0, 1.7, 0.0, 0.9]
     for beta in (0.01, 0.5, 3.0):
@@ -102,7 +124,8 @@ def test_only_differences_of_logits_count_however_large(beta: float) -> None:
 @pytest.mark.parametrize("beta", [0.0, 0.7])
 def test_negatives_are_a_multiset(beta: float) -> None:
     expected = loss_of(POSITIVE, NEGATIVES, beta)
-    assert loss_of(POSITIVE, NEGATIVES[::-1], beta) == pytest.approx(expected, rel=1e-6)
+    for order in itertools.permutations(NEGATIVES):
+        assert loss_of(POSITIVE, list(order), beta) == pytest.approx(expected, rel=1e-6)
     # Twice the negatives are twice their sum.
     assert math.expm1(loss_of(POSITIVE, NEGATIVES * 2, beta)) == pytest.approx(2 * math.expm1(expected), rel=1e-5)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -23,23 +23,55 @@ class ItemSpace(Protocol):
         """Item vectors [N, d] of every real item in index order: row r is item r + 2."""
 
 
+class Contrast(NamedTuple):
+    """What a softmax loss compares: the target's logit, and all that stands against it.
+
+    Attributes:
+        positive: float32 [B].
+        log_negatives: float32 [B], the log of the sum of exp(logit) over the negatives; ``MASKED_LOGIT`` or less where there are none.
+    """
+
+    positive: tf.Tensor
+    log_negatives: tf.Tensor
+
+    def cross_entropy(self) -> tf.Tensor:
+        """float32 [B]: ``-log p`` with ``p = exp(positive) / (exp(positive) + sum of exp(negatives))``."""
+        return tf.nn.softplus(self.log_negatives - self.positive)
+
+
 class Objective(ConfiguredLayer):
     """Base of the losses that pull the target up and others down.
 
-    Subclasses implement ``call(queries, targets, items, training=None)``:
+    Subclasses implement ``contrast(queries, targets, items, left_out=None, training=None)``:
 
     - ``queries``: float [B, d], or [B, K, d] for max-sim (see ``Readout``), already divided by the temperature.
     - ``targets``: int32 [B] item indices.
     - ``items``: an ``ItemSpace``.
+    - ``left_out``: int32 [B, E] items that are no negatives of an example; 0 pads, items may repeat. None leaves out nothing but the
+      target.
 
-    and return the loss of each example, float32 [B]; the model takes the weighted batch mean. Declaring a further argument ``context``
-    asks for the ``BatchContext``, for instance to leave the history out of the negatives.
+    and return a ``Contrast``, of which a ``Weighting`` makes the loss of each example; the model takes the weighted batch mean. Declaring
+    a further argument ``context`` asks for the ``BatchContext``.
     """
+
+    def contrast(
+        self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
+    ) -> Contrast:
+        """What the loss compares; see the class."""
+        raise NotImplementedError
+
+    def call(self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, training: bool | None = None, **given: Any) -> tf.Tensor:
+        """float32 [B]: the cross-entropy of each example; arguments as for ``contrast``."""
+        return self.contrast(queries, targets, items, training=training, **given).cross_entropy()
 
     @classmethod
     def wants_context(cls) -> bool:
-        """Whether ``call`` declares ``context``."""
-        return "context" in inspect.signature(cls.call).parameters
+        """Whether ``contrast`` declares ``context``."""
+        return "context" in inspect.signature(cls.contrast).parameters
+
+
+class Weighting(ConfiguredLayer):
+    """Base of what makes each example's loss of its ``Contrast``: ``call(contrast)`` returns float32 [B]."""
 
 
 class BatchContext(NamedTuple):
@@ -70,6 +102,7 @@ class Regularizer(ConfiguredLayer):
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective", "tfmi.losses")
+WEIGHTINGS: Registry[Weighting] = Registry("weighting", "tfmi.losses")
 REGULARIZERS: Registry[Regularizer] = Registry("regularizer", "tfmi.losses")
 
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 from tfmi.data.structures import FIRST_INDEX
 from tfmi.layers.base import MASKED_LOGIT, repeat_first_where_inactive
 from tfmi.layers.randomness import RandomStream
-from tfmi.losses.base import OBJECTIVES, BatchContext, ItemSpace, Objective, candidate_logits, target_logits
-from tfmi.losses.sampled_softmax import accidental_hits, draw_distinct_items
+from tfmi.losses.base import OBJECTIVES, BatchContext, Contrast, ItemSpace, Objective, candidate_logits, target_logits
+from tfmi.losses.sampled_softmax import accidental_hits, among_columns, draw_distinct_items
 
 
 @OBJECTIVES.register("harder_negatives")
@@ -66,16 +66,19 @@ class HarderNegatives(Objective):
         self.start_after_steps = start_after_steps
         self.seed = seed
         self.stream = RandomStream(seed, purpose="harder negatives")
-
-    def build(self, input_shape: Any) -> None:
-        """Create the count of training steps."""
         self.steps = self.add_weight("steps", [], dtype=tf.int64, initializer="zeros", trainable=False, experimental_autocast=False)
-        super().build(input_shape)
 
-    def call(
-        self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, context: BatchContext, training: bool | None = None
-    ) -> tf.Tensor:
-        """float32 [B] losses; see ``Objective``. Draws anew at every call, and counts those in training."""
+    def contrast(
+        self,
+        queries: tf.Tensor,
+        targets: tf.Tensor,
+        items: ItemSpace,
+        left_out: tf.Tensor | None = None,
+        training: bool | None = None,
+        *,
+        context: BatchContext,
+    ) -> Contrast:
+        """See ``Objective``. Draws anew at every call, and counts those in training."""
         started = self.steps >= self.start_after_steps
         if training:
             self.steps.assign_add(1)
@@ -83,11 +86,11 @@ class HarderNegatives(Objective):
         # One gather for all: an item tower with features then runs once.
         vectors = tf.cast(items.embed(tf.concat([targets, uniform, pool], axis=0)), queries.dtype)
         target_vectors, uniform_vectors, pool_vectors = tf.split(vectors, [tf.size(targets), tf.size(uniform), tf.size(pool)])
-        positive = target_logits(queries, target_vectors)  # [B]
-        easy = candidate_logits(queries, uniform_vectors) + accidental_hits(targets, uniform)  # [B, U]
-        hard = self._hardest(queries, pool_vectors, _barred(pool, targets, context.history_indices), context)
+        easy = candidate_logits(queries, uniform_vectors) + accidental_hits(targets, uniform, left_out)  # [B, U]
+        barred = [targets[:, None], context.history_indices, *([] if left_out is None else [left_out])]
+        hard = self._hardest(queries, pool_vectors, among_columns(tf.concat(barred, axis=1), pool), context)
         negatives = tf.concat([easy, tf.where(started, hard, MASKED_LOGIT)], axis=1)
-        return tf.nn.softplus(tf.reduce_logsumexp(negatives, axis=1) - positive)
+        return Contrast(target_logits(queries, target_vectors), tf.reduce_logsumexp(negatives, axis=1))
 
     def _draw(self, num_items: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Uniform negatives and a pool without any of them, all distinct: int32 [U] and [P]."""
@@ -106,15 +109,3 @@ class HarderNegatives(Objective):
         scores = tf.where(barred, MASKED_LOGIT, tf.stop_gradient(scores))
         places = tf.math.top_k(scores, k=tf.minimum(self.num_hard, tf.shape(pool)[0]), sorted=False).indices
         return tf.gather(tf.where(barred, MASKED_LOGIT, logits), places, batch_dims=1)
-
-
-def _barred(pool: tf.Tensor, targets: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
-    """bool [B, P]: which of the distinct items ``pool`` [P] are an example's target [B] or in its history [B, L]."""
-    own = tf.concat([targets[:, None], history], axis=1)  # [B, 1 + L]
-    num_pool = tf.size(pool)
-    # Distinct items keep their places; those of items that are not in the pool lie beyond it.
-    places = tf.unique(tf.concat([pool, tf.reshape(own, [-1])], axis=0)).idx[num_pool:]
-    rows = tf.repeat(tf.range(tf.shape(own)[0]), tf.shape(own)[1])
-    cells = tf.where(places < num_pool, rows * num_pool + places, -1)  # negative segments are left out
-    hits = tf.math.unsorted_segment_sum(tf.ones_like(cells), cells, tf.shape(own)[0] * num_pool)
-    return tf.reshape(hits > 0, [tf.shape(own)[0], num_pool])

@@ -7,13 +7,16 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfmi.losses.base import OBJECTIVES, ItemSpace, Objective
+from tfmi.layers.base import MASKED_LOGIT
+from tfmi.losses.base import OBJECTIVES, Contrast, ItemSpace, Objective, target_logits
 from tfmi.losses.frequency import StreamingFrequency
+
+_SMALLEST_PROBABILITY = 1e-6  # what the task takes smaller ones for
 
 
 @OBJECTIVES.register("in_batch")
 class InBatchSoftmax(Objective):
-    """Cross-entropy of each example's target among all targets of the batch (``tfrs.tasks.Retrieval``), corrected for popularity.
+    """Each example's target against all targets of the batch (``tfrs.tasks.Retrieval``), corrected for popularity.
 
     A popular item is a negative more often; its score is lowered by the log of its probability of being in a batch, estimated as
     training goes on (``StreamingFrequency``). Where ``tfrs.tasks.Retrieval`` sums over the batch, this returns one loss per example,
@@ -44,23 +47,41 @@ class InBatchSoftmax(Objective):
             loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True, reduction=tf.keras.losses.Reduction.NONE)
         )
 
-    def call(self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, training: bool | None = None) -> tf.Tensor:
-        """float32 [B] losses; see ``Objective``. Frequencies are counted in training only."""
+    def contrast(
+        self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
+    ) -> Contrast:
+        """See ``Objective``. Frequencies are counted in training only."""
         probabilities = self.frequency(targets, items.num_rows, training=training) if self.correct_frequency else None
+        queries, vectors = tf.cast(queries, tf.float32), tf.cast(items.embed(targets), tf.float32)
         # `call`, not the layer itself: under mixed precision Keras would cast the queries, but not the candidates, to float16. The
         # task's own removal of accidental hits fails for the same reason, so it gets a mask instead.
-        losses: tf.Tensor = self._task.call(
-            tf.cast(queries, tf.float32),
-            tf.cast(items.embed(targets), tf.float32),
+        losses = self._task.call(
+            queries,
+            vectors,
             candidate_sampling_probability=probabilities,
-            score_mask=self._negatives_and_target(targets) if self.remove_accidental_hits else None,
+            score_mask=self._negatives_and_target(targets, left_out),
             compute_metrics=False,
             compute_batch_metrics=False,
         )
-        return losses
+        positive = target_logits(queries, vectors)
+        if probabilities is not None:
+            positive -= tf.math.log(tf.maximum(probabilities, _SMALLEST_PROBABILITY))
+        # The task tells the cross-entropy, log(1 + exp(log_negatives - positive)), only.
+        return Contrast(positive, positive + _log_expm1(losses))
 
-    @staticmethod
-    def _negatives_and_target(targets: tf.Tensor) -> tf.Tensor:
-        """bool [B, B]: False where column j is another example with the same target as row i."""
+    def _negatives_and_target(self, targets: tf.Tensor, left_out: tf.Tensor | None) -> tf.Tensor | None:
+        """bool [B, B]: False where column j is no negative of row i; None where all are."""
         own = tf.eye(tf.size(targets), dtype=tf.bool)
-        return own | (targets[:, None] != targets[None, :])
+        allowed = None
+        if self.remove_accidental_hits:
+            allowed = targets[:, None] != targets[None, :]
+        if left_out is not None:
+            others = tf.reduce_all(left_out[:, None, :] != targets[None, :, None], axis=2)
+            allowed = others if allowed is None else allowed & others
+        return None if allowed is None else own | allowed
+
+
+def _log_expm1(values: tf.Tensor) -> tf.Tensor:
+    """``log(exp(x) - 1)`` of x >= 0, with ``MASKED_LOGIT`` at 0."""
+    safe = tf.maximum(values, 1e-12)
+    return tf.where(values > 0, safe + tf.math.log(-tf.math.expm1(-safe)), MASKED_LOGIT)

@@ -12,8 +12,14 @@ from tfmi.data.structures import FIRST_INDEX
 from tfmi.layers.arguments import require_at_least, require_choice
 from tfmi.layers.base import MASKED_LOGIT
 from tfmi.layers.randomness import RandomStream
-from tfmi.losses.base import OBJECTIVES, ItemSpace, Objective
-from tfmi.losses.sampled_softmax import Sampler, draw_distinct_items, hit_columns, log_expected_counts, shared_negative_logits
+from tfmi.losses.base import OBJECTIVES, Contrast, ItemSpace, Objective
+from tfmi.losses.sampled_softmax import (
+    Sampler,
+    accidental_hits,
+    draw_distinct_items,
+    log_expected_counts,
+    shared_negative_logits,
+)
 
 # Debiasing leaves each negative at least exp of this: less than the smallest logit of cosines at the default temperature, -14.
 LOG_SMALLEST_NEGATIVE = -16.0
@@ -69,7 +75,7 @@ def _without_false_negatives(log_mean: tf.Tensor, positive: tf.Tensor, tau_plus:
     return tf.where(log_share < _NEARLY_ONE, tf.maximum(rest, LOG_SMALLEST_NEGATIVE), LOG_SMALLEST_NEGATIVE)
 
 
-def interest_aware_losses(
+def interest_aware_log_negatives(
     positive: tf.Tensor,
     negative: tf.Tensor,
     num_negatives: tf.Tensor,
@@ -79,12 +85,12 @@ def interest_aware_losses(
     log_prior: tf.Tensor | None = None,
     stop_gradient_weights: bool = False,
 ) -> tf.Tensor:
-    """float32 [B] losses; see ``InterestAwareNegatives``.
+    """float32 [B]: ``log(N_s sum_j p_j exp(s_j))``; see ``InterestAwareNegatives``.
 
     Args:
         positive: float32 [B] scores of the targets.
         negative: float32 [B, D] scores of the negatives, -inf where one is left out.
-        num_negatives: float32 [B], how many are not. 0 gives the loss 0.
+        num_negatives: float32 [B], how many are not. 0 gives ``MASKED_LOGIT``, with which the loss is 0.
         beta: Hardness.
         tau_plus: Share of false negatives.
         log_prior: float32 [D], or None; see ``log_hard_mean``.
@@ -93,9 +99,7 @@ def interest_aware_losses(
     log_mean = log_hard_mean(negative, beta, log_prior, stop_gradient_weights)
     if tau_plus > 0:
         log_mean = _without_false_negatives(log_mean, positive, tau_plus)
-    some = num_negatives > 0
-    log_negatives = tf.where(some, log_mean, MASKED_LOGIT) + tf.math.log(tf.maximum(num_negatives, 1.0))
-    return tf.nn.softplus(log_negatives - positive)
+    return tf.where(num_negatives > 0, log_mean, MASKED_LOGIT) + tf.math.log(tf.maximum(num_negatives, 1.0))
 
 
 @OBJECTIVES.register("interest_aware_negatives")
@@ -162,8 +166,10 @@ class InterestAwareNegatives(Objective):
         self.seed = seed
         self.stream = RandomStream(seed, purpose="sampled negatives")
 
-    def call(self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, training: bool | None = None) -> tf.Tensor:
-        """float32 [B] losses; see ``Objective``. Draws anew at every call, unless the catalogue is used whole."""
+    def contrast(
+        self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
+    ) -> Contrast:
+        """See ``Objective``. Draws anew at every call, unless the catalogue is used whole."""
         num_items = items.num_rows - FIRST_INDEX
         log_prior = None
         if num_items <= self.num_sampled:
@@ -173,15 +179,15 @@ class InterestAwareNegatives(Objective):
             if self.sampler != "uniform":
                 log_prior = -log_expected_counts(sampled, self.num_sampled, num_items, self.sampler)
         positive, negative = shared_negative_logits(queries, targets, sampled, items)  # [B], [B, D]
-        columns, num_sampled = hit_columns(targets, sampled), tf.size(sampled)
-        negative += tf.one_hot(columns, num_sampled, on_value=-math.inf, off_value=0.0)
-        num_negatives = tf.cast(num_sampled - tf.cast(columns < num_sampled, tf.int32), tf.float32)  # [B]
-        return interest_aware_losses(
+        hits = accidental_hits(targets, sampled, left_out, masked=-math.inf)
+        num_negatives = tf.cast(tf.math.count_nonzero(tf.math.is_finite(hits), axis=1), tf.float32)  # [B]
+        log_negatives = interest_aware_log_negatives(
             positive,
-            negative,
+            negative + hits,
             num_negatives,
             beta=self.beta,
             tau_plus=self.tau_plus,
             log_prior=log_prior,
             stop_gradient_weights=self.stop_gradient_weights,
         )
+        return Contrast(positive, log_negatives)

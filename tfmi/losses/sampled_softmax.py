@@ -10,8 +10,8 @@ import tensorflow as tf
 from tfmi.data.structures import FIRST_INDEX
 from tfmi.layers.base import MASKED_LOGIT
 from tfmi.layers.randomness import RandomStream
-from tfmi.losses.base import OBJECTIVES, ItemSpace, Objective, candidate_logits, target_logits
-from tfmi.losses.full_softmax import full_softmax_losses
+from tfmi.losses.base import OBJECTIVES, Contrast, ItemSpace, Objective, candidate_logits, target_logits
+from tfmi.losses.full_softmax import full_softmax_contrast
 
 Sampler = Literal["uniform", "log_uniform"]
 
@@ -53,14 +53,28 @@ def hit_columns(targets: tf.Tensor, sampled: tf.Tensor) -> tf.Tensor:
     return tf.unique(tf.concat([sampled, targets], axis=0)).idx[tf.size(sampled) :]
 
 
-def accidental_hits(targets: tf.Tensor, sampled: tf.Tensor) -> tf.Tensor:
-    """float32 [B, D] to be added to scores: ``MASKED_LOGIT`` where the item drawn is the example's target, 0 elsewhere.
+def accidental_hits(targets: tf.Tensor, sampled: tf.Tensor, left_out: tf.Tensor | None = None, masked: float = MASKED_LOGIT) -> tf.Tensor:
+    """float32 [B, D] to be added to scores: ``masked`` where the item drawn is the example's target or left out, 0 elsewhere.
 
     Args:
         targets: int32 [B].
         sampled: int32 [D], distinct.
+        left_out: int32 [B, E]; 0 pads.
+        masked: A large negative number, or -inf.
     """
-    return tf.one_hot(hit_columns(targets, sampled), tf.size(sampled), on_value=MASKED_LOGIT, off_value=0.0)
+    if left_out is None:
+        return tf.one_hot(hit_columns(targets, sampled), tf.size(sampled), on_value=masked, off_value=0.0)
+    return tf.where(among_columns(tf.concat([targets[:, None], left_out], axis=1), sampled), masked, 0.0)
+
+
+def among_columns(items: tf.Tensor, sampled: tf.Tensor) -> tf.Tensor:
+    """bool [B, D]: which of the distinct items ``sampled`` [D] are in each row of ``items`` int32 [B, E]."""
+    rows, num_sampled = tf.shape(items)[0], tf.size(sampled)
+    columns = tf.reshape(hit_columns(tf.reshape(items, [-1]), sampled), tf.shape(items))  # [B, E]
+    cells = tf.where(columns < num_sampled)  # [M, 2]
+    places = tf.stack([cells[:, 0], tf.cast(tf.gather_nd(columns, cells), tf.int64)], axis=1)
+    hits = tf.tensor_scatter_nd_update(tf.zeros([rows, num_sampled], tf.int8), places, tf.ones([tf.shape(places)[0]], tf.int8))
+    return hits > 0
 
 
 def shared_negative_logits(queries: tf.Tensor, targets: tf.Tensor, sampled: tf.Tensor, items: ItemSpace) -> tuple[tf.Tensor, tf.Tensor]:
@@ -121,11 +135,13 @@ class SampledSoftmax(Objective):
         self.seed = seed
         self.stream = RandomStream(seed, purpose="sampled negatives")
 
-    def call(self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, training: bool | None = None) -> tf.Tensor:
-        """float32 [B] losses; see ``Objective``. Draws anew at every call."""
+    def contrast(
+        self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
+    ) -> Contrast:
+        """See ``Objective``. Draws anew at every call."""
         num_items = items.num_rows - FIRST_INDEX
         if num_items <= self.num_sampled and self.correct_frequency and self.remove_accidental_hits:
-            return full_softmax_losses(queries, targets, items)
+            return full_softmax_contrast(queries, targets, items, left_out)
         sampled = draw_distinct_items(self.stream, self.num_sampled, num_items, self.sampler)  # [D]
         positive, negative = shared_negative_logits(queries, targets, sampled, items)  # [B], [B, D]
         # Of a uniform sampler every item has the same log Q, which cancels in the softmax.
@@ -133,6 +149,7 @@ class SampledSoftmax(Objective):
             positive -= log_expected_counts(targets, self.num_sampled, num_items, self.sampler)
             negative -= log_expected_counts(sampled, self.num_sampled, num_items, self.sampler)
         if self.remove_accidental_hits:
-            negative += accidental_hits(targets, sampled)
-        # log(exp(positive) + sum exp(negative)) - positive, without copying the negatives beside the positive.
-        return tf.nn.softplus(tf.reduce_logsumexp(negative, axis=1) - positive)
+            negative += accidental_hits(targets, sampled, left_out)
+        elif left_out is not None:
+            negative = tf.where(among_columns(left_out, sampled), MASKED_LOGIT, negative)
+        return Contrast(positive, tf.reduce_logsumexp(negative, axis=1))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfmi.config import ModelConfig, RunConfig
 from tfmi.data.structures import Dataset
 from tfmi.layers.base import EXTRACTORS, READOUTS
-from tfmi.losses.base import OBJECTIVES, REGULARIZERS
+from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
 from tfmi.models.counting import COUNTERS
 from tfmi.models.recommender import DirectRecommender
 from tfmi.models.retrieval import InterestRetrieval
@@ -53,6 +53,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
         extractor=EXTRACTORS.build(_given(EXTRACTORS, model_config.extractor, **for_extractor), "model.extractor"),
         readout=READOUTS.build(model_config.readout, "model.readout"),
         objective=OBJECTIVES.build(_given(OBJECTIVES, model_config.objective, seed=config.seed + 3000), "model.objective"),
+        weighting=WEIGHTINGS.build(model_config.weighting, "model.weighting"),
         regularizers={
             name: REGULARIZERS.build(_given(REGULARIZERS, spec, seed=config.seed + 4000 + position), f"model.regularizers.{name}")
             for position, (name, spec) in enumerate(sorted(model_config.regularizers.items()))

@@ -12,7 +12,8 @@ from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.errors import ConfigError, DataError
 from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems
 from tfmi.layers.history_dropout import HistoryDropout
-from tfmi.losses.base import BatchContext, Objective, Regularizer
+from tfmi.losses.base import BatchContext, Objective, Regularizer, Weighting
+from tfmi.losses.cross_entropy import CrossEntropy
 from tfmi.losses.interest_usage import usage_network
 from tfmi.models.recommender import REQUESTABLE_INPUTS, UserInputs
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower
@@ -68,6 +69,7 @@ class InterestRetrieval(tfrs.Model):
         objective: The main loss.
         regularizers: Auxiliary losses by name, added to the batch mean of the main one and reported by these names.
         history_length: L, the number of items of history.
+        weighting: How the main loss weighs examples; None takes all alike.
         profile_encoder: The user's profile, or None.
         has_timestamps: Whether histories come with the times of their items, for extractors that ask for them.
         normalize: L2-normalise user and item vectors, so that scores are cosines.
@@ -89,6 +91,7 @@ class InterestRetrieval(tfrs.Model):
         objective: Objective,
         regularizers: Mapping[str, Regularizer],
         history_length: int,
+        weighting: Weighting | None = None,
         profile_encoder: ProfileEncoder | None = None,
         has_timestamps: bool = False,
         normalize: bool = True,
@@ -99,6 +102,7 @@ class InterestRetrieval(tfrs.Model):
         super().__init__()
         self.item_tower, self.user_tower, self.profile_encoder = item_tower, user_tower, profile_encoder
         self.extractor, self.readout, self.objective = extractor, readout, objective
+        self.weighting = CrossEntropy() if weighting is None else weighting
         self.regularizers = dict(regularizers)
         self.history_length, self.normalize, self.temperature = history_length, normalize, temperature
         self.num_rows = item_tower.num_rows
@@ -178,7 +182,8 @@ class InterestRetrieval(tfrs.Model):
         answers = self._unit_mixtures(self.readout(users, output.active, target_vectors, **for_readout))
         queries = answers / tf.cast(self.temperature, users.dtype)
         for_objective = {"context": context} if self.objective.wants_context() else {}
-        per_example = self.objective(queries, target, self.items, training=training, **for_objective)
+        contrast = self.objective.contrast(queries, target, self.items, training=training, **for_objective)
+        per_example = self.weighting(contrast)
         weight = inputs.get("weight")
         total = tf.reduce_mean(per_example) if weight is None else _weighted_mean(per_example, weight)
         for name, regularizer in self.regularizers.items():

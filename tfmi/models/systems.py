@@ -16,7 +16,7 @@ import tensorflow as tf
 from tfmi.config import RunConfig, merge, parse_settings, parse_yaml, read_config_file, validate_config
 from tfmi.errors import ConfigError, nearest
 from tfmi.layers.base import EXTRACTORS, READOUTS
-from tfmi.losses.base import OBJECTIVES, REGULARIZERS
+from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
 from tfmi.losses.interest_usage import usage_network
 from tfmi.models.counting import COUNTERS
 
@@ -119,6 +119,7 @@ def check_components(config: RunConfig) -> None:
         readout = READOUTS.build(model.readout, "model.readout")
         readout.check(extractor)
         OBJECTIVES.build(model.objective, "model.objective")
+        WEIGHTINGS.build(model.weighting, "model.weighting")
         regularizers = [REGULARIZERS.build(spec, f"model.regularizers.{label}") for label, spec in model.regularizers.items()]
         for regularizer in regularizers:
             regularizer.check(extractor)
