@@ -135,3 +135,35 @@ class Popularity(CountingModel):
         places = tf.minimum(places, last)
         items = tf.where(inside, tf.gather(self._ranking, places), PADDING_INDEX)
         return items, tf.where(inside, tf.gather(self._scores, places), -float("inf"))
+
+
+def newest_first(history: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Histories turned around.
+
+    Args:
+        history: int32 [B, L], oldest to newest; padding and unknown items may stand anywhere.
+        length: How many of the newest real items are looked at.
+
+    Returns:
+        The items int32 [B, L], newest first; how many real items are newer than each, int32 [B, L]; which are real and looked at,
+        bool [B, L].
+    """
+    items = tf.reverse(history, axis=[1])
+    real = items >= FIRST_INDEX
+    ages = tf.cumsum(tf.cast(real, tf.int32), axis=1, exclusive=True)
+    return items, ages, real & (ages < length)
+
+
+def occurs_before(items: tf.Tensor) -> tf.Tensor:
+    """bool [B, L]: whether an item of ``items`` [B, L] stands further to the left, too."""
+    same = items[:, :, None] == items[:, None, :]  # [B, L, L]
+    return tf.reduce_sum(tf.cast(tf.linalg.band_part(same, -1, 0), tf.int32), axis=2) > 1
+
+
+def best_candidates(candidates: tf.Tensor, scores: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The ``k`` best of distinct candidates int32 [B, C] by ``scores`` [B, C], ties in their order; padded with 0 and -inf."""
+    missing = tf.maximum(k - tf.shape(scores)[1], 0)
+    scores = tf.pad(scores, [[0, 0], [0, missing]], constant_values=-float("inf"))
+    best, columns = tf.math.top_k(scores, k)
+    items = tf.gather(tf.pad(candidates, [[0, 0], [0, missing]]), columns, batch_dims=1)
+    return tf.where(best > -float("inf"), items, PADDING_INDEX), best
