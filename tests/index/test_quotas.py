@@ -23,6 +23,12 @@ def test_goldens(exponent: float, expected: list[int]) -> None:
     assert quotas_of([0.6, 0.3, 0.1], 10, exponent) == expected
 
 
+@pytest.mark.parametrize(("exponent", "expected"), [(0.5, [4727, 3343, 1930]), (3.0, [8852, 1107, 41])])
+def test_what_is_due_before_rounding(exponent: float, expected: list[int]) -> None:
+    """With a thousand times the places of the goldens, three digits of what they round are seen: 4.727, 3.343, 1.930 and so on."""
+    assert quotas_of([0.6, 0.3, 0.1], 10_000, exponent) == expected
+
+
 def test_ties_of_remainders_go_to_the_larger_share_then_to_the_lower_interest() -> None:
     assert quotas_of([0.25, 0.75], 2, 1.0) == [0, 2]  # due 0.5 and 1.5
     assert quotas_of([0.2, 0.2, 0.2], 4, 1.0) == [2, 1, 1]

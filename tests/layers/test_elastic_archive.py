@@ -114,9 +114,10 @@ def test_histories_are_sets() -> None:
     items, mask = random_inputs()
     order = np.random.default_rng(1).permutation(LENGTH)
     layer = built(max_channels=3)
-    np.testing.assert_allclose(
-        extract(layer, items[:, order], mask[:, order]).interests[0], extract(layer, items, mask).interests[0], atol=1e-6
-    )
+    expected, output = extract(layer, items, mask), extract(layer, items[:, order], mask[:, order])
+    np.testing.assert_allclose(output.interests, expected.interests, atol=1e-6)
+    np.testing.assert_array_equal(output.internals["channels"], expected.internals["channels"])
+    np.testing.assert_allclose(output.weights, expected.weights.numpy()[:, :, order], atol=1e-6)
 
 
 def test_permuting_channels_permutes_interests() -> None:
@@ -253,7 +254,7 @@ def test_normalised_assignment_ignores_the_length_of_channels() -> None:
         assert np.array_equal(extract(layer, items, mask).internals["assignment"], before) == same
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 8), (8, 8)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 8), (8, 8), (64, 64)])
 def test_up_to_as_many_channels_as_dimensions_start_orthonormal(rows: int, columns: int) -> None:
     values = OrthonormalRows()([rows, columns]).numpy()
     np.testing.assert_allclose(values @ values.T, np.eye(rows), atol=1e-5)

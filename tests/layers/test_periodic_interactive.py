@@ -196,7 +196,7 @@ def test_without_times_the_periodicity_is_left_out() -> None:
 # Interactivity
 
 
-@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize("blocks", [1, 2, 3])
 def test_without_the_centre_an_item_knows_its_nearest_predecessors_only(blocks: int) -> None:
     items, mask, _ = random_inputs()
     layer = built(centre=False, blocks=blocks, dropout=0.0)
@@ -253,6 +253,18 @@ def test_dropout_is_for_training_only() -> None:
     assert np.abs(drawn[0] - drawn[1]).max() > 1e-5
     still = built(dropout=0.0)
     np.testing.assert_array_equal(still(items, mask, timestamps=times, training=True).interests, extract(still).interests)
+
+
+def test_sizes_are_those_of_the_published_code_where_nothing_else_is_asked_for() -> None:
+    layer = PeriodicInteractiveInterests()
+    layer.build((None, LENGTH, 64))
+    assert (layer.num_interests, layer.time_span, layer.blocks, layer.num_heads, layer.dropout) == (4, 64, 3, 4, 0.1)
+    assert layer.interval_encoding.embeddings.shape == [65, 64]  # an interval of 0 and one of the span itself are told apart
+    assert layer.position_embeddings.shape == [LENGTH, 64]
+    assert (layer.hidden_kernel.shape, layer.interest_kernel.shape) == ([64, 256], [256, 4])
+    assert [block.head_dimension for block in layer.star_blocks] == [16, 16, 16]
+    kernels = {id(block.input_kernel) for block in layer.star_blocks}
+    assert len(kernels) == 3  # every block has weights of its own
 
 
 def test_heads_that_do_not_divide_the_width_get_wider() -> None:

@@ -183,6 +183,25 @@ def test_no_gradient_passes_through_the_logits_and_the_earlier_iterations() -> N
         np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
+def test_sizes_are_those_of_the_published_code_where_nothing_else_is_asked_for() -> None:
+    layer = UserAwareRouting(profile_fields=[8, 8, 8])
+    layer.build((None, LENGTH, 32))
+    shapes = {variable.name.split(":")[0]: tuple(variable.shape) for variable in layer.trainable_variables}
+    assert shapes == {
+        "gate_item_kernel": (32, 8),  # with the next one, the 8 hidden units of the item gate
+        "gate_profile_kernel": (24, 8),
+        "gate_bias": (8,),
+        "gate_output_kernel": (8, 1),
+        "gate_output_bias": (1,),
+        "transformations": (3, 32, 32),
+        "field_gate_kernel": (24 + 32, 8),
+        "field_gate_output_kernel": (8, 3),  # one gate for each field, not for each of its columns
+        "hidden_kernel": (24 + 32, 16),
+        "output_kernel": (16, 32),
+    }
+    assert (layer.iterations, layer.logit_update, layer.residual) == (3, "replace", False)
+
+
 def test_a_single_item_is_shared_by_all_capsules() -> None:
     output = extract(built())
     np.testing.assert_allclose(tf.reduce_sum(output.internals["routing"], axis=1)[2], [1.0, 0, 0, 0, 0, 0, 0], atol=1e-6)

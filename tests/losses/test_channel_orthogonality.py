@@ -42,6 +42,12 @@ def test_orthonormal_channels_cost_nothing_and_lengths_do_not_matter() -> None:
     np.testing.assert_allclose(squared_cosines(tf.ones([3, WIDTH])), 1.0, rtol=1e-6)
 
 
+def test_channels_cost_nothing_at_the_start_unless_they_outnumber_the_dimensions() -> None:
+    for num_channels, free in [(2, True), (WIDTH, True), (WIDTH + 1, False)]:
+        cost = float(ChannelOrthogonality()(context_of(ElasticArchive(num_channels))))
+        assert (cost < 1e-10) == free
+
+
 def test_a_single_channel_costs_nothing() -> None:
     assert squared_cosines(tf.ones([1, WIDTH])).numpy() == pytest.approx(0.0, abs=1e-12)
 

@@ -73,6 +73,30 @@ def test_every_candidate_is_scored_by_its_own_best_interest(item_table: Callable
     np.testing.assert_allclose(loss, [np.log1p(np.exp(3.0 - 2.0))], rtol=1e-6)
 
 
+def test_interests_that_tie_count_once(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
+    """A maximum, not the sum of all that reach it: an interest given twice changes nothing."""
+    items, queries = item_table(NUM_ITEMS), tf.convert_to_tensor(random_queries(BATCH, 2, WIDTH))
+    twice = tf.repeat(queries, 2, axis=1)
+    once_losses, twice_losses = (
+        objective()(vectors, tf.constant(TARGETS), items, context=make_context(vectors)) for vectors in (queries, twice)
+    )
+    np.testing.assert_allclose(twice_losses, once_losses, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("pool_size", "expected"), [(None, 30), (12, 12)])
+def test_the_pool_is_ten_times_the_hard_negatives_unless_told_otherwise(
+    pool_size: int | None, expected: int, item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]
+) -> None:
+    num_items = 100_000  # so many that none of a few draws repeats another
+    items, queries = item_table(num_items, dimension=WIDTH), tf.convert_to_tensor(random_queries(BATCH, 3, WIDTH))
+    with tf.GradientTape() as tape:
+        losses = objective(num_uniform=8, num_hard=3, pool_size=pool_size)(
+            queries, tf.constant(TARGETS), items, context=make_context(queries)
+        )
+    looked_up = np.unique(tf.convert_to_tensor(tape.gradient(losses, items.table).indices))
+    assert len(set(looked_up.tolist()) - set(TARGETS.tolist())) == 8 + expected
+
+
 def test_targets_histories_and_uniform_negatives_are_not_in_the_pool(item_table: Callable[..., Any]) -> None:
     items = item_table(NUM_ITEMS, dimension=NUM_ITEMS + 2)
     items.table.assign(tf.eye(NUM_ITEMS + 2))  # a query is its items' scores
