@@ -187,6 +187,7 @@ class ModelConfig(Section):
     # Enough negatives to be the full softmax on catalogues of up to this size, and a bounded cost on larger ones.
     objective: ComponentSpec = Field(default_factory=lambda: {"name": "sampled_softmax", "num_sampled": 16384})
     weighting: ComponentSpec = Field(default_factory=lambda: {"name": "cross_entropy"}, description="how the loss weighs examples")
+    repetition: ComponentSpec | None = Field(None, description="scores the items of a user's own history apart; None: like all others")
     regularizers: dict[str, ComponentSpec] = Field(default_factory=dict, description="auxiliary losses by a name of your choice")
     counter: ComponentSpec | None = Field(None, description="kind: counting only")
     item_tower: ItemTowerConfig = ItemTowerConfig()

@@ -16,8 +16,8 @@ from tfmi.data.structures import FIRST_INDEX, EvaluationSet, UserProfiles
 from tfmi.evaluation.full_catalogue import CatalogueRanker, RecommendedItems
 from tfmi.index.exact import ExactIndex
 from tfmi.index.selection import most_distinct_items, select
-from tfmi.index.sources import CandidateSource, DirectCandidates, InterestCandidates
-from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
+from tfmi.index.sources import CandidateSource, DirectCandidates, InterestCandidates, RepeatingCandidates
+from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender, knows_repeats
 
 
 class DiverseRanker:
@@ -41,7 +41,8 @@ class DiverseRanker:
         self._allotting = None if quota_exponent is None else CatalogueRanker(recommender, quota_exponent)
         self._source: CandidateSource
         if isinstance(recommender, VectorRecommender):
-            self._source = InterestCandidates(recommender, ExactIndex(recommender.item_vectors()))
+            index = ExactIndex(recommender.item_vectors())
+            self._source = RepeatingCandidates(recommender, index) if knows_repeats(recommender) else InterestCandidates(recommender, index)
         else:
             self._source = DirectCandidates(recommender)
 

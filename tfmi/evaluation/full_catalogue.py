@@ -25,8 +25,16 @@ from tfmi.index.blocked import block_length, blocked_top_k
 from tfmi.index.exact import search_exactly
 from tfmi.index.merging import Candidates
 from tfmi.index.quotas import allot_interests
+from tfmi.index.repeats import merge_repeats
 from tfmi.index.selection import most_distinct_items, select
-from tfmi.models.recommender import DirectRecommender, Recommender, SharingRecommender, UserInputs, VectorRecommender
+from tfmi.models.recommender import (
+    DirectRecommender,
+    Recommender,
+    SharingRecommender,
+    UserInputs,
+    VectorRecommender,
+    knows_repeats,
+)
 
 
 class RecommendedItems(NamedTuple):
@@ -176,7 +184,11 @@ def _rank_by_vectors(
     recommender: VectorRecommender, inputs: UserInputs, item_vectors: tf.Tensor, n: tf.Tensor, excluded: tf.Tensor
 ) -> Candidates:
     """The best ``n`` items but for ``excluded`` [B, E], by the best inner product of an active interest with ``item_vectors``."""
-    interests, active = recommender.user_interests(inputs)  # [B, K, d], [B, K]
+    own = None
+    if knows_repeats(recommender):
+        interests, active, own = recommender.interests_with_repeats(inputs)
+    else:
+        interests, active = recommender.user_interests(inputs)  # [B, K, d], [B, K]
     # Inactive interests repeat an active one, which leaves a maximum over K as it is.
     first_active = tf.gather(interests, tf.argmax(tf.cast(active, tf.int32), axis=1), batch_dims=1)  # [B, d]
     queries = tf.unstack(tf.where(active[..., None], interests, first_active[:, None, :]), axis=1)
@@ -189,11 +201,14 @@ def _rank_by_vectors(
             best = tf.maximum(best, tf.matmul(query, block, transpose_b=True))
         return best
 
-    k = _depth(recommender, n, excluded)
+    k = _depth(recommender, n, excluded if own is None else tf.concat([excluded, own.items], axis=1))
     num_items = recommender.num_rows - FIRST_INDEX
     scores, positions = blocked_top_k(score_block, num_items, k, block_length(tf.shape(inputs.history)[0]))
     scores = tf.where(tf.reduce_any(active, axis=1)[:, None], scores, MISSING_SCORE)
-    return _best_of(*finish_answer(scores, positions, k), n, excluded)
+    scores, items = finish_answer(scores, positions, k)
+    if own is None:
+        return _best_of(scores, items, n, excluded)
+    return select(merge_repeats(Candidates(items, scores, tf.zeros_like(items)), own), n, excluded)
 
 
 def _ranking_by_quotas(recommender: SharingRecommender, exponent: float) -> Callable[..., Candidates]:

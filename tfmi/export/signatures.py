@@ -21,8 +21,15 @@ from tfmi.export.profile import ProfileInputs
 from tfmi.export.timestamps import TIMESTAMPS, TimestampInputs
 from tfmi.index.base import InterestIndex
 from tfmi.index.selection import most_distinct_items, select
-from tfmi.index.sources import AllottedCandidates, CandidateSource, DirectCandidates, InterestCandidates
-from tfmi.models.recommender import DirectRecommender, Recommender, SharingRecommender, UserInputs, VectorRecommender
+from tfmi.index.sources import AllottedCandidates, CandidateSource, DirectCandidates, InterestCandidates, RepeatingCandidates
+from tfmi.models.recommender import (
+    DirectRecommender,
+    Recommender,
+    SharingRecommender,
+    UserInputs,
+    VectorRecommender,
+    knows_repeats,
+)
 
 Tensors = dict[str, tf.Tensor]
 
@@ -201,7 +208,7 @@ def _candidate_source(
     if isinstance(recommender, DirectRecommender) or index is None:
         return DirectCandidates(recommender)  # type: ignore[arg-type]
     if quota_exponent is None:
-        return InterestCandidates(recommender, index)
+        return RepeatingCandidates(recommender, index) if knows_repeats(recommender) else InterestCandidates(recommender, index)
     if not isinstance(recommender, SharingRecommender):
         raise ExportError(
             f"index.integration: {type(recommender).__name__} does not know how much each interest is used (interests_with_shares), so no "

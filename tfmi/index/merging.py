@@ -50,9 +50,18 @@ def merge_interests(scores: tf.Tensor, items: tf.Tensor, active: tf.Tensor) -> C
     interests = tf.broadcast_to(tf.range(num_interests)[None, :, None], shape)
     interests = tf.reshape(tf.where(found, interests, NO_INTEREST), [batch, width])
 
-    _, by_item = tf.math.top_k(_item_then_score_key(items, scores), width)  # [B, C], equal items side by side, best first
-    items, scores, interests = (tf.gather(values, by_item, batch_dims=1) for values in (items, scores, interests))
-    repeated = tf.concat([tf.zeros([batch, 1], tf.bool), items[:, 1:] == items[:, :-1]], axis=1)
+    return merge_distinct(Candidates(items, scores, interests))
+
+
+def merge_distinct(candidates: Candidates) -> Candidates:
+    """Put candidates [B, C] that stand in any order, with repeats, into that of ``Candidates``: each item once, with its best score.
+
+    Of equal scores of an item the first one's interest is kept.
+    """
+    width = tf.shape(candidates.items)[1]
+    _, by_item = tf.math.top_k(_item_then_score_key(candidates.items, candidates.scores), width)  # equal items side by side, best first
+    items, scores, interests = (tf.gather(values, by_item, batch_dims=1) for values in candidates)
+    repeated = tf.concat([tf.zeros([tf.shape(items)[0], 1], tf.bool), items[:, 1:] == items[:, :-1]], axis=1)
     distinct = Candidates(items, tf.where(repeated, MISSING_SCORE, scores), interests)
     return best_candidates(distinct, width)
 

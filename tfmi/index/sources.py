@@ -8,8 +8,9 @@ from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.base import MISSING_SCORE, InterestIndex
 from tfmi.index.merging import NO_INTEREST, Candidates, merge_interests
 from tfmi.index.quotas import allot_interests
-from tfmi.index.selection import select
-from tfmi.models.recommender import DirectRecommender, SharingRecommender, UserInputs, VectorRecommender
+from tfmi.index.repeats import merge_repeats
+from tfmi.index.selection import most_distinct_items, select
+from tfmi.models.recommender import DirectRecommender, RepeatingRecommender, SharingRecommender, UserInputs, VectorRecommender
 
 
 class CandidateSource(tf.Module):
@@ -79,6 +80,29 @@ class InterestCandidates(CandidateSource):
         known = items >= FIRST_INDEX
         found = _as_candidates(neighbours, tf.where(known[:, None], scores, MISSING_SCORE))
         return select(found, k, exclude=items[:, None])
+
+
+class RepeatingCandidates(InterestCandidates):
+    """The best new items of each interest, and the items of the user's own history at their own scores.
+
+    Args:
+        recommender: Makes interests of histories, and scores users' own items.
+        index: Built from the recommender's item vectors; it is searched for new items only.
+    """
+
+    recommender: RepeatingRecommender
+
+    def candidates(
+        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+    ) -> Candidates:
+        """See ``CandidateSource.candidates``; C = K * (k + distinct own items) + L, capped by the catalogue."""
+        interests, active, own = self.recommender.interests_with_repeats(inputs)
+        depth = tf.minimum(k + most_distinct_items(own.items), self.index.num_items)
+        return merge_repeats(merge_interests(*self._search(interests, depth), active), own)
+
+    def describe_integration(self) -> dict[str, str | float]:
+        """See ``CandidateSource.describe_integration``."""
+        return {"kind": "competitive", "own_items": "scored by the model's repetition"}
 
 
 class AllottedCandidates(InterestCandidates):

@@ -137,8 +137,19 @@ class Readout(ConfiguredLayer):
         return type(self).serve is Readout.serve
 
 
+class RepeatScorer(ConfiguredLayer):
+    """Base of the layers that score the items of a user's own history, which the rest of the model then leaves alone.
+
+    Subclasses implement ``call(users, active, vectors, indices)`` with ``users`` [B, K, d] and ``active`` bool [B, K], what the user is
+    searched with; ``vectors`` [B, L, d], the history's item vectors as scores use them; ``indices`` int32 [B, L], 0 at padding. They
+    return scores float32 [B, L] on the scale of ``users . vectors``, -inf at padding and at all but one place of each item; and int32
+    [B, L], the interest to which each place is attributed.
+    """
+
+
 EXTRACTORS: Registry[InterestExtractor] = Registry("extractor", "tfmi.layers")
 READOUTS: Registry[Readout] = Registry("readout", "tfmi.layers")
+REPETITIONS: Registry[RepeatScorer] = Registry("repetition", "tfmi.layers")
 
 
 def require_internals(extractor: InterestExtractor, names: Sequence[str], label: str) -> None:

@@ -29,10 +29,13 @@ class Contrast(NamedTuple):
     Attributes:
         positive: float32 [B].
         log_negatives: float32 [B], the log of the sum of exp(logit) over the negatives; ``MASKED_LOGIT`` or less where there are none.
+        log_inclusion: The log of the share of the catalogue that is compared, where the logits are not corrected for it: it cancels
+            between positive and negatives, but not with logits of another origin.
     """
 
     positive: tf.Tensor
     log_negatives: tf.Tensor
+    log_inclusion: tf.Tensor | float = 0.0
 
     def cross_entropy(self) -> tf.Tensor:
         """float32 [B]: ``-log p`` with ``p = exp(positive) / (exp(positive) + sum of exp(negatives))``."""

@@ -10,7 +10,7 @@ from tfmi.data.structures import FIRST_INDEX
 from tfmi.layers.base import MASKED_LOGIT, repeat_first_where_inactive
 from tfmi.layers.randomness import RandomStream
 from tfmi.losses.base import OBJECTIVES, BatchContext, Contrast, ItemSpace, Objective, candidate_logits, target_logits
-from tfmi.losses.sampled_softmax import accidental_hits, among_columns, draw_distinct_items
+from tfmi.losses.sampled_softmax import accidental_hits, among_columns, draw_distinct_items, log_share
 
 
 @OBJECTIVES.register("harder_negatives")
@@ -90,7 +90,8 @@ class HarderNegatives(Objective):
         barred = [targets[:, None], context.history_indices, *([] if left_out is None else [left_out])]
         hard = self._hardest(queries, pool_vectors, among_columns(tf.concat(barred, axis=1), pool), context)
         negatives = tf.concat([easy, tf.where(started, hard, MASKED_LOGIT)], axis=1)
-        return Contrast(target_logits(queries, target_vectors), tf.reduce_logsumexp(negatives, axis=1))
+        log_inclusion = log_share(uniform, items.num_rows - FIRST_INDEX)
+        return Contrast(target_logits(queries, target_vectors), tf.reduce_logsumexp(negatives, axis=1), log_inclusion)
 
     def _draw(self, num_items: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Uniform negatives and a pool without any of them, all distinct: int32 [U] and [P]."""

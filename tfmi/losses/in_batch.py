@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from tfmi.data.structures import FIRST_INDEX
 from tfmi.layers.base import MASKED_LOGIT
 from tfmi.losses.base import OBJECTIVES, Contrast, ItemSpace, Objective, target_logits
 from tfmi.losses.frequency import StreamingFrequency
@@ -67,7 +68,8 @@ class InBatchSoftmax(Objective):
         if probabilities is not None:
             positive -= tf.math.log(tf.maximum(probabilities, _SMALLEST_PROBABILITY))
         # The task tells the cross-entropy, log(1 + exp(log_negatives - positive)), only.
-        return Contrast(positive, positive + _log_expm1(losses))
+        share = 0.0 if self.correct_frequency else tf.math.log(tf.cast(tf.size(targets), tf.float32) / (items.num_rows - FIRST_INDEX))
+        return Contrast(positive, positive + _log_expm1(losses), share)
 
     def _negatives_and_target(self, targets: tf.Tensor, left_out: tf.Tensor | None) -> tf.Tensor | None:
         """bool [B, B]: False where column j is no negative of row i; None where all are."""

@@ -18,6 +18,7 @@ from tfmi.losses.sampled_softmax import (
     accidental_hits,
     draw_distinct_items,
     log_expected_counts,
+    log_share,
     shared_negative_logits,
 )
 
@@ -190,4 +191,4 @@ class InterestAwareNegatives(Objective):
             log_prior=log_prior,
             stop_gradient_weights=self.stop_gradient_weights,
         )
-        return Contrast(positive, log_negatives)
+        return Contrast(positive, log_negatives, log_share(sampled, num_items))

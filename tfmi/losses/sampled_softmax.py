@@ -46,6 +46,11 @@ def log_expected_counts(item_indices: tf.Tensor, num_draws: int, num_items: int,
     return tf.cast(tf.math.log(-tf.math.expm1(num_draws * tf.math.log1p(-probabilities))), tf.float32)
 
 
+def log_share(sampled: tf.Tensor, num_items: int) -> tf.Tensor:
+    """float32 log of the share of the catalogue that the distinct items ``sampled`` [D] are."""
+    return tf.math.log(tf.cast(tf.size(sampled), tf.float32) / num_items)
+
+
 def hit_columns(targets: tf.Tensor, sampled: tf.Tensor) -> tf.Tensor:
     """int32 [B]: where each of ``targets`` [B] stands among the distinct items ``sampled`` [D]; D or more if it is not among them."""
     # Distinct items keep their places, so a target's place is the column of its hit, or lies beyond all columns. Comparing every target
@@ -152,4 +157,5 @@ class SampledSoftmax(Objective):
             negative += accidental_hits(targets, sampled, left_out)
         elif left_out is not None:
             negative = tf.where(among_columns(left_out, sampled), MASKED_LOGIT, negative)
-        return Contrast(positive, tf.reduce_logsumexp(negative, axis=1))
+        uncorrected = self.sampler == "uniform" or not self.correct_frequency
+        return Contrast(positive, tf.reduce_logsumexp(negative, axis=1), log_share(sampled, num_items) if uncorrected else 0.0)

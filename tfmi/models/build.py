@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfmi.config import ModelConfig, RunConfig
 from tfmi.data.structures import Dataset
-from tfmi.layers.base import EXTRACTORS, READOUTS
+from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
 from tfmi.models.counting import COUNTERS
 from tfmi.models.recommender import DirectRecommender
@@ -38,7 +38,11 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
         profile_features = select_features(wanted, dataset.profiles.features, "model.user_tower.profile_features")
     item_tower = _item_tower(model_config, dataset, config.seed)
     encoder = ProfileEncoder(profile_features, model_config.user_tower.profile_dimension) if profile_features else None
-    for_extractor = {"seed": config.seed + 2000, "profile_fields": [] if encoder is None else encoder.field_widths}
+    for_extractor = {
+        "seed": config.seed + 2000,
+        "profile_fields": [] if encoder is None else encoder.field_widths,
+        "num_rows": dataset.catalogue.num_rows,
+    }
     return InterestRetrieval(
         item_tower=item_tower,
         user_tower=UserTower(
@@ -53,6 +57,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
         extractor=EXTRACTORS.build(_given(EXTRACTORS, model_config.extractor, **for_extractor), "model.extractor"),
         readout=READOUTS.build(model_config.readout, "model.readout"),
         objective=OBJECTIVES.build(_given(OBJECTIVES, model_config.objective, seed=config.seed + 3000), "model.objective"),
+        repetition=None if model_config.repetition is None else REPETITIONS.build(model_config.repetition, "model.repetition"),
         weighting=WEIGHTINGS.build(model_config.weighting, "model.weighting"),
         regularizers={
             name: REGULARIZERS.build(_given(REGULARIZERS, spec, seed=config.seed + 4000 + position), f"model.regularizers.{name}")

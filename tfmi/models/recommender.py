@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import tensorflow as tf
 
@@ -67,6 +67,43 @@ class SharingRecommender(VectorRecommender, Protocol):
         Raises:
             ConfigError: The model was not built to know shares.
         """
+
+
+class OwnItems(NamedTuple):
+    """The items of users' own histories, each at one of its places.
+
+    Attributes:
+        items: int32 [B, L] item indices; 0 pads. All items of a history are here, scored or not.
+        scores: float32 [B, L] on the scale of interests and item vectors; -inf at padding and at all but one place of each item.
+        interests: int32 [B, L]: the interest to which each place is attributed.
+    """
+
+    items: tf.Tensor
+    scores: tf.Tensor
+    interests: tf.Tensor
+
+
+@runtime_checkable
+class RepeatingRecommender(VectorRecommender, Protocol):
+    """A ``VectorRecommender`` that may score the items of a user's own history by a rule of their own instead of by inner products.
+
+    Attributes:
+        knows_repeats: Whether it does.
+    """
+
+    knows_repeats: bool
+
+    def interests_with_repeats(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, OwnItems]:
+        """``user_interests``, and the user's own items.
+
+        Raises:
+            ConfigError: The model was not built to know repeats.
+        """
+
+
+def knows_repeats(recommender: object) -> TypeGuard[RepeatingRecommender]:
+    """Whether a recommender scores users' own items apart."""
+    return isinstance(recommender, RepeatingRecommender) and recommender.knows_repeats
 
 
 @runtime_checkable

@@ -10,12 +10,13 @@ import tensorflow_recommenders as tfrs
 
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.errors import ConfigError, DataError
-from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems
+from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer
 from tfmi.layers.history_dropout import HistoryDropout
 from tfmi.losses.base import BatchContext, Objective, Regularizer, Weighting
 from tfmi.losses.cross_entropy import CrossEntropy
 from tfmi.losses.interest_usage import usage_network
-from tfmi.models.recommender import REQUESTABLE_INPUTS, UserInputs
+from tfmi.losses.repeats import with_repeats
+from tfmi.models.recommender import REQUESTABLE_INPUTS, OwnItems, UserInputs
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower
 
 Batch = Mapping[str, Any]
@@ -70,6 +71,7 @@ class InterestRetrieval(tfrs.Model):
         regularizers: Auxiliary losses by name, added to the batch mean of the main one and reported by these names.
         history_length: L, the number of items of history.
         weighting: How the main loss weighs examples; None takes all alike.
+        repetition: Scores the items of a user's own history; None ranks them like all others.
         profile_encoder: The user's profile, or None.
         has_timestamps: Whether histories come with the times of their items, for extractors that ask for them.
         normalize: L2-normalise user and item vectors, so that scores are cosines.
@@ -92,6 +94,7 @@ class InterestRetrieval(tfrs.Model):
         regularizers: Mapping[str, Regularizer],
         history_length: int,
         weighting: Weighting | None = None,
+        repetition: RepeatScorer | None = None,
         profile_encoder: ProfileEncoder | None = None,
         has_timestamps: bool = False,
         normalize: bool = True,
@@ -103,6 +106,7 @@ class InterestRetrieval(tfrs.Model):
         self.item_tower, self.user_tower, self.profile_encoder = item_tower, user_tower, profile_encoder
         self.extractor, self.readout, self.objective = extractor, readout, objective
         self.weighting = CrossEntropy() if weighting is None else weighting
+        self.repetition = repetition
         self.regularizers = dict(regularizers)
         self.history_length, self.normalize, self.temperature = history_length, normalize, temperature
         self.num_rows = item_tower.num_rows
@@ -182,7 +186,11 @@ class InterestRetrieval(tfrs.Model):
         answers = self._unit_mixtures(self.readout(users, output.active, target_vectors, **for_readout))
         queries = answers / tf.cast(self.temperature, users.dtype)
         for_objective = {"context": context} if self.objective.wants_context() else {}
-        contrast = self.objective.contrast(queries, target, self.items, training=training, **for_objective)
+        left_out = None if self.repetition is None else history
+        contrast = self.objective.contrast(queries, target, self.items, left_out=left_out, training=training, **for_objective)
+        if self.repetition is not None:
+            own_scores, _ = self.repetition(users, output.active, self._scored(vectors), history)
+            contrast = with_repeats(contrast, own_scores / self.temperature, history == target[:, None])
         per_example = self.weighting(contrast)
         weight = inputs.get("weight")
         total = tf.reduce_mean(per_example) if weight is None else _weighted_mean(per_example, weight)
@@ -191,6 +199,10 @@ class InterestRetrieval(tfrs.Model):
             self._regularization_trackers[name].update_state(value)
             total += value
         return total
+
+    def _scored(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Item vectors of the tower as scores use them."""
+        return unit_length(vectors) if self.normalize else vectors
 
     def _unit_mixtures(self, answers: tf.Tensor) -> tf.Tensor:
         """A readout's answers, with mixtures of unit vectors brought to unit length again."""
@@ -252,6 +264,26 @@ class InterestRetrieval(tfrs.Model):
         network = usage_network(self.regularizers.values(), self.readout)
         output, users, mask = self._extract_known_items(inputs)
         return *self._serve(output, users), network.shares(output, users, mask)
+
+    @property
+    def knows_repeats(self) -> bool:
+        """Whether the items of a user's own history have scores of their own; see ``RepeatingRecommender``."""
+        return self.repetition is not None
+
+    def interests_with_repeats(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, OwnItems]:
+        """``user_interests``, and the user's own items with their scores; see ``RepeatingRecommender``.
+
+        Raises:
+            ConfigError: The model has no ``repetition``.
+            DataError: As for ``user_interests``.
+        """
+        if self.repetition is None:
+            raise ConfigError("model.repetition: this model scores a user's own items like all others")
+        known = drop_unknown_items(inputs)
+        output, users, _ = self._extract_known_items(inputs)
+        vectors = self.items.embed(known.history, training=False)
+        scores, interests = self.repetition(users, output.active, vectors, known.history)
+        return *self._serve(output, users), OwnItems(known.history, tf.cast(scores, tf.float32), interests)
 
     def _extract_known_items(self, inputs: UserInputs) -> tuple[InterestOutput, tf.Tensor, tf.Tensor]:
         """The extractor's output, the scored vectors [B, K, d] and the mask [B, L] of the known items that they come from."""

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfmi.config import RunConfig, merge, parse_settings, parse_yaml, read_config_file, validate_config
 from tfmi.errors import ConfigError, nearest
-from tfmi.layers.base import EXTRACTORS, READOUTS
+from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
 from tfmi.losses.interest_usage import usage_network
 from tfmi.models.counting import COUNTERS
@@ -120,6 +120,8 @@ def check_components(config: RunConfig) -> None:
         readout.check(extractor)
         OBJECTIVES.build(model.objective, "model.objective")
         WEIGHTINGS.build(model.weighting, "model.weighting")
+        if model.repetition is not None:
+            REPETITIONS.build(model.repetition, "model.repetition")
         regularizers = [REGULARIZERS.build(spec, f"model.regularizers.{label}") for label, spec in model.regularizers.items()]
         for regularizer in regularizers:
             regularizer.check(extractor)
@@ -133,6 +135,8 @@ def check_components(config: RunConfig) -> None:
     if config.index.integration == "allotted":
         if model.kind == "counting":
             raise ConfigError("index.integration: 'allotted' shares an answer among interests, and a model that counts has none")
+        if model.repetition is not None:
+            raise ConfigError("index.integration: 'allotted' gives places to interests, but model.repetition to a user's own items")
         usage_network(regularizers, readout)
     if not model.item_tower.use_id and model.item_tower.features == []:
         raise ConfigError("model.item_tower: use_id is false and features is empty, so nothing is left to embed")

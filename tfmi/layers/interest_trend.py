@@ -1,0 +1,107 @@
+"""MTAW: one interest, the trend that attention finds among a user's instant interests."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from tfmi.layers.arguments import require_choice
+from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, masked_softmax, num_real_items
+from tfmi.layers.click_attention import single_interest, weighted_sum
+from tfmi.layers.interest_tracking import InterestTrackingEncoder
+from tfmi.layers.positions import PositionOrder
+from tfmi.layers.sequence_encoder import built, newest_item
+
+
+@EXTRACTORS.register("interest_trend")
+class InterestTrend(InterestExtractor):
+    r"""The interest enhancing layer on top of the interest tracking layer: one mean of the instant interests, as a single interest::
+
+        s[1..n] = interest tracking layer                                  [B, L, d]
+        Q = relu(W_e s[n] + b_e)                                            [B, d]
+        beta = softmax over l of Q . s[l] / sqrt(d)                         [B, L]
+        u = sum over l of beta[l] s[l]                                      [B, 1, d]
+
+    An empty history gives 0. ``weights`` says how much of each item arrives through both attentions: beta times the tracking layer's
+    weights. ``internals`` holds beta, ``"trend"``, float32 [B, 1, L].
+
+    Paper: Ouyang et al., "Mining Interest Trends and Adaptively Assigning Sample Weight for Session-based Recommendation", SIGIR 2023
+    (MTAW). It does not define Q; the newest instant interest asks, as in the tracking layer the newest item does.
+
+    Example:
+        >>> InterestTrend()(tf.ones([1, 5, 8]), tf.ones([1, 5], tf.bool)).interests.shape
+        TensorShape([1, 1, 8])
+
+    Args:
+        query: Who asks: the "newest" instant interest, or their "mean".
+        positions, residual, dropout, initializer_deviation, max_length, seed: As in ``InterestTrackingEncoder``.
+
+    Raises:
+        ValueError: An argument out of its range, or a history longer than ``max_length``.
+    """
+
+    num_interests = 1
+
+    def __init__(
+        self,
+        *,
+        query: Literal["newest", "mean"] = "newest",
+        positions: PositionOrder = "oldest",
+        residual: Literal["tracked", "item"] = "tracked",
+        dropout: float = 0.2,
+        initializer_deviation: float | None = None,
+        max_length: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        require_choice(("newest", "mean"), query=query)
+        self.query = query
+        self.positions = positions
+        self.residual = residual
+        self.dropout = dropout
+        self.initializer_deviation = initializer_deviation
+        self.max_length = max_length
+        self.seed = seed
+        self.encoder = InterestTrackingEncoder(
+            positions=positions,
+            residual=residual,
+            dropout=dropout,
+            initializer_deviation=initializer_deviation,
+            max_length=max_length,
+            seed=seed,
+            name="encoder",
+        )
+
+    def build(self, input_shape: Any) -> None:
+        """Create the tracking layer's weights, W_e [d, d] and b_e [d]."""
+        dimension = int(input_shape[-1])
+        built(self.encoder, input_shape)
+        self.query_layer = built(tf.keras.layers.Dense(dimension, activation="relu", name="query"), [None, dimension])
+        super().build(input_shape)
+
+    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:
+        """Read a history.
+
+        Args:
+            history: [B, L, d] item vectors, real items first.
+            mask: bool [B, L], True at real items.
+            training: Whether dropout is on.
+
+        Returns:
+            One interest, [B, 1, d].
+        """
+        states, tracking = self.encoder(history, mask, training=training)  # [B, L, d], [B, L, L]
+        queries = self.query_layer(self._asking(states, mask))[:, None, :]  # [B, 1, d]
+        logits = tf.matmul(queries, states, transpose_b=True) * states.shape[-1] ** -0.5  # [B, 1, L]
+        trend = masked_softmax(logits, mask[:, None, :])
+        interests, active = single_interest(weighted_sum(trend[:, 0], states), mask)
+        return InterestOutput(interests, active, tf.matmul(trend, tracking), {"trend": trend})
+
+    def _asking(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """[B, d]: the instant interest that asks."""
+        if self.query == "newest":
+            return tf.matmul(newest_item(mask, states.dtype), states)[:, 0]
+        each = tf.math.reciprocal_no_nan(tf.cast(num_real_items(mask), tf.float32))[:, None]  # [B, 1]
+        return weighted_sum(each * tf.cast(mask, tf.float32), states)
