@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput
+from tfmi.layers.factorized_transitions import FactorizedTransitions
 
-LENGTH, WIDTH, PROFILE_WIDTH = 12, 6, 3
+LENGTH, WIDTH, PROFILE_WIDTH, NUM_ROWS = 12, 6, 3, 9
 ITEM_COUNTS = [0, 1, 2, 5, 9, 12]
 VARIANTS: list[dict[str, Any]] = [
     {"name": "capsule_routing", "adaptive": False, "logit_update": "replace"},
@@ -34,8 +35,18 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "contextual_self_attentive", "encoder": {"name": "gru"}, "values": "states"},
     {"name": "user_aware_routing", "profile_fields": [1, 2], "logit_update": "accumulate", "residual": True},
     {"name": "periodic_interactive", "positions": "newest", "blocks": 1, "centre": False},
+    {"name": "neural_attentive", "hidden_dimension": 5, "softmax": True, "use_bias": True},
+    {"name": "attention_memory", "add_mean": False, "initializer_deviation": 0.5},
+    {"name": "convolutional", "dilations": [1, 2], "width": 2},
+    {"name": "session_graph", "steps": 2},
+    {"name": "graph_self_attention", "attention_share": 0.0, "num_blocks": 1},
+    {"name": "graph_self_attention", "attention_share": 1.0, "steps": 2, "num_heads": 1, "activation": "relu"},
+    {"name": "interest_trend", "positions": "newest", "residual": "item"},
+    {"name": "interest_trend", "query": "mean", "positions": "none", "dropout": 0.0},
 ]
-SPECS = [{"name": name} for name in EXTRACTORS.names()] + VARIANTS
+# What the data gives a layer of its own kind.
+GIVEN = {"factorized_transitions": {"num_rows": NUM_ROWS}}
+SPECS = [{"name": name, **GIVEN.get(name, {})} for name in EXTRACTORS.names()] + VARIANTS
 
 
 @pytest.fixture(params=SPECS, ids=lambda spec: "-".join(str(value) for value in spec.values()))
@@ -59,12 +70,18 @@ def batch(length: int = LENGTH, garbage: float = 0.0) -> tuple[tf.Tensor, tf.Ten
     return tf.constant(history[:, :length]), tf.constant(mask[:, :length])
 
 
+def clicked(mask: tf.Tensor) -> tf.Tensor:
+    """int32 [B, L], some items twice."""
+    return tf.where(mask, 2 + tf.range(mask.shape[1])[None] * 3 % (NUM_ROWS - 4), 0)
+
+
 def extract(
     extractor: InterestExtractor, history: tf.Tensor, mask: tf.Tensor, training: bool = False, profile: float = 1.0
 ) -> InterestOutput:
     offered = {
         "profile": tf.fill([tf.shape(history)[0], PROFILE_WIDTH], profile),
         "timestamps": tf.cast(tf.where(mask, tf.range(history.shape[1])[None], 0), tf.float64),
+        "history_indices": clicked(mask),
     }
     optional = {name: offered[name] for name in extractor.requested_inputs()}
     return extractor(history, mask, training=training, **optional)
@@ -130,8 +147,11 @@ def test_gradients_are_finite_and_ignore_padding_even_where_it_is_not_a_number(e
         promised = [output.internals[name] for name in extractor.INTERNALS]
         loss += sum(tf.reduce_sum(tf.square(value)) for value in promised if value.dtype.is_floating)
     gradient, *weight_gradients = tape.gradient(loss, [history, *extractor.trainable_variables])
-    assert (gradient.numpy()[~mask.numpy()] == 0).all()
-    assert np.abs(gradient.numpy()[mask.numpy()]).max() > 0
+    if isinstance(extractor, FactorizedTransitions):
+        assert gradient is None  # it reads which items these are, and nothing else of them
+    else:
+        assert (gradient.numpy()[~mask.numpy()] == 0).all()
+        assert np.abs(gradient.numpy()[mask.numpy()]).max() > 0
     for variable, weight_gradient in zip(extractor.trainable_variables, weight_gradients, strict=True):
         assert weight_gradient is not None, variable.name
         assert np.isfinite(tf.convert_to_tensor(weight_gradient).numpy()).all(), variable.name
@@ -195,15 +215,20 @@ def test_configuration_survives_a_round_trip(extractor: InterestExtractor) -> No
 def functional_model(extractor: InterestExtractor) -> tf.keras.Model:
     history = tf.keras.Input([LENGTH, WIDTH])
     mask = tf.keras.Input([LENGTH], dtype=tf.bool)
-    return tf.keras.Model([history, mask], extractor(history, mask).interests)
+    if "history_indices" not in extractor.required_inputs():
+        return tf.keras.Model([history, mask], extractor(history, mask).interests)
+    indices = tf.keras.Input([LENGTH], dtype=tf.int32)
+    return tf.keras.Model([history, mask, indices], extractor(history, mask, history_indices=indices).interests)
 
 
 def test_the_keras_format_restores_outputs(extractor: InterestExtractor, tmp_path: Path) -> None:
     model = functional_model(extractor)
-    expected = model(batch())
+    history, mask = batch()
+    inputs = [history, mask, clicked(mask)][: len(model.inputs)]
+    expected = model(inputs)
     model.save(tmp_path / "model.keras")
     restored = tf.keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(restored(batch()), expected)
+    np.testing.assert_array_equal(restored(inputs), expected)
 
 
 def test_a_checkpoint_restores_outputs_and_the_random_stream(extractor: InterestExtractor, tmp_path: Path) -> None:

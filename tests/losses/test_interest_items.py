@@ -62,8 +62,13 @@ def test_routing_weights_count_by_their_share_of_the_interest() -> None:
 def test_every_extractor_has_raw_interests_and_members(name: str) -> None:
     tf.keras.utils.set_random_seed(1)
     context = random_context()
-    offered = {"profile": tf.ones([len(ITEM_COUNTS), 2]), "timestamps": tf.zeros(context.mask.shape, tf.float64)}
-    extractor = EXTRACTORS.build({"name": name}, "extractor")
+    offered = {
+        "profile": tf.ones([len(ITEM_COUNTS), 2]),
+        "timestamps": tf.zeros(context.mask.shape, tf.float64),
+        "history_indices": tf.where(context.mask, 2 + tf.range(context.mask.shape[1]), 0),
+    }
+    given = {"num_rows": 2 + context.mask.shape[1]} if "num_rows" in EXTRACTORS.parameters(name) else {}
+    extractor = EXTRACTORS.build({"name": name, **given}, "extractor")
     output = extractor(context.history, context.mask, **{key: offered[key] for key in extractor.requested_inputs()})
     context = context._replace(output=output)
     assert raw_interests(output).shape == output.interests.shape

@@ -24,10 +24,11 @@ def _model(
     extractor: str = "capsule_routing", readout: str = "label_aware", objective: str = "full_softmax", **options: Any
 ) -> InterestRetrieval:
     tf.keras.utils.set_random_seed(3)
+    given = {"num_rows": NUM_ROWS} if "num_rows" in EXTRACTORS.parameters(extractor) else {}
     model = InterestRetrieval(
         item_tower=ItemTower(NUM_ROWS, DIMENSION),
         user_tower=UserTower(DIMENSION, hidden=[16]),
-        extractor=EXTRACTORS.build({"name": extractor}, "extractor"),
+        extractor=EXTRACTORS.build({"name": extractor, **given}, "extractor"),
         readout=READOUTS.build({"name": readout}, "readout"),
         objective=OBJECTIVES.build({"name": objective}, "objective"),
         regularizers=options.pop("regularizers", {}),

@@ -45,3 +45,11 @@ def initial_noise(deviation: float | None) -> tf.keras.initializers.Initializer:
     Each matrix needs one of its own: an initialiser without a seed repeats itself.
     """
     return tf.keras.initializers.GlorotUniform() if deviation is None else tf.keras.initializers.RandomNormal(stddev=deviation)
+
+
+def uniform_noise(dimension: int) -> tf.keras.initializers.Initializer:
+    """Uniform noise within 1 / sqrt(dimension), whatever the weight's own shape: the start of session-graph networks.
+
+    Each weight needs one of its own, as above.
+    """
+    return tf.keras.initializers.RandomUniform(-(dimension**-0.5), dimension**-0.5)

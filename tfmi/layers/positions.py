@@ -16,6 +16,12 @@ def items_after(mask: tf.Tensor) -> tf.Tensor:
     return tf.cumsum(tf.cast(mask, tf.int32), axis=1, exclusive=True, reverse=True)
 
 
+def not_newer(mask: tf.Tensor) -> tf.Tensor:
+    """bool [1, L, L] for ``mask`` [B, L]: whether the item of a column is the row's or an older one."""
+    positions = tf.range(tf.shape(mask)[1])
+    return (positions[None, :] <= positions[:, None])[None]
+
+
 def add_positions(history: tf.Tensor, mask: tf.Tensor, embeddings: tf.Tensor, order: Literal["oldest", "newest"]) -> tf.Tensor:
     """``history`` [B, L, d] plus the embedding of each item's position.
 

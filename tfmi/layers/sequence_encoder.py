@@ -62,6 +62,12 @@ def built(layer: LayerT, input_shape: Any) -> LayerT:
     return layer
 
 
+def layer_norm(name: str, input_shape: Any) -> tf.keras.layers.LayerNormalization:
+    """A built normalisation of the last axis."""
+    # float16 would round the usual epsilon, 1e-12, to 0.
+    return built(tf.keras.layers.LayerNormalization(epsilon=1e-6, name=name), input_shape)
+
+
 def build_encoder(spec: Mapping[str, Any], seed: int) -> SequenceEncoder:
     """The encoder that ``spec`` (``{"name": ..., parameter: value, ...}``) describes, for an extractor's constructor argument ``encoder``.
 

@@ -9,12 +9,10 @@ import tensorflow as tf
 from tfmi.layers.arguments import require_at_least, require_choice
 from tfmi.layers.base import ConfiguredLayer, RealItems, masked_softmax, zero_padding
 from tfmi.layers.history_dropout import ElementDropout
-from tfmi.layers.positions import PositionOrder, add_positions
-from tfmi.layers.sequence_encoder import ENCODERS, EncodedSequence, SequenceEncoder, built, newest_item
+from tfmi.layers.positions import PositionOrder, add_positions, not_newer
+from tfmi.layers.sequence_encoder import ENCODERS, EncodedSequence, SequenceEncoder, built, layer_norm, newest_item
 from tfmi.layers.slots import num_slots
 
-# float16 would round the usual 1e-12 to 0.
-_EPSILON = 1e-6
 _ACTIVATIONS = {"gelu": tf.nn.gelu, "relu": tf.nn.relu}
 
 
@@ -165,8 +163,8 @@ class TransformerBlock(ConfiguredLayer):
         built(self.attention, rows)
         self.inner_layer = _dense(width, self.initializer_deviation, "inner", rows)
         self.outer_layer = _dense(dimension, self.initializer_deviation, "outer", [None, width])
-        self.attention_norm = _layer_norm("attention_norm", rows)
-        self.inner_norm = _layer_norm("inner_norm", rows)
+        self.attention_norm = layer_norm("attention_norm", rows)
+        self.inner_norm = layer_norm("inner_norm", rows)
         super().build(input_shape)
 
     def call(
@@ -294,7 +292,7 @@ class TransformerEncoder(SequenceEncoder):
                 initializer=tf.keras.initializers.RandomNormal(stddev=self.initializer_deviation),
             )
         rows = [None, int(input_shape[-1])]
-        self.outside_norm = _layer_norm("outside_norm", rows)
+        self.outside_norm = layer_norm("outside_norm", rows)
         for block in self.blocks:
             built(block, rows)
         super().build(input_shape)
@@ -318,7 +316,7 @@ class TransformerEncoder(SequenceEncoder):
         states = real.rows(states)  # [R, d]
         states = self.input_dropout(states if self.norm == "pre" else self.outside_norm(states), training=training)
         seen = mask[:, None, :]  # [B, 1, L]: what the newest item sees, causal or not
-        allowed = seen & (_not_newer(mask) if self.causal else tf.ones([1, tf.shape(mask)[1], 1], tf.bool))  # [B, L, L]
+        allowed = seen & (not_newer(mask) if self.causal else tf.ones([1, tf.shape(mask)[1], 1], tf.bool))  # [B, L, L]
         newest = newest_item(mask, states.dtype) if newest_only else None
         weights = None
         for position, block in enumerate(self.blocks, start=1):
@@ -346,18 +344,7 @@ def _select(states: tf.Tensor, real: RealItems, selected: tf.Tensor) -> tf.Tenso
     return tf.matmul(selected, real.spread(states))[:, 0]
 
 
-def _not_newer(mask: tf.Tensor) -> tf.Tensor:
-    """bool [1, L, L]: whether the item of a column is the row's or an older one."""
-    positions = tf.range(tf.shape(mask)[1])
-    return (positions[None, :] <= positions[:, None])[None]
-
-
 def _dense(units: int, deviation: float, name: str, input_shape: Any) -> tf.keras.layers.Dense:
     """A built layer whose matrix starts as normal noise."""
     initializer = tf.keras.initializers.RandomNormal(stddev=deviation)
     return built(tf.keras.layers.Dense(units, kernel_initializer=initializer, name=name), input_shape)
-
-
-def _layer_norm(name: str, input_shape: Any) -> tf.keras.layers.LayerNormalization:
-    """A built normalisation of the last axis."""
-    return built(tf.keras.layers.LayerNormalization(epsilon=_EPSILON, name=name), input_shape)
