@@ -115,14 +115,18 @@ class TestItemKNN:
         padded = np.array([list(history) + [0] * (width - len(history)) for history in self.histories], np.int32)
         items, scores = (tensor.numpy() for tensor in tf.function(model.top_k)(padded, 28))
         for row, history in enumerate(self.histories):
-            assert sorted(items[row]) == list(range(2, 30))
+            left_out = [item for item in history if item >= 2][-1:] if decay == 0 else []
+            end = 28 - len(left_out)
+            assert sorted([*items[row, :end], *left_out]) == list(range(2, 30))
+            assert (items[row, end:] == 0).all()
             expected = knn_scores(history, similarity, decay, length=10)
             found = int((expected > 0).sum())
             np.testing.assert_allclose(scores[row, :found], expected[items[row, :found]], rtol=1e-5)
-            assert np.all(np.diff(scores[row]) <= 0)
-            assert np.all(expected[items[row, found:]] == 0)
-            assert np.all(np.diff(counts[items[row, found:]]) <= 0)
-            np.testing.assert_allclose(scores[row, found:], counts[items[row, found:]] / (counts.max() + 1) - 1, rtol=1e-5)
+            assert np.all(np.diff(scores[row, :end]) <= 0)
+            others = items[row, found:end]
+            assert np.all(expected[others] == 0)
+            assert np.all(np.diff(counts[others]) <= 0)
+            np.testing.assert_allclose(scores[row, found:end], counts[others] / (counts.max() + 1) - 1, rtol=1e-5)
 
     @pytest.mark.parametrize("decay", [1.0, 0.5, "reciprocal"])
     def test_repeats_count_at_each_of_their_ages(self, decay: float | Literal["reciprocal"]) -> None:
@@ -136,11 +140,17 @@ class TestItemKNN:
         np.testing.assert_allclose(scores[:found], expected[items[:found]], rtol=1e-5)
         assert (scores[found:] < 0).all()
 
-    def test_without_decay_weight_only_the_last_item_counts_and_is_not_its_own_neighbour(self) -> None:
-        model = fitted(ItemKNN(decay=0.0), random_rows())
-        items, scores = model.top_k(tf.constant([[2, 3, 5], [8, 9, 5]]), 10)
-        np.testing.assert_array_equal(items[0], items[1])
-        assert 5 not in items.numpy()[0][scores.numpy()[0] > 0]
+    @pytest.mark.parametrize("repeats", [False, True])
+    def test_with_a_decay_of_zero_only_the_newest_item_counts_and_is_never_an_answer(self, repeats: bool) -> None:
+        model = fitted(ItemKNN(decay=0.0, repeats=repeats), random_rows())
+        histories = tf.constant([[2, 3, 5], [8, 9, 5], [5, 5, 5], [5, 0, 0], [5, 1, 0]])
+        items, scores = (tensor.numpy() for tensor in model.top_k(histories, 28))
+        np.testing.assert_array_equal(items, np.repeat(items[:1], 5, axis=0))
+        np.testing.assert_array_equal(scores, np.repeat(scores[:1], 5, axis=0))
+        # Not even where popular items fill up.
+        assert sorted(items[0, :27]) == [item for item in range(2, 30) if item != 5]
+        assert (scores[0, :27] > -1).all()
+        assert items[0, 27] == 0
 
     def test_more_than_the_catalogue_is_answered_with_padding(self) -> None:
         model = fitted(ItemKNN(), [[2, 3], [3, 4]], num_rows=5)

@@ -6,9 +6,9 @@ from typing import Literal
 
 import tensorflow as tf
 
-from tfmi.data.structures import Sequences
+from tfmi.data.structures import PADDING_INDEX, Sequences
 from tfmi.models.cooccurrence import NeighbourLists, item_sets, nearest_neighbours
-from tfmi.models.counting import COUNTERS, occurs_before
+from tfmi.models.counting import COUNTERS, newest_first, occurs_before
 from tfmi.models.neighbours import NeighbourModel
 
 
@@ -26,8 +26,8 @@ class ItemKNN(NeighbourModel):
 
     Args:
         neighbours: Neighbours kept per item; None keeps all.
-        decay: Weight of an item against that of the next newer one: 0 looks at the newest item alone, 1 at all alike. "reciprocal":
-            1 / (1 + age) instead of decay^age.
+        decay: Weight of an item against that of the next newer one: 0 looks at the newest item alone, and asks what goes with it: that
+            item itself is never an answer; 1 looks at all alike. "reciprocal": 1 / (1 + age) instead of decay^age.
         shrink: Added to the denominator of the similarity: lowers that of rare items.
         repeats: Count an item that occurs twice at each of its ages.
 
@@ -56,6 +56,14 @@ class ItemKNN(NeighbourModel):
 
     def _lists(self, sequences: Sequences) -> NeighbourLists:
         return nearest_neighbours(item_sets(sequences, self.num_rows), self.neighbours, self.shrink)
+
+    def top_k(self, history: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """As ``NeighbourModel.top_k``; with a decay of 0 the items similar to the newest one."""
+        if self.decay != 0.0:
+            return super().top_k(history, k)
+        items, ages, counted = newest_first(history, self.history_length)
+        newest = tf.reduce_sum(tf.where(counted & (ages == 0), items, PADDING_INDEX), axis=1)  # [B]
+        return self.similar_items(newest, k)
 
     def _weights(self, items: tf.Tensor, ages: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
         ages = tf.cast(ages, tf.float32)
