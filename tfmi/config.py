@@ -163,6 +163,7 @@ class ItemTowerConfig(Section):
     hidden: list[PositiveInteger] = Field(default_factory=list, description="widths of ReLU layers before the last, linear one")
     dropout: float = Field(0.0, ge=0, lt=1)
     initializer_deviation: float | None = Field(None, gt=0, description="deviation of embeddings; None: 1/sqrt(dimension)")
+    propagation: ComponentSpec | None = Field(None, description="what items hear from each other, such as {name: hypergraph, layers: 3}")
 
 
 class UserTowerConfig(Section):

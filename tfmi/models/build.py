@@ -8,7 +8,9 @@ import tensorflow as tf
 
 from tfmi.config import ModelConfig, RunConfig
 from tfmi.data.structures import Dataset
+from tfmi.layers.adapting import AdaptsToSequences
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
+from tfmi.layers.propagation import PROPAGATIONS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
 from tfmi.models.counting import COUNTERS
 from tfmi.models.recommender import DirectRecommender
@@ -25,7 +27,7 @@ def build_counter(config: RunConfig, dataset: Dataset) -> DirectRecommender:
 
 
 def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
-    """A retrieval model for the dataset. Sets the global random seed, from which initial weights come.
+    """A retrieval model for the dataset, adapted to it. Sets the global random seed, from which initial weights come.
 
     Raises:
         ConfigError: A component's parameters, a feature's name or a combination is wrong.
@@ -43,7 +45,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
         "profile_fields": [] if encoder is None else encoder.field_widths,
         "num_rows": dataset.catalogue.num_rows,
     }
-    return InterestRetrieval(
+    model = InterestRetrieval(
         item_tower=item_tower,
         user_tower=UserTower(
             model_config.dimension,
@@ -71,6 +73,10 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
         history_dropout=model_config.history_dropout,
         seed=config.seed + 5000,
     )
+    for component in (item_tower.propagation, model.extractor):
+        if isinstance(component, AdaptsToSequences):
+            component.adapt(dataset.train.in_memory(), dataset.catalogue.num_rows)
+    return model
 
 
 def create_variables(model: InterestRetrieval, batch: dict[str, tf.Tensor]) -> None:
@@ -101,5 +107,6 @@ def _item_tower(config: ModelConfig, dataset: Dataset, seed: int) -> ItemTower:
         hidden=tower.hidden,
         dropout=tower.dropout,
         initializer_deviation=tower.initializer_deviation,
+        propagation=None if tower.propagation is None else PROPAGATIONS.build(tower.propagation, "model.item_tower.propagation"),
         seed=seed,
     )

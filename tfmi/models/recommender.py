@@ -54,7 +54,11 @@ class VectorRecommender(Protocol):
         """
 
     def item_vectors(self) -> tf.Tensor:
-        """Item vectors float32 [num_rows, d]; rows 0 and 1 (padding, unknown) hold no item."""
+        """Item vectors float32 [num_rows, d]; rows 0 and 1 (padding, unknown) hold no item.
+
+        Evaluation and export ask for these before they ask for interests: a model whose item vectors are costly keeps them here, and its
+        interests are then those of the weights of that moment.
+        """
 
 
 @runtime_checkable

@@ -178,6 +178,10 @@ class InterestRetrieval(tfrs.Model):
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """Mean loss of a batch of ``training_batches``: weighted main loss plus regularisers."""
+        with self.item_tower.propagated(training):
+            return self._loss(inputs, training)
+
+    def _loss(self, inputs: Batch, training: bool) -> tf.Tensor:
         history, target = inputs["history"], inputs["target"]
         output, users, vectors = self.extract(history, inputs.get("profile"), inputs.get("timestamps"), training)
         target_vectors = self.items.embed(target, training=training)
@@ -300,6 +304,7 @@ class InterestRetrieval(tfrs.Model):
 
     def item_vectors(self) -> tf.Tensor:
         """Item vectors float32 [num_rows, d]; rows 0 and 1 are 0."""
+        self.item_tower.refresh()
         catalogue = tf.cast(self.items.embed_catalogue(training=False), tf.float32)
         return tf.concat([tf.zeros([FIRST_INDEX, catalogue.shape[1]]), catalogue], axis=0)
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfmi.config import RunConfig, merge, parse_settings, parse_yaml, read_config_file, validate_config
 from tfmi.errors import ConfigError, nearest
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
+from tfmi.layers.propagation import PROPAGATIONS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
 from tfmi.losses.interest_usage import usage_network
 from tfmi.models.counting import COUNTERS
@@ -118,6 +119,8 @@ def check_components(config: RunConfig) -> None:
         extractor = EXTRACTORS.build(model.extractor, "model.extractor")
         readout = READOUTS.build(model.readout, "model.readout")
         readout.check(extractor)
+        if model.item_tower.propagation is not None:
+            PROPAGATIONS.build(model.item_tower.propagation, "model.item_tower.propagation")
         OBJECTIVES.build(model.objective, "model.objective")
         WEIGHTINGS.build(model.weighting, "model.weighting")
         if model.repetition is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tfmi.data.features import standardized
 from tfmi.data.structures import PADDING_INDEX, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
 from tfmi.errors import ConfigError, nearest
 from tfmi.layers.history_dropout import ElementDropout
+from tfmi.layers.propagation import ItemPropagation
 
 Activation = str
 
@@ -54,6 +56,9 @@ class ItemTower(tf.keras.layers.Layer):
     the item has (Li et al., CIKM 2019, embedding and pooling layer), by sum, or by concatenation; then come optional ReLU layers and a
     linear one.
 
+    With a ``propagation`` items then hear from each other. That takes the whole table at once: within ``propagated`` it is computed
+    from the current weights, for a loss; elsewhere vectors are those of the last ``refresh``, so that answering a request is a lookup.
+
     Args:
         num_rows: Rows of the item table, padding and unknown included.
         dimension: d, the width of item vectors.
@@ -63,6 +68,7 @@ class ItemTower(tf.keras.layers.Layer):
         hidden: Widths of ReLU layers after combining.
         dropout: Dropout after each hidden layer.
         initializer_deviation: Deviation of the embeddings at the start; None: 1 / sqrt(dimension).
+        propagation: What items hear from each other, adapted to the training data; None: nothing.
         seed: Seed of the dropout.
 
     Shapes: item indices int32 [...] to vectors [..., dimension].
@@ -82,6 +88,7 @@ class ItemTower(tf.keras.layers.Layer):
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
         initializer_deviation: float | None = None,
+        propagation: ItemPropagation | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -109,6 +116,11 @@ class ItemTower(tf.keras.layers.Layer):
         self._numbers = self._constant("numbers", np.stack(numbers, axis=1)) if numbers else None
         self._number_kernel = self._table("numbers", len(numbers), deviation) if numbers else None
         self._mlp = mlp(hidden, dimension, dropout, "linear", seed) if hidden or combine == "concat" else None
+        self.propagation = propagation
+        self._current: tf.Tensor | None = None
+        if propagation is not None:
+            # Not a number until the first refresh: a lookup before that is a mistake, and looks like one.
+            self._refreshed = self._constant("propagated", np.full([num_rows, dimension], np.nan, np.float32))
 
     def _table(self, name: str, rows: int, deviation: float) -> tf.Variable:
         initializer = tf.keras.initializers.RandomNormal(stddev=deviation)
@@ -119,6 +131,31 @@ class ItemTower(tf.keras.layers.Layer):
 
     def call(self, item_indices: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Vectors [..., d] of item indices [...]."""
+        if self.propagation is None:
+            return self._own_vectors(item_indices, training)
+        table = self._refreshed if self._current is None else self._current
+        return tf.cast(tf.gather(table, item_indices), self.compute_dtype)
+
+    @contextmanager
+    def propagated(self, training: bool | None = None) -> Iterator[None]:
+        """While this is entered, every vector comes from one propagation of the current weights, and gradients pass through it."""
+        if self.propagation is not None:
+            self._current = self._propagate(training)
+        try:
+            yield
+        finally:
+            self._current = None
+
+    def refresh(self) -> None:
+        """Propagate the current weights, for lookups outside of ``propagated``."""
+        if self.propagation is not None:
+            self._refreshed.assign(tf.cast(self._propagate(training=False), tf.float32))
+
+    def _propagate(self, training: bool | None) -> tf.Tensor:
+        return self.propagation(self._own_vectors(tf.range(self.num_rows), training))  # [num_rows, d]
+
+    def _own_vectors(self, item_indices: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Vectors [..., d] of items that hear from none."""
         if self._is_lookup:
             return tf.cast(tf.gather(self._id_table, item_indices), self.compute_dtype)
         # A batch repeats items: their features are embedded once.

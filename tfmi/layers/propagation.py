@@ -1,0 +1,28 @@
+"""Propagation: item vectors that hear from other items before anything else sees them."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfmi.data.structures import Sequences
+from tfmi.layers.base import ConfiguredLayer
+from tfmi.registry import Registry
+
+
+class ItemPropagation(ConfiguredLayer):
+    """Base of the layers that mix the vectors of a whole catalogue along what the training data says of its items.
+
+    Subclasses implement ``adapt`` (see ``AdaptsToSequences``) and ``call(vectors)``, from [num_rows, d] to [num_rows, d]. It is given a
+    table, not a batch: what one item hears may come from anywhere.
+    """
+
+    def adapt(self, sequences: Sequences, num_rows: int) -> None:
+        """Look at the training data, once and before the first call."""
+        raise NotImplementedError
+
+    def call(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Propagate item vectors [num_rows, d]."""
+        raise NotImplementedError
+
+
+PROPAGATIONS: Registry[ItemPropagation] = Registry("propagation", "tfmi.layers")
