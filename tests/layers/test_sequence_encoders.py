@@ -1,4 +1,4 @@
-"""Recurrent and transformer encoders against independent implementations, and what each state may know."""
+"""What a state may know in any encoder; recurrent and transformer encoders against independent implementations."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ SPECS: list[dict[str, Any]] = [
     {"name": "transformer", "num_blocks": 0},
     {"name": "transformer", "num_blocks": 1, "causal": False},
     {"name": "transformer", "norm": "pre", "positions": "newest"},
+    {"name": "dilated_convolution", "dilations": [1, 2]},
+    {"name": "interest_tracking"},
+    {"name": "interest_tracking", "positions": "newest", "residual": "item"},
 ]
 
 
