@@ -113,6 +113,8 @@ class Readout(ConfiguredLayer):
     NEEDED_INTERNALS: ClassVar[tuple[str, ...]] = ()
     # True if answers are mixtures of interests: a model that normalises brings them to unit length again, in training and in serving.
     MIXES_INTERESTS: ClassVar[bool] = False
+    # True if exp of scores is summed over the interests of a [B, K, d] answer, instead of each candidate taking its best one.
+    SUMS_INTERESTS: ClassVar[bool] = False
 
     def check(self, extractor: InterestExtractor) -> None:
         """Raise ``ConfigError`` with the reason if this readout cannot work with ``extractor``."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from tfmi.layers.base import ConfiguredLayer, InterestExtractor, InterestOutput
+from tfmi.layers.base import MASKED_LOGIT, ConfiguredLayer, InterestExtractor, InterestOutput
 from tfmi.registry import Registry
 
 
@@ -41,6 +41,14 @@ class Contrast(NamedTuple):
         """float32 [B]: ``-log p`` with ``p = exp(positive) / (exp(positive) + sum of exp(negatives))``."""
         return tf.nn.softplus(self.log_negatives - self.positive)
 
+    def summed_over_interests(self, active: tf.Tensor) -> Contrast:
+        """From a contrast of every interest, [B K], to one of every user, [B]: exp summed over the ``active`` ones, bool [B, K]."""
+
+        def summed(logits: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_logsumexp(tf.where(active, tf.reshape(logits, tf.shape(active)), MASKED_LOGIT), axis=1)
+
+        return Contrast(summed(self.positive), summed(self.log_negatives), self.log_inclusion)
+
 
 class Objective(ConfiguredLayer):
     """Base of the losses that pull the target up and others down.
@@ -56,6 +64,9 @@ class Objective(ConfiguredLayer):
     and return a ``Contrast``, of which a ``Weighting`` makes the loss of each example; the model takes the weighted batch mean. Declaring
     a further argument ``context`` asks for the ``BatchContext``.
     """
+
+    # Whether what an example is compared with has nothing to do with the other examples of its batch.
+    COMPARES_APART: ClassVar[bool] = True
 
     def contrast(
         self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None

@@ -32,6 +32,8 @@ class InBatchSoftmax(Objective):
         ValueError: ``frequency_update_rate`` outside (0, 1].
     """
 
+    COMPARES_APART = False
+
     def __init__(
         self,
         correct_frequency: bool = True,

@@ -12,7 +12,7 @@ from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.errors import ConfigError, DataError
 from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer
 from tfmi.layers.history_dropout import HistoryDropout
-from tfmi.losses.base import BatchContext, Objective, Regularizer, Weighting
+from tfmi.losses.base import BatchContext, Contrast, Objective, Regularizer, Weighting
 from tfmi.losses.cross_entropy import CrossEntropy
 from tfmi.losses.interest_usage import usage_network
 from tfmi.losses.repeats import with_repeats
@@ -118,6 +118,11 @@ class InterestRetrieval(tfrs.Model):
         self._regularization_trackers = {name: tf.keras.metrics.Mean(name=name) for name in self.regularizers}
         for component in (readout, *self.regularizers.values()):
             component.check(extractor)
+        if readout.SUMS_INTERESTS and (objective.wants_context() or not objective.COMPARES_APART):
+            raise ConfigError(
+                f"model.objective: {type(objective).__name__} looks at a batch as a whole, and {type(readout).__name__} compares every "
+                "interest for itself; take sampled_softmax, full_softmax or interest_aware_negatives, or another readout"
+            )
         self._check_inputs(has_timestamps)
         available = {"profile": profile_encoder is not None, "timestamps": has_timestamps, "history_indices": True}
         self._extractor_inputs = tuple(name for name in self.extractor.requested_inputs() if available[name])
@@ -189,9 +194,7 @@ class InterestRetrieval(tfrs.Model):
         for_readout = {"output": output} if self.readout.wants_output() else {}
         answers = self._unit_mixtures(self.readout(users, output.active, target_vectors, **for_readout))
         queries = answers / tf.cast(self.temperature, users.dtype)
-        for_objective = {"context": context} if self.objective.wants_context() else {}
-        left_out = None if self.repetition is None else history
-        contrast = self.objective.contrast(queries, target, self.items, left_out=left_out, training=training, **for_objective)
+        contrast = self._contrast(queries, target, None if self.repetition is None else history, context, training)
         if self.repetition is not None:
             own_scores, _ = self.repetition(users, output.active, self._scored(vectors), history)
             contrast = with_repeats(contrast, own_scores / self.temperature, history == target[:, None])
@@ -203,6 +206,20 @@ class InterestRetrieval(tfrs.Model):
             self._regularization_trackers[name].update_state(value)
             total += value
         return total
+
+    def _contrast(
+        self, queries: tf.Tensor, target: tf.Tensor, left_out: tf.Tensor | None, context: BatchContext, training: bool
+    ) -> Contrast:
+        for_objective = {"context": context} if self.objective.wants_context() else {}
+        if not self.readout.SUMS_INTERESTS:
+            return self.objective.contrast(queries, target, self.items, left_out=left_out, training=training, **for_objective)
+        # Every interest is compared for itself; the sums over catalogue and interests commute.
+        active = context.output.active
+        num_interests = queries.shape[1]
+        flat = tf.reshape(queries, [-1, queries.shape[2]])  # [B K, d]
+        left_out = None if left_out is None else tf.repeat(left_out, num_interests, axis=0)
+        contrast = self.objective.contrast(flat, tf.repeat(target, num_interests), self.items, left_out=left_out, training=training)
+        return contrast.summed_over_interests(active)
 
     def _scored(self, vectors: tf.Tensor) -> tf.Tensor:
         """Item vectors of the tower as scores use them."""
