@@ -21,12 +21,12 @@ NUM_ROWS, LENGTH, WIDTH = 42, 6, 8
 HISTORIES = np.array([[2, 9, 17, 30, 4, 23], [5, 6, 0, 0, 0, 0], [11, 0, 0, 0, 0, 0], [8, 8, 12, 0, 0, 0]], np.int32)
 
 
-def make_octopus(normalize: bool = True, weight: float = 0.1) -> InterestRetrieval:
-    """A small Octopus whose channels are not orthogonal, behind a user tower without layers."""
+def make_octopus(normalize: bool = True, weight: float = 0.1, project: bool = False) -> InterestRetrieval:
+    """A small Octopus whose channels are not orthogonal."""
     tf.keras.utils.set_random_seed(3)
     model = InterestRetrieval(
         item_tower=ItemTower(NUM_ROWS, WIDTH),
-        user_tower=UserTower(WIDTH),
+        user_tower=UserTower(WIDTH, project=project),
         extractor=ElasticArchive(6, max_channels=4),
         readout=LabelAwareAttention(),
         objective=FullSoftmax(),
@@ -66,11 +66,11 @@ def test_the_loss_is_the_match_of_the_best_channel_and_the_orthogonality() -> No
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_competing_interests_give_the_items_of_the_best_active_score_even_where_all_are_negative(sign: float) -> None:
-    model = make_octopus(normalize=False)
-    # Items and their means have a first coordinate of at least 1: with other signs in it, every score is below 0.
+    model = make_octopus(normalize=False, project=True)
+    # Items and their means have a large first coordinate: with the signs turned around, every score is below 0.
     table = tf.concat([tf.fill([NUM_ROWS, 1], 3.0), 0.2 * tf.random.normal([NUM_ROWS, WIDTH - 1])], axis=1)
     model.item_tower.trainable_variables[0].assign(table)
-    model.user_tower = lambda interests, *_, **__: sign * interests
+    model.user_tower.set_weights([sign * np.eye(WIDTH), np.zeros(WIDTH)])
     interests, active = (tensor.numpy() for tensor in model.user_interests(UserInputs(tf.constant(HISTORIES))))
     assert not active.all()
     assert (interests[~active] == 0).all()  # they would score 0

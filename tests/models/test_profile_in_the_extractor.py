@@ -47,6 +47,15 @@ def test_without_profile_features_umi_reads_the_history_alone(dataset: Dataset) 
     model = build_model(load_config(system="umi", settings=[*SMALL, "model.user_tower.profile_features=[]"]), dataset)
     assert model.profile_features == []
     assert model.extractor.profile_fields == ()
+    batch = next(iter(training_batches(dataset.train, history_length=20, min_history=1, batch_size=32, seed=1)))
+    create_variables(model, batch)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch, training=True)
+    for variable, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True):
+        assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.name
+    interests, active = model.user_interests(UserInputs.of_batch(batch))
+    assert np.isfinite(interests).all()
+    assert active.numpy().all()
 
 
 def test_a_profile_that_nobody_reads_is_refused(dataset: Dataset) -> None:
