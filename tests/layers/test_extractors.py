@@ -41,6 +41,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "session_graph", "steps": 2},
     {"name": "graph_self_attention", "attention_share": 0.0, "num_blocks": 1},
     {"name": "graph_self_attention", "attention_share": 1.0, "steps": 2, "num_heads": 1, "activation": "relu"},
+    {"name": "soft_attention", "positions": "none"},
     {"name": "interest_trend", "positions": "newest", "residual": "item"},
     {"name": "interest_trend", "query": "mean", "positions": "none", "dropout": 0.0},
 ]

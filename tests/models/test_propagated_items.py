@@ -18,7 +18,7 @@ from tfmi.export import export_savedmodel
 from tfmi.export.loading import ExportedModel
 from tfmi.layers.base import EXTRACTORS, READOUTS
 from tfmi.layers.propagation import ItemPropagation
-from tfmi.losses.base import OBJECTIVES
+from tfmi.losses.base import OBJECTIVES, BatchContext, Regularizer
 from tfmi.models.build import build_model
 from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval import InterestRetrieval
@@ -51,9 +51,8 @@ def make_model(tower: ItemTower, **options: Any) -> InterestRetrieval:
         extractor=EXTRACTORS.build({"name": "mean_pooling"}, "extractor"),
         readout=READOUTS.build({"name": "label_aware"}, "readout"),
         objective=OBJECTIVES.build({"name": "full_softmax"}, "objective"),
-        regularizers={},
         history_length=LENGTH,
-        **{"normalize": False, **options},
+        **{"normalize": False, "regularizers": {}, **options},
     )
 
 
@@ -96,6 +95,21 @@ def test_a_loss_propagates_once_and_trains_through_it(tower: ItemTower, monkeypa
     gradient = tf.convert_to_tensor(tape.gradient(loss, tower.trainable_weights[0])).numpy()
     assert (gradient[:2] != 0).any(axis=1).tolist() == [True, False]  # the last item hears from row 0
     assert (gradient[3:] != 0).any(axis=1).all()
+
+
+def test_regularizers_see_vectors_before_and_after_propagation(tower: ItemTower) -> None:
+    seen: list[BatchContext] = []
+
+    class Nosy(Regularizer):
+        def call(self, context: BatchContext, training: bool | None = None) -> tf.Tensor:
+            seen.append(context)
+            return tf.constant(0.0)
+
+    make_model(tower, regularizers={"nosy": Nosy()}).compute_loss(BATCH)
+    table = tower.trainable_weights[0].numpy()
+    np.testing.assert_allclose(seen[0].unpropagated[1, :4], table[[5, 6, 7, 5]])
+    np.testing.assert_allclose(seen[0].history[1, :4], 2 * table[[6, 7, 8, 6]])
+    np.testing.assert_array_equal(seen[0].unpropagated[0, 2:], np.zeros([3, DIMENSION]))
 
 
 def test_served_scores_are_those_that_were_trained(tower: ItemTower) -> None:

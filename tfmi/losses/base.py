@@ -98,6 +98,7 @@ class BatchContext(NamedTuple):
         mask: bool [B, L].
         target: [B, d] item vector of the target.
         interests: [B, K, d] the vectors used for scoring (after the user tower and normalisation).
+        unpropagated: [B, L, d] ``history`` before the items heard from each other; None where the item tower does not propagate.
     """
 
     output: InterestOutput
@@ -106,6 +107,7 @@ class BatchContext(NamedTuple):
     mask: tf.Tensor
     target: tf.Tensor
     interests: tf.Tensor
+    unpropagated: tf.Tensor | None = None
 
 
 class Regularizer(ConfiguredLayer):

@@ -190,7 +190,8 @@ class InterestRetrieval(tfrs.Model):
         history, target = inputs["history"], inputs["target"]
         output, users, vectors = self.extract(history, inputs.get("profile"), inputs.get("timestamps"), training)
         target_vectors = self.items.embed(target, training=training)
-        context = BatchContext(output, vectors, history, history >= FIRST_INDEX, target_vectors, users)
+        mask = history >= FIRST_INDEX
+        context = BatchContext(output, vectors, history, mask, target_vectors, users, self._unpropagated(history, mask, training))
         for_readout = {"output": output} if self.readout.wants_output() else {}
         answers = self._unit_mixtures(self.readout(users, output.active, target_vectors, **for_readout))
         queries = answers / tf.cast(self.temperature, users.dtype)
@@ -224,6 +225,12 @@ class InterestRetrieval(tfrs.Model):
     def _scored(self, vectors: tf.Tensor) -> tf.Tensor:
         """Item vectors of the tower as scores use them."""
         return unit_length(vectors) if self.normalize else vectors
+
+    def _unpropagated(self, history: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor | None:
+        if self.item_tower.propagation is None:
+            return None
+        real = RealItems(mask)
+        return real.spread(self.item_tower.own_vectors(real.rows(history), training))
 
     def _unit_mixtures(self, answers: tf.Tensor) -> tf.Tensor:
         """A readout's answers, with mixtures of unit vectors brought to unit length again."""

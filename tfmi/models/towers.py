@@ -132,7 +132,7 @@ class ItemTower(tf.keras.layers.Layer):
     def call(self, item_indices: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Vectors [..., d] of item indices [...]."""
         if self.propagation is None:
-            return self._own_vectors(item_indices, training)
+            return self.own_vectors(item_indices, training)
         table = self._refreshed if self._current is None else self._current
         return tf.cast(tf.gather(table, item_indices), self.compute_dtype)
 
@@ -152,10 +152,10 @@ class ItemTower(tf.keras.layers.Layer):
             self._refreshed.assign(tf.cast(self._propagate(training=False), tf.float32))
 
     def _propagate(self, training: bool | None) -> tf.Tensor:
-        return self.propagation(self._own_vectors(tf.range(self.num_rows), training))  # [num_rows, d]
+        return self.propagation(self.own_vectors(tf.range(self.num_rows), training))  # [num_rows, d]
 
-    def _own_vectors(self, item_indices: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """Vectors [..., d] of items that hear from none."""
+    def own_vectors(self, item_indices: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Vectors [..., d] of items before they hear from each other."""
         if self._is_lookup:
             return tf.cast(tf.gather(self._id_table, item_indices), self.compute_dtype)
         # A batch repeats items: their features are embedded once.
