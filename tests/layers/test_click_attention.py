@@ -68,15 +68,13 @@ def test_a_sum_and_shares_of_signed_alphas() -> None:
 
 def test_starts_as_asked() -> None:
     width = 100
-    started = {}
-    for label, options in {
-        "uniform": {"start": "uniform", "use_bias": True},
-        "normal": {"initializer_deviation": 0.05, "use_bias": True},
-        "glorot": {"use_bias": True},
-    }.items():
-        attention = ClickAttention(**options)
+    started = {
+        "uniform": ClickAttention(start="uniform", use_bias=True),
+        "normal": ClickAttention(initializer_deviation=0.05, use_bias=True),
+        "glorot": ClickAttention(use_bias=True),
+    }
+    for attention in started.values():
         attention.build((None, LENGTH, width))
-        started[label] = attention
     assert 0.09 < np.abs(started["uniform"].click_kernel).max() <= 0.1
     assert 0.09 < np.abs(started["uniform"].bias).max() <= 0.1
     assert abs(np.std(started["normal"].click_kernel) - 0.05) < 0.002

@@ -39,6 +39,10 @@ def test_a_convolution_equals_kerass(width: int, dilation: int) -> None:
     np.testing.assert_allclose(rows, keras(items() * MASK[..., None]).numpy()[MASK], atol=1e-5)
 
 
+def float64(values: Any) -> np.ndarray:
+    return np.asarray(values, np.float64)
+
+
 def normalized(norm: tf.keras.layers.LayerNormalization, values: np.ndarray) -> np.ndarray:
     centred = values - values.mean(axis=-1, keepdims=True)
     return centred / np.sqrt(values.var(axis=-1, keepdims=True) + 1e-6) * norm.gamma.numpy() + norm.beta.numpy()
@@ -48,12 +52,12 @@ def test_states_equal_the_equations_item_by_item() -> None:
     encoder = randomized(DilatedConvolutionEncoder([1, 2], width=3))
     states = encoder(items(), tf.constant(MASK)).states.numpy()
     for user, count in enumerate(ITEM_COUNTS):
-        x = np.float64(items()[user, :count])
+        x = float64(items()[user, :count])
         for block in encoder.blocks:
             y = x
             for convolution, norm, factor in zip(block.convolutions, block.norms, (1, 2), strict=True):
                 kernels = convolution.projection.kernel.numpy().reshape([3, WIDTH, WIDTH])
-                z = np.tile(np.float64(convolution.projection.bias.numpy()), [count, 1])
+                z = np.tile(float64(convolution.projection.bias.numpy()), [count, 1])
                 for place in range(count):
                     for step, kernel in enumerate(kernels):
                         older = place - step * factor * block.dilation

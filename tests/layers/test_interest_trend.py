@@ -30,8 +30,12 @@ def randomized(layer: Any) -> Any:
     return layer
 
 
+def float64(values: Any) -> np.ndarray:
+    return np.asarray(values, np.float64)
+
+
 def dense(layer: tf.keras.layers.Dense, values: np.ndarray) -> np.ndarray:
-    return values @ np.float64(layer.kernel.numpy()) + layer.bias.numpy()
+    return values @ float64(layer.kernel.numpy()) + layer.bias.numpy()
 
 
 def attend(query: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +45,7 @@ def attend(query: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def tracked(encoder: InterestTrackingEncoder, history: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The equations for one user's items [n, d] in float64, one item after the other: x, l and the attention."""
-    x = np.float64(history)
+    x = float64(history)
     if encoder.positions != "none":
         positions = encoder.position_embeddings.numpy()[: len(x)]
         x = x + (positions if encoder.positions == "oldest" else positions[::-1])

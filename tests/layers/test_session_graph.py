@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +106,10 @@ def states_of(network: GatedGraph, clicks: tf.Tensor, table: np.ndarray | None =
     return network(tf.gather(item_vectors() if table is None else table, clicks), clicks > 0, clicks).numpy()
 
 
+def float64(values: Any) -> np.ndarray:
+    return np.asarray(values, np.float64)
+
+
 def sigmoid(values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-values))
 
@@ -112,12 +117,12 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
 def looped(network: GatedGraph, session: list[int]) -> np.ndarray:
     """The equations for one session in float64, one node and one neighbour at a time: a state for each click, [n, d]."""
     cell = network.cell
-    w, b = np.float64(cell.message_layer.kernel), np.float64(cell.message_layer.bias)
-    u, u_bias = np.float64(cell.heard_layer.kernel), np.float64(cell.heard_layer.bias)
-    v, v_bias = np.float64(cell.own_layer.kernel), np.float64(cell.own_layer.bias)
-    c = np.float64(cell.heard_bias) if network.message_bias else np.zeros(2 * WIDTH)
+    w, b = float64(cell.message_layer.kernel), float64(cell.message_layer.bias)
+    u, u_bias = float64(cell.heard_layer.kernel), float64(cell.heard_layer.bias)
+    v, v_bias = float64(cell.own_layer.kernel), float64(cell.own_layer.bias)
+    c = float64(cell.heard_bias) if network.message_bias else np.zeros(2 * WIDTH)
     nodes, incoming, outgoing = matrices(session)
-    states = [np.float64(item_vectors()[node]) for node in nodes]
+    states = [float64(item_vectors()[node]) for node in nodes]
     for _ in range(network.steps):
         updated = []
         for node, state in enumerate(states):
