@@ -88,7 +88,9 @@ def test_max_sim_answers_with_every_active_interest() -> None:
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("spec", [{"name": "label_aware"}, {"name": "label_aware", "power": 2.0}, {"name": "max_sim"}], ids=str)
+@pytest.mark.parametrize(
+    "spec", [{"name": "label_aware"}, {"name": "label_aware", "power": 2.0}, {"name": "max_sim"}, {"name": "mixture"}], ids=str
+)
 def test_mixed_precision(spec: dict[str, Any], policy: str) -> None:
     interests = tf.constant([[[60.0, 0.0], [30.0, 40.0]]])
     arguments = (tf.constant([[True, True]]), tf.constant([[700.0, 800.0]]))

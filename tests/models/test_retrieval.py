@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfmi.errors import ConfigError
-from tfmi.layers.base import EXTRACTORS, READOUTS, InterestOutput, Readout
+from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, InterestOutput, Readout
 from tfmi.losses.base import OBJECTIVES, BatchContext, ItemSpace, Objective, Regularizer
 from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval import InterestRetrieval, drop_unknown_items
@@ -62,7 +62,17 @@ def _gives_what_is_needed(extractor: str, readout: str) -> bool:
     return set(READOUTS.get(readout).NEEDED_INTERNALS) <= set(EXTRACTORS.get(extractor).INTERNALS)
 
 
-COMBINATIONS = [(e, r) for e in EXTRACTORS.names() for r in READOUTS.names() if _gives_what_is_needed(e, r)]
+def _has_one_interest(extractor: str) -> bool:
+    """Always: every readout is then the same."""
+    return getattr(EXTRACTORS.get(extractor), "num_interests", None) == 1
+
+
+COMBINATIONS = [
+    (e, r)
+    for e in EXTRACTORS.names()
+    for r in READOUTS.names()
+    if _gives_what_is_needed(e, r) and (r == "label_aware" or not _has_one_interest(e))
+]
 
 
 @pytest.mark.parametrize(("extractor", "readout"), COMBINATIONS)
@@ -76,8 +86,14 @@ def test_every_extractor_trains_with_every_readout(extractor: str, readout: str)
     assert last < 0.8 * first
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES.names())
-@pytest.mark.parametrize("readout", READOUTS.names())
+def _compares_apart(objective: str) -> bool:
+    return OBJECTIVES.get(objective).COMPARES_APART and not OBJECTIVES.get(objective).wants_context()
+
+
+TRAINABLE = [(o, r) for o in OBJECTIVES.names() for r in READOUTS.names() if not READOUTS.get(r).SUMS_INTERESTS or _compares_apart(o)]
+
+
+@pytest.mark.parametrize(("objective", "readout"), TRAINABLE)
 def test_every_objective_trains_with_every_readout(objective: str, readout: str) -> None:
     extractor = "capsule_routing" if ("capsule_routing", readout) in COMBINATIONS else "sparse_interests"
     model = _model(extractor, readout, objective)
@@ -261,3 +277,29 @@ def test_predict_gives_the_scored_interests() -> None:
     model = _model("self_attentive")
     batch = _batch()
     np.testing.assert_allclose(model(batch), model.user_interests(UserInputs(batch["history"]))[0], atol=1e-6)
+
+
+def test_a_mixture_sums_over_active_interests_for_target_and_negatives_alike() -> None:
+    """Also with a user's own items and a catalogue of which some is left out."""
+    for repetition in (None, REPETITIONS.build({"name": "learned_gate"}, "repetition")):
+        model = _model(readout="mixture", repetition=repetition)
+        batch = _batch()
+        loss = model.compute_loss(batch)
+        output, users, _ = model.extract(batch["history"])
+        scores = tf.einsum("bkd,nd->bkn", users, model.item_vectors()) / 0.1
+        scores = tf.reduce_logsumexp(tf.where(output.active[:, :, None], scores, -1e9), axis=1).numpy()  # [B, N]
+        if repetition is not None:
+            _, _, own = model.interests_with_repeats(UserInputs(batch["history"]))
+            for row, (items, values) in enumerate(zip(own.items.numpy(), own.scores.numpy(), strict=True)):
+                scores[row, items] = -np.inf
+                scores[row, items[np.isfinite(values)]] = values[np.isfinite(values)] / 0.1
+        scores[:, :2] = -np.inf
+        targets = batch["target"].numpy()
+        expected = np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(targets)), targets])
+        np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["in_batch", "harder_negatives"])
+def test_a_mixture_needs_an_objective_that_compares_interests_apart(objective: str) -> None:
+    with pytest.raises(ConfigError, match=r"model.objective: .* looks at a batch as a whole"):
+        _model(readout="mixture", objective=objective)
