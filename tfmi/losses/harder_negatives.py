@@ -68,7 +68,7 @@ class HarderNegatives(Objective):
         self.stream = RandomStream(seed, purpose="harder negatives")
         self.steps = self.add_weight("steps", [], dtype=tf.int64, initializer="zeros", trainable=False, experimental_autocast=False)
 
-    def contrast(
+    def contrast(  # type: ignore[override]  # asks for the context too, see Objective.wants_context
         self,
         queries: tf.Tensor,
         targets: tf.Tensor,
