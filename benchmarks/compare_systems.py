@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3; the first is that of trials, exports and sweeps")
     add("--set", action="append", default=[], metavar="a.b=value", help="a setting for all runs; may be repeated")
     add("--ablate-k1", action="store_true", help="each system with several interests also with one, settings otherwise the same")
+    add("--variant-seeds", type=_positive, metavar="N", help="run variants with one interest under the first N seeds only (default: all)")
     add = parser.add_argument_group("tuning").add_argument
     add("--trials", type=_positive, default=1, metavar="N", help="tries for each system, itself as it is included (default: 1, no search)")
     add("--space", type=Path, metavar="FILE", help="YAML file of the values to try")
@@ -158,6 +159,7 @@ def _comparison(options: argparse.Namespace) -> Comparison:
         settings=options.set,
         trial_settings=options.trial_set,
         output=options.output,
+        variant_seeds=options.variant_seeds,
     )
 
 

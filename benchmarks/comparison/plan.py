@@ -27,6 +27,7 @@ class Comparison:
         settings: ``a.b=value`` settings for all runs.
         trial_settings: Further ones for trials only, such as fewer epochs.
         output: The folder of everything.
+        variant_seeds: How many of the seeds, the first ones, variants of other entries are run with; None: all.
     """
 
     entries: Sequence[Entry]
@@ -36,6 +37,7 @@ class Comparison:
     settings: Sequence[str]
     trial_settings: Sequence[str]
     output: Path
+    variant_seeds: int | None = None
     _resolved: dict[tuple[Entry, tuple[str, ...]], RunConfig] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,8 @@ class Comparison:
     def final_jobs(self, entry: Entry, dataset: str, trial: Trial = AS_IT_IS) -> list[Job]:
         """The reported runs of an entry with a trial's settings: one for each seed, or the first only where every seed gives the same."""
         seeds = self.seeds[:1] if self.plain_config(entry).model.kind == "counting" else self.seeds
+        if entry.base != entry.label:
+            seeds = seeds[: self.variant_seeds]
         return [self._final_job(entry, dataset, trial, seed) for seed in seeds]
 
     def _final_job(self, entry: Entry, dataset: str, trial: Trial, seed: int) -> Job:
