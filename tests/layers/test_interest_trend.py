@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfmi.layers.contextual_self_attention import ContextualSelfAttentiveInterests
 from tfmi.layers.interest_tracking import InterestTrackingEncoder
 from tfmi.layers.interest_trend import InterestTrend
 
@@ -112,6 +113,20 @@ def test_dropout_is_for_training() -> None:
     expected = extractor(items(), tf.constant(MASK)).interests
     np.testing.assert_array_equal(extractor(items(), tf.constant(MASK), training=False).interests, expected)
     assert not np.allclose(extractor(items(), tf.constant(MASK), training=True).interests, expected, atol=1e-3)
+
+
+def test_a_history_longer_than_its_positions_is_refused() -> None:
+    extractor = InterestTrend(max_length=4)
+    extractor(tf.ones([1, 3, WIDTH]), tf.ones([1, 3], tf.bool))
+    with pytest.raises(ValueError, match=r"longer than the 4 positions.*it has 5"):
+        extractor(tf.ones([1, 5, WIDTH]), tf.ones([1, 5], tf.bool))
+
+
+def test_contextual_attention_takes_it_for_an_encoder() -> None:
+    extractor = ContextualSelfAttentiveInterests(2, encoder={"name": "interest_tracking", "positions": "newest"}, seed=7)
+    assert isinstance(extractor.sequence_encoder, InterestTrackingEncoder)
+    assert extractor.sequence_encoder.seed == 7
+    assert extractor(items(), tf.constant(MASK)).interests.shape == [len(ITEM_COUNTS), 2, WIDTH]
 
 
 def test_positions_start_as_asked() -> None:

@@ -36,8 +36,9 @@ class ContextualSelfAttentiveInterests(SelfAttentiveInterests):
 
     Args:
         num_interests: K.
-        encoder: The sequence encoder, ``{"name": ..., parameter: value, ...}``: "transformer" (see ``TransformerEncoder``) or "gru" (see
-            ``GatedRecurrentEncoder``). Its states have to be as wide as the items. None takes one transformer block.
+        encoder: The sequence encoder, ``{"name": ..., parameter: value, ...}``: "transformer" (see ``TransformerEncoder``), "gru"
+            (``GatedRecurrentEncoder``), "dilated_convolution" (``DilatedConvolutionEncoder``) or "interest_tracking"
+            (``InterestTrackingEncoder``). Its states have to be as wide as the items. None takes one transformer block.
         values: What an interest is a mean of: the "items" or their "states".
         hidden_dimension: Width of the attention's hidden layer; None takes 4 d.
         seed: Seed of the encoder's dropout.
