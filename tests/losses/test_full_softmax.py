@@ -16,11 +16,13 @@ from tfmi.losses.full_softmax import FullSoftmax
 TARGETS = tf.constant([2, 3, 17, 41, 2])
 
 
-@pytest.fixture(params=["kept", "blocked"])
+@pytest.fixture(params=["kept", "kept two rows at a time", "blocked"])
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores that are few enough to keep, and too many."""
     if request.param == "blocked":
         monkeypatch.setattr(full_softmax, "KEPT_SCORES", 0)
+    if request.param == "kept two rows at a time":
+        monkeypatch.setattr(full_softmax, "_ROWS_AT_A_TIME", 2)
 
 
 @pytest.mark.usefixtures("both_ways")

@@ -14,6 +14,8 @@ from tfmi.losses.base import OBJECTIVES, Contrast, ItemSpace, Objective, candida
 DEFAULT_BLOCK_ROWS = 512
 # Scores of a batch that are kept for the backward pass rather than computed twice: 256 MB of float32.
 KEPT_SCORES = 2**26
+# Rows of kept scores that one product makes: the passes over them then find most of them in the processor's cache.
+_ROWS_AT_A_TIME = 256
 # With all scores within this bound, exp(score - bound) stays a normal float32, and no pass has to look for each row's maximum.
 _SAFE_BOUND = 40.0
 
@@ -100,7 +102,11 @@ def log_partition(queries: tf.Tensor, catalogue: tf.Tensor, left_out: tf.Tensor,
     """
 
     def kept() -> tf.Tensor:
-        return kept_log_partition(queries, catalogue, left_out)
+        if queries.shape[0] is None or queries.shape[0] <= _ROWS_AT_A_TIME:
+            return kept_log_partition(queries, catalogue, left_out)
+        sizes = [min(_ROWS_AT_A_TIME, queries.shape[0] - start) for start in range(0, queries.shape[0], _ROWS_AT_A_TIME)]
+        parts = zip(tf.split(queries, sizes), tf.split(left_out, sizes), strict=True)
+        return tf.concat([kept_log_partition(rows, catalogue, others) for rows, others in parts], axis=0)
 
     def blocked() -> tf.Tensor:
         return blocked_log_partition(queries, catalogue, left_out, block_rows)
