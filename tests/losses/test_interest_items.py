@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.losses.batch_contexts import ITEM_COUNTS, make_context, random_context
+from tests.losses.batch_contexts import ITEM_COUNTS, WIDTH, make_context, random_context
 from tfmi.layers.base import EXTRACTORS
 from tfmi.losses.base import BatchContext
 from tfmi.losses.interest_items import interest_items, mean_over_items, raw_interests
@@ -58,6 +58,13 @@ def test_routing_weights_count_by_their_share_of_the_interest() -> None:
     assert members_of([[0.5, 0.6, 0.9], [0.5, 0.4, 0.1]]) == [[False, False, True], [True, True, False]]
 
 
+class EqualItems:
+    """Items that all have one vector."""
+
+    def embed(self, item_indices: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return tf.ones([*item_indices.shape, WIDTH])
+
+
 @pytest.mark.parametrize("name", EXTRACTORS.names())
 def test_every_extractor_has_raw_interests_and_members(name: str) -> None:
     tf.keras.utils.set_random_seed(1)
@@ -66,6 +73,7 @@ def test_every_extractor_has_raw_interests_and_members(name: str) -> None:
         "profile": tf.ones([len(ITEM_COUNTS), 2]),
         "timestamps": tf.zeros(context.mask.shape, tf.float64),
         "history_indices": tf.where(context.mask, 2 + tf.range(context.mask.shape[1]), 0),
+        "items": EqualItems(),
     }
     given = {"num_rows": 2 + context.mask.shape[1]} if "num_rows" in EXTRACTORS.parameters(name) else {}
     extractor = EXTRACTORS.build({"name": name, **given}, "extractor")

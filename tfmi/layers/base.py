@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -55,6 +55,13 @@ class ConfiguredLayer(tf.keras.layers.Layer):
         return config
 
 
+class ItemLookup(Protocol):
+    """Item vectors as histories hold them."""
+
+    def embed(self, item_indices: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Item vectors [..., d] of int item indices [...]."""
+
+
 class InterestExtractor(ConfiguredLayer):
     """Base of the layers that turn a history into K interests.
 
@@ -65,8 +72,9 @@ class InterestExtractor(ConfiguredLayer):
     """
 
     # profile: float [B, p], the user's concatenated profile embeddings; timestamps: float64 [B, L] seconds, 0 at padding;
-    # history_indices: int32 [B, L], the items themselves, for layers to which it matters where an item returns.
-    OPTIONAL_INPUTS: ClassVar[tuple[str, ...]] = ("profile", "timestamps", "history_indices")
+    # history_indices: int32 [B, L], the items themselves, for layers to which it matters where an item returns;
+    # items: an ItemLookup, for layers that read the vectors of items outside of the history.
+    OPTIONAL_INPUTS: ClassVar[tuple[str, ...]] = ("profile", "timestamps", "history_indices", "items")
     # The constructor argument that bounds the number of interests; an extractor without it gives one interest.
     INTERESTS_PARAMETER: ClassVar[str] = "num_interests"
 

@@ -112,6 +112,8 @@ class InterestRetrieval(tfrs.Model):
         self.num_rows = item_tower.num_rows
         self.history_dropout = HistoryDropout(history_dropout, seed=seed)
         self.items = ScoredItems(item_tower, normalize)
+        # Histories hold item vectors as the tower makes them.
+        self._history_items = ScoredItems(item_tower, normalize=False)
         # The names of the profile's features, which export turns into inputs.
         self.profile_features = [] if profile_encoder is None else profile_encoder.feature_names
         self._loss_tracker = tf.keras.metrics.Mean(name="loss")
@@ -124,7 +126,7 @@ class InterestRetrieval(tfrs.Model):
                 "interest for itself; take sampled_softmax, full_softmax or interest_aware_negatives, or another readout"
             )
         self._check_inputs(has_timestamps)
-        available = {"profile": profile_encoder is not None, "timestamps": has_timestamps, "history_indices": True}
+        available = {"profile": profile_encoder is not None, "timestamps": has_timestamps, "history_indices": True, "items": True}
         self._extractor_inputs = tuple(name for name in self.extractor.requested_inputs() if available[name])
         # What users' interests need beyond history and profile; see ``VectorRecommender``.
         self.requested_inputs = tuple(name for name in self._extractor_inputs if name in REQUESTABLE_INPUTS)
@@ -171,7 +173,7 @@ class InterestRetrieval(tfrs.Model):
         real_vectors = self.item_tower(real.rows(history), training=training)  # [R, d]
         vectors = real.spread(real_vectors)
         profile_vector = self.profile_encoder(profile) if self.profile_encoder is not None else None
-        optional = {"profile": profile_vector, "timestamps": timestamps, "history_indices": history}
+        optional = {"profile": profile_vector, "timestamps": timestamps, "history_indices": history, "items": self._history_items}
         requested = {name: optional[name] for name in self._extractor_inputs}
         dropped = real.spread(self.history_dropout(real_vectors, training=training))
         output = self.extractor(dropped, mask, training=training, **requested)
