@@ -23,7 +23,7 @@ def anchored(**arguments: Any) -> AnchoredInterests:
 
 
 def test_adds_the_mean_of_the_history_times_what_each_interest_learned() -> None:
-    layer = anchored(recency_decay=0.5)
+    layer = anchored(anchor="mean", recency_decay=0.5)
     layer.anchors.assign([0.0, 1.0, -2.0])
     plain = layer.base(HISTORY, MASK)
     output = layer(HISTORY, MASK)
@@ -32,8 +32,21 @@ def test_adds_the_mean_of_the_history_times_what_each_interest_learned() -> None
     np.testing.assert_array_equal(output.weights, plain.weights)
 
 
+def test_a_learned_anchor_is_one_more_interest() -> None:
+    layer = anchored()
+    layer.anchors.assign([0.0, 1.0, -2.0])
+    plain = layer.base(HISTORY, MASK)
+    assert plain.interests.shape == [3, 4, 4]
+    output = layer(HISTORY, MASK)
+    np.testing.assert_allclose(
+        output.interests, plain.interests[:, 1:] + np.array([0.0, 1.0, -2.0])[:, None] * plain.interests[:, :1], atol=1e-6
+    )
+    np.testing.assert_array_equal(output.weights, plain.weights[:, 1:])
+    np.testing.assert_array_equal(output.internals["logits"], plain.internals["logits"][:, 1:])
+
+
 def test_an_overwhelming_anchor_is_mean_pooling() -> None:
-    output = anchored(anchor_start=1e4)(HISTORY, MASK)
+    output = anchored(anchor="mean", anchor_start=1e4)(HISTORY, MASK)
     mean = MeanPooling(0.9)(HISTORY, MASK).interests
     unit = tf.math.l2_normalize(output.interests, axis=-1)[:2]
     np.testing.assert_allclose(unit, tf.repeat(tf.math.l2_normalize(mean, axis=-1), 3, axis=1)[:2], atol=1e-3)

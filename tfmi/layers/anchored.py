@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
 from tfmi.errors import ConfigError
-from tfmi.layers.arguments import require_at_least
+from tfmi.layers.arguments import require_at_least, require_choice
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput
 from tfmi.layers.mean_pooling import MeanPooling
 from tfmi.layers.sequence_encoder import built
@@ -16,16 +16,17 @@ from tfmi.layers.sequence_encoder import built
 
 @EXTRACTORS.register("anchored")
 class AnchoredInterests(InterestExtractor):
-    r"""Any extractor's interests, each moved by the recency-weighted mean of the history::
+    r"""Any extractor's interests, each moved by an anchor that all of them share::
 
-        v_k = z_k + a_k m,   m = sum over l of decay^age[l] e[l] / sum over l of decay^age[l]          [B, K, d]
+        v_k = z_k + a_k m                                                                            [B, K, d]
 
-    with z_k the interests of ``extractor`` and a_k learned. An interest that stands for a part of a history forgets the rest: an item
-    that fits all of it a little is scored by one part only, and loses to one that fits a single part well. Counting pairs shows how much
-    that evidence is worth: a mean of item vectors scores an item by the sum of its similarities to all of the history. Here every
-    interest keeps that sum, and adds what it knows better.
+    with z_k the interests of ``extractor``, a_k learned, and m the recency-weighted mean of the history, or one more interest of the
+    same extractor. An interest that stands for a part of a history forgets the rest: an item that fits all of it a little is scored by one
+    part only, and loses to one that fits a single part well. Counting pairs shows how much that evidence is worth: a mean of item
+    vectors scores an item by the sum of its similarities to all of the history. Here every interest keeps that sum, and adds what it
+    knows better.
 
-    ``weights`` and ``internals`` are those of ``extractor``: what tells the interests apart. Inactive interests stay 0.
+    ``weights`` and ``internals`` are those of the interests z_k: what tells them apart. Inactive interests stay 0.
 
     Source: no paper; this project's own.
 
@@ -38,7 +39,9 @@ class AnchoredInterests(InterestExtractor):
         num_interests: K, handed on to ``extractor``.
         extractor: What finds the interests, ``{"name": ..., parameter: value, ...}``: one that needs no profile and no timestamps. None
             takes ``self_attentive`` with positions counted from the newest item.
-        recency_decay: Weight of an item in m relative to the one after it, above 0 and at most 1.
+        anchor: "learned" asks the extractor for K + 1 interests, the first of which is m; "mean" takes ``sum over l of decay^age[l] e[l]``
+            over the sum of the weights.
+        recency_decay: For "mean": weight of an item relative to the one after it, above 0 and at most 1.
         anchor_start: a_k at the start.
         seed: Seed for an extractor that takes one.
 
@@ -51,6 +54,7 @@ class AnchoredInterests(InterestExtractor):
         num_interests: int = 4,
         *,
         extractor: dict[str, Any] | None = None,
+        anchor: Literal["learned", "mean"] = "learned",
         recency_decay: float = 0.9,
         anchor_start: float = 1.0,
         seed: int = 0,
@@ -58,12 +62,15 @@ class AnchoredInterests(InterestExtractor):
     ) -> None:
         super().__init__(**kwargs)
         require_at_least(1, num_interests=num_interests)
+        require_choice(("learned", "mean"), anchor=anchor)
         self.num_interests = num_interests
         self.extractor = extractor
+        self.anchor = anchor
         self.recency_decay = recency_decay
         self.anchor_start = anchor_start
         self.seed = seed
-        self.base = _build_base(extractor or {"name": "self_attentive", "positions": "newest"}, num_interests, seed)
+        base_interests = num_interests + (anchor == "learned")
+        self.base = _build_base(extractor or {"name": "self_attentive", "positions": "newest"}, base_interests, seed)
         self.mean = MeanPooling(recency_decay, name="mean")
 
     @property
@@ -90,10 +97,24 @@ class AnchoredInterests(InterestExtractor):
             Interests [B, K, d].
         """
         output = self.base(history, mask, training=training)
-        mean = tf.cast(self.mean(history, mask).interests, tf.float32)  # [B, 1, d]
-        moved = tf.cast(output.interests, tf.float32) + self.anchors[:, None] * mean  # [B, K, d]
+        if self.anchor == "learned":
+            anchor, output = output.interests[:, :1], _without_first(output)
+        else:
+            anchor = self.mean(history, mask).interests  # [B, 1, d]
+        moved = tf.cast(output.interests, tf.float32) + self.anchors[:, None] * tf.cast(anchor, tf.float32)  # [B, K, d]
         interests = tf.where(output.active[:, :, None], moved, 0.0)
         return output._replace(interests=tf.cast(interests, self.compute_dtype))
+
+
+def _without_first(output: InterestOutput) -> InterestOutput:
+    """What is known of all interests but the first."""
+    count = output.interests.shape[1]
+    internals = {
+        name: value[:, 1:] if value.shape.rank == 3 and value.shape[1] == count else value for name, value in output.internals.items()
+    }
+    # Active interests come first: where there is one only, it is the anchor and the interest.
+    active = tf.concat([tf.ones_like(output.active[:, 1:2]), output.active[:, 2:]], axis=1)
+    return InterestOutput(output.interests[:, 1:], active, output.weights[:, 1:], internals)
 
 
 def _build_base(spec: Mapping[str, Any], num_interests: int, seed: int) -> InterestExtractor:
