@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -372,7 +372,7 @@ def test_reproduces_the_reference_table(
 
 # P@10, MRR@10, P@20, MRR@20 in percent on the test file that papers on Tmall's sessions share, counted on all of its training sessions.
 # "own": answers that the counts name, without the popular items behind them.
-TMALL = [
+TMALL: list[tuple[dict[str, Any], str, list[float], float]] = [
     ({"name": "popularity", "count": "events"}, "all", [1.68, 0.88, 1.97, 0.90], 0.01),
     ({"name": "session_popularity"}, "all", [42.40, 22.50, 45.79, 22.75], 0.01),
     ({"name": "session_popularity", "order": "recency"}, "own", [41.52, 18.18, 45.27, 18.47], 0.01),

@@ -17,6 +17,7 @@ from tfmi.errors import ConfigError
 from tfmi.export import export_savedmodel
 from tfmi.export.loading import ExportedModel
 from tfmi.layers.base import EXTRACTORS, READOUTS
+from tfmi.layers.hypergraph import HypergraphPropagation
 from tfmi.layers.propagation import ItemPropagation
 from tfmi.losses.base import OBJECTIVES, BatchContext, Regularizer
 from tfmi.models.build import build_model
@@ -81,7 +82,12 @@ def test_without_propagation_nothing_is_kept() -> None:
 def test_a_loss_propagates_once_and_trains_through_it(tower: ItemTower, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     propagate = NextItem.call
-    monkeypatch.setattr(NextItem, "call", lambda self, vectors: calls.append(1) or propagate(self, vectors))
+
+    def counted(self: NextItem, vectors: tf.Tensor) -> tf.Tensor:
+        calls.append(1)
+        return propagate(self, vectors)
+
+    monkeypatch.setattr(NextItem, "call", counted)
     model = make_model(tower)
     with tf.GradientTape() as tape:
         loss = model.compute_loss(BATCH, training=True)
@@ -107,6 +113,7 @@ def test_regularizers_see_vectors_before_and_after_propagation(tower: ItemTower)
 
     make_model(tower, regularizers={"nosy": Nosy()}).compute_loss(BATCH)
     table = tower.trainable_weights[0].numpy()
+    assert seen[0].unpropagated is not None
     np.testing.assert_allclose(seen[0].unpropagated[1, :4], table[[5, 6, 7, 5]])
     np.testing.assert_allclose(seen[0].history[1, :4], 2 * table[[6, 7, 8, 6]])
     np.testing.assert_array_equal(seen[0].unpropagated[0, 2:], np.zeros([3, DIMENSION]))
@@ -150,7 +157,9 @@ def test_building_a_model_adapts_its_propagation_to_the_training_data() -> None:
     assert vectors.shape == (dataset.catalogue.num_rows, 4)
     assert np.isfinite(vectors).all()
     sequences = dataset.train.in_memory()
-    places = model.item_tower.propagation._places.numpy()
+    propagation = model.item_tower.propagation
+    assert isinstance(propagation, HypergraphPropagation)
+    places = propagation._places.numpy()
     first, second = sequences.row(0)[:2]
     assert (places == [first, second]).all(axis=1).any()
 

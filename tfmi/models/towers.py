@@ -140,7 +140,7 @@ class ItemTower(tf.keras.layers.Layer):
     def propagated(self, training: bool | None = None) -> Iterator[None]:
         """While this is entered, every vector comes from one propagation of the current weights, and gradients pass through it."""
         if self.propagation is not None:
-            self._current = self._propagate(training)
+            self._current = self._propagate(self.propagation, training)
         try:
             yield
         finally:
@@ -149,10 +149,10 @@ class ItemTower(tf.keras.layers.Layer):
     def refresh(self) -> None:
         """Propagate the current weights, for lookups outside of ``propagated``."""
         if self.propagation is not None:
-            self._refreshed.assign(tf.cast(self._propagate(training=False), tf.float32))
+            self._refreshed.assign(tf.cast(self._propagate(self.propagation, training=False), tf.float32))
 
-    def _propagate(self, training: bool | None) -> tf.Tensor:
-        return self.propagation(self.own_vectors(tf.range(self.num_rows), training))  # [num_rows, d]
+    def _propagate(self, propagation: ItemPropagation, training: bool | None) -> tf.Tensor:
+        return propagation(self.own_vectors(tf.range(self.num_rows), training))  # [num_rows, d]
 
     def own_vectors(self, item_indices: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Vectors [..., d] of items before they hear from each other."""
