@@ -94,9 +94,12 @@ class Failure:
 
 
 def run_jobs(jobs: Sequence[Job], parallel: int, description: str) -> list[Failure]:
-    """Train and measure the jobs that are not finished yet, ``parallel`` at a time; returns those that failed."""
+    """Train and measure the jobs that are not finished yet, ``parallel`` at a time; returns those that failed.
+
+    One seed after the other, so that a comparison that is stopped early has every row.
+    """
     distinct = list({job.folder.path: job for job in jobs}.values())
-    waiting = [job for job in distinct if not job.finished]
+    waiting = sorted((job for job in distinct if not job.finished), key=lambda job: job.config.seed)
     return run_tasks([_training(job) for job in waiting], parallel, description, done=len(distinct) - len(waiting))
 
 
