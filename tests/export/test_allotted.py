@@ -13,7 +13,7 @@ from tests.export.fake_recommenders import HISTORY_LENGTH, NUM_INTERESTS, TableR
 from tests.index.test_quotas import allot_by_hand
 from tfmi.config import EvaluationConfig, ExportConfig, IndexConfig
 from tfmi.data.structures import FIRST_INDEX, EvaluationSet, Sequences
-from tfmi.errors import ConfigError, ExportError
+from tfmi.errors import ConfigError
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator, CatalogueRanker
 from tfmi.export import ExportedModel, export_savedmodel
 from tfmi.export.evaluating import ServedRanker
@@ -148,7 +148,7 @@ def test_recommenders_that_know_no_shares_are_refused() -> None:
     ignorant = TableRecommender(CATALOGUE)
     with pytest.raises(ConfigError, match="TableRecommender does not know how much each interest is used"):
         CatalogueRanker(ignorant, 1.0)
-    with pytest.raises(ExportError, match=r"index\.integration: TableRecommender does not know"):
+    with pytest.raises(ConfigError, match=r"index\.integration: TableRecommender does not know"):
         signatures_of(ignorant, 1.0)
 
 

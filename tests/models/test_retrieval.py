@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from tfmi.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, InterestOutput, Readout
-from tfmi.losses.base import OBJECTIVES, BatchContext, ItemSpace, Objective, Regularizer
+from tfmi.losses.base import OBJECTIVES, REGULARIZERS, BatchContext, Contrast, ItemSpace, Objective, Regularizer
 from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval import InterestRetrieval, drop_unknown_items
+from tfmi.models.systems import load_config
 from tfmi.models.towers import ItemTower, UserTower
 from tfmi.optimizers import RowSparseAdam
 
@@ -21,12 +22,16 @@ NUM_ROWS, LENGTH, DIMENSION = 32, 6, 8
 
 
 def _model(
-    extractor: str = "capsule_routing", readout: str = "label_aware", objective: str = "full_softmax", **options: Any
+    extractor: str = "capsule_routing",
+    readout: str = "label_aware",
+    objective: str = "full_softmax",
+    item_dropout: float = 0.0,
+    **options: Any,
 ) -> InterestRetrieval:
     tf.keras.utils.set_random_seed(3)
     given = {"num_rows": NUM_ROWS} if "num_rows" in EXTRACTORS.parameters(extractor) else {}
     model = InterestRetrieval(
-        item_tower=ItemTower(NUM_ROWS, DIMENSION),
+        item_tower=ItemTower(NUM_ROWS, DIMENSION, hidden=[16] if item_dropout else [], dropout=item_dropout),
         user_tower=UserTower(DIMENSION, hidden=[16]),
         extractor=EXTRACTORS.build({"name": extractor, **given}, "extractor"),
         readout=READOUTS.build({"name": readout}, "readout"),
@@ -87,7 +92,7 @@ def test_every_extractor_trains_with_every_readout(extractor: str, readout: str)
 
 
 def _compares_apart(objective: str) -> bool:
-    return OBJECTIVES.get(objective).COMPARES_APART and not OBJECTIVES.get(objective).wants_context()
+    return OBJECTIVES.get(objective).COMPARES_ALL_ALIKE and not OBJECTIVES.get(objective).wants_context()
 
 
 TRAINABLE = [(o, r) for o in OBJECTIVES.names() for r in READOUTS.names() if not READOUTS.get(r).SUMS_INTERESTS or _compares_apart(o)]
@@ -237,11 +242,18 @@ def test_an_objective_may_look_at_the_history() -> None:
     seen: list[BatchContext] = []
 
     class Nosy(Objective):
-        def call(
-            self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, context: BatchContext, training: bool | None = None
-        ) -> tf.Tensor:
+        def contrast(  # type: ignore[override]
+            self,
+            queries: tf.Tensor,
+            targets: tf.Tensor,
+            items: ItemSpace,
+            left_out: tf.Tensor | None = None,
+            training: bool | None = None,
+            *,
+            context: BatchContext,
+        ) -> Contrast:
             seen.append(context)
-            return tf.zeros(tf.shape(targets), tf.float32)
+            return Contrast(tf.zeros(tf.shape(targets)), tf.zeros(tf.shape(targets)))
 
     model = _model()
     model.objective = Nosy()
@@ -287,7 +299,8 @@ def test_a_mixture_sums_over_active_interests_for_target_and_negatives_alike() -
         loss = model.compute_loss(batch)
         output, users, _ = model.extract(batch["history"])
         scores = tf.einsum("bkd,nd->bkn", users, model.item_vectors()) / 0.1
-        scores = tf.reduce_logsumexp(tf.where(output.active[:, :, None], scores, -1e9), axis=1).numpy()  # [B, N]
+        counts = tf.reduce_sum(tf.cast(output.active, tf.float32), axis=1, keepdims=True)
+        scores = (tf.reduce_logsumexp(tf.where(output.active[:, :, None], scores, -1e9), axis=1) - tf.math.log(counts)).numpy()  # [B, N]
         if repetition is not None:
             _, _, own = model.interests_with_repeats(UserInputs(batch["history"]))
             for row, (items, values) in enumerate(zip(own.items.numpy(), own.scores.numpy(), strict=True)):
@@ -299,7 +312,39 @@ def test_a_mixture_sums_over_active_interests_for_target_and_negatives_alike() -
         np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("objective", ["in_batch", "harder_negatives"])
-def test_a_mixture_needs_an_objective_that_compares_interests_apart(objective: str) -> None:
-    with pytest.raises(ConfigError, match=r"model.objective: .* looks at a batch as a whole"):
+@pytest.mark.parametrize("objective", ["in_batch", "harder_negatives", "bpr"])
+def test_a_mixture_needs_an_objective_that_compares_interests_alike(objective: str) -> None:
+    with pytest.raises(ConfigError, match=r"model.objective: Mixture compares every interest for itself.*full_softmax"):
         _model(readout="mixture", objective=objective)
+    with pytest.raises(ConfigError, match=r"model.objective: Mixture"):
+        load_config(system="comirec_sa", settings=["model.readout.name=mixture", f"model.objective={{name: {objective}}}"])
+
+
+@pytest.mark.usefixtures("float32_afterwards")
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("readout", ["label_aware", "mixture"])
+def test_a_whole_model_in_mixed_precision_has_the_loss_of_float32(policy: str, readout: str) -> None:
+    def loss() -> tf.Tensor:
+        options = {"repetition": REPETITIONS.build({"name": "learned_gate"}, "repetition")}
+        apart = {"apart": REGULARIZERS.build({"name": "re_contrast", "weight": 0.1}, "apart")}
+        return _model("self_attentive", readout, regularizers=apart, **options).compute_loss(_batch())
+
+    expected = loss()
+    tf.keras.mixed_precision.set_global_policy(policy)
+    low = loss()
+    assert low.dtype == tf.float32
+    np.testing.assert_allclose(low, expected, rtol=0.02)
+
+
+def test_own_items_are_attributed_to_interests_that_are_served() -> None:
+    model = _model("sparse_interests", "predicted_intention", repetition=REPETITIONS.build({"name": "learned_gate"}, "repetition"))
+    interests, _, own = model.interests_with_repeats(UserInputs(_batch()["history"]))
+    assert interests.shape[1] == 1
+    assert not own.interests.numpy().any()
+
+
+def test_dropout_of_the_item_tower_reaches_targets_and_negatives_in_training() -> None:
+    model = _model(item_dropout=0.5)
+    query, target = tf.eye(DIMENSION)[:1], tf.constant([3])
+    losses = [float(model.objective(query, target, model.items, training)[0]) for training in (False, True, True)]
+    assert len(set(losses)) == 3

@@ -16,8 +16,8 @@ from tfmi.data.structures import FIRST_INDEX, EvaluationSet, UserProfiles
 from tfmi.evaluation.full_catalogue import CatalogueRanker, RecommendedItems
 from tfmi.index.exact import ExactIndex
 from tfmi.index.selection import most_distinct_items, select
-from tfmi.index.sources import CandidateSource, DirectCandidates, InterestCandidates, RepeatingCandidates
-from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender, knows_repeats
+from tfmi.index.sources import candidate_source
+from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
 
 
 class DiverseRanker:
@@ -39,12 +39,8 @@ class DiverseRanker:
         self._num_items = recommender.num_rows - FIRST_INDEX
         self._categories = tf.constant(categories, tf.int32)
         self._allotting = None if quota_exponent is None else CatalogueRanker(recommender, quota_exponent)
-        self._source: CandidateSource
-        if isinstance(recommender, VectorRecommender):
-            index = ExactIndex(recommender.item_vectors())
-            self._source = RepeatingCandidates(recommender, index) if knows_repeats(recommender) else InterestCandidates(recommender, index)
-        else:
-            self._source = DirectCandidates(recommender)
+        index = ExactIndex(recommender.item_vectors()) if isinstance(recommender, VectorRecommender) else None
+        self._source = candidate_source(recommender, index, n)
 
     def rank(
         self,

@@ -17,7 +17,6 @@ from tfmi.config import EvaluationConfig
 from tfmi.data.pipeline import evaluation_batches
 from tfmi.data.slicing import whole_rows
 from tfmi.data.structures import FIRST_INDEX, Catalogue, EvaluationSet, UserProfiles
-from tfmi.errors import ConfigError
 from tfmi.evaluation.metrics import ranking_metrics
 from tfmi.evaluation.slices import sliced_metrics
 from tfmi.index.base import MISSING_SCORE, finish_answer
@@ -33,6 +32,7 @@ from tfmi.models.recommender import (
     SharingRecommender,
     UserInputs,
     VectorRecommender,
+    check_allotment,
     knows_repeats,
 )
 
@@ -62,14 +62,11 @@ class CatalogueRanker:
             self._rank = tf.function(functools.partial(_rank_directly, recommender))
             self._item_vectors = lambda: tf.zeros([0, 0])
             return
+        check_allotment(recommender, quota_exponent)
         if quota_exponent is None:
             self._rank = tf.function(functools.partial(_rank_by_vectors, recommender))
-        elif isinstance(recommender, SharingRecommender):
-            self._rank = tf.function(_ranking_by_quotas(recommender, quota_exponent))
         else:
-            raise ConfigError(
-                f"{type(recommender).__name__} does not know how much each interest is used, so no places can be allotted by it"
-            )
+            self._rank = tf.function(_ranking_by_quotas(recommender, quota_exponent))  # type: ignore[arg-type]
         self._item_vectors = tf.function(recommender.item_vectors)
 
     def rank(

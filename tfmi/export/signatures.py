@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from tfmi.config import ExportConfig
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX, Catalogue, Feature
-from tfmi.errors import ExportError
 from tfmi.export.checks import require_at_most, require_columns, require_rows, require_vector
 from tfmi.export.cold_start import ColdStart
 from tfmi.export.lookup import ItemVocabulary
@@ -21,15 +20,8 @@ from tfmi.export.profile import ProfileInputs
 from tfmi.export.timestamps import TIMESTAMPS, TimestampInputs
 from tfmi.index.base import InterestIndex
 from tfmi.index.selection import most_distinct_items, select
-from tfmi.index.sources import AllottedCandidates, CandidateSource, DirectCandidates, InterestCandidates, RepeatingCandidates
-from tfmi.models.recommender import (
-    DirectRecommender,
-    Recommender,
-    SharingRecommender,
-    UserInputs,
-    VectorRecommender,
-    knows_repeats,
-)
+from tfmi.index.sources import candidate_source
+from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
 
 Tensors = dict[str, tf.Tensor]
 
@@ -68,7 +60,7 @@ class ServingSignatures:
     ) -> None:
         self._recommender = recommender
         self._index = index
-        self._source = _candidate_source(recommender, index, export.num_results, quota_exponent)
+        self._source = candidate_source(recommender, index, export.num_results, quota_exponent)
         self._export = export
         self.history_length = recommender.history_length
         self._num_items = catalogue.num_rows - FIRST_INDEX
@@ -200,21 +192,6 @@ class ServingSignatures:
         if diversity is None or self._categories is None:
             return n
         return tf.where(tf.reduce_any(diversity > 0.0), n * self._export.diversity_pool, n)
-
-
-def _candidate_source(
-    recommender: Recommender, index: InterestIndex | None, num_results: int, quota_exponent: float | None
-) -> CandidateSource:
-    if isinstance(recommender, DirectRecommender) or index is None:
-        return DirectCandidates(recommender)  # type: ignore[arg-type]
-    if quota_exponent is None:
-        return RepeatingCandidates(recommender, index) if knows_repeats(recommender) else InterestCandidates(recommender, index)
-    if not isinstance(recommender, SharingRecommender):
-        raise ExportError(
-            f"index.integration: {type(recommender).__name__} does not know how much each interest is used (interests_with_shares), so no "
-            "places can be allotted by it; set it to competitive"
-        )
-    return AllottedCandidates(recommender, index, num_results, quota_exponent)
 
 
 def _has_known_item(history: tf.Tensor) -> tf.Tensor:

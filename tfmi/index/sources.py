@@ -10,7 +10,16 @@ from tfmi.index.merging import NO_INTEREST, Candidates, merge_interests
 from tfmi.index.quotas import allot_interests
 from tfmi.index.repeats import merge_repeats
 from tfmi.index.selection import most_distinct_items, select
-from tfmi.models.recommender import DirectRecommender, RepeatingRecommender, SharingRecommender, UserInputs, VectorRecommender
+from tfmi.models.recommender import (
+    DirectRecommender,
+    Recommender,
+    RepeatingRecommender,
+    SharingRecommender,
+    UserInputs,
+    VectorRecommender,
+    check_allotment,
+    knows_repeats,
+)
 
 
 class CandidateSource(tf.Module):
@@ -165,6 +174,28 @@ class DirectCandidates(CandidateSource):
         neighbours, scores = self.recommender.similar_items(items, k)
         known = items >= FIRST_INDEX
         return _as_candidates(neighbours, tf.where(known[:, None], scores, MISSING_SCORE))
+
+
+def candidate_source(
+    recommender: Recommender, index: InterestIndex | None, num_results: int, quota_exponent: float | None = None
+) -> CandidateSource:
+    """The source that fits a recommender.
+
+    Args:
+        recommender: Of any kind.
+        index: Built from its item vectors; None for a ``DirectRecommender``.
+        num_results: n, the places of an answer.
+        quota_exponent: Allot the places to interests by their usage raised to this; None lets interests compete by score.
+
+    Raises:
+        ConfigError: The recommender does not know shares by which to allot places, or has own items to give places to.
+    """
+    if isinstance(recommender, DirectRecommender) or index is None:
+        return DirectCandidates(recommender)  # type: ignore[arg-type]
+    check_allotment(recommender, quota_exponent)
+    if quota_exponent is not None:
+        return AllottedCandidates(recommender, index, num_results, quota_exponent)  # type: ignore[arg-type]
+    return RepeatingCandidates(recommender, index) if knows_repeats(recommender) else InterestCandidates(recommender, index)
 
 
 def _as_candidates(items: tf.Tensor, scores: tf.Tensor) -> Candidates:

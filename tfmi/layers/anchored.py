@@ -26,7 +26,8 @@ class AnchoredInterests(InterestExtractor):
     vectors scores an item by the sum of its similarities to all of the history. Here every interest keeps that sum, and adds what it
     knows better.
 
-    ``weights`` and ``internals`` are those of the interests z_k: what tells them apart. Inactive interests stay 0.
+    ``weights`` are those of the interests z_k: what tells them apart. So are ``internals``, but none is promised: what needs some by name
+    does not work with an anchored extractor, and a profile or times, where the data has them, are not handed on. Inactive interests stay 0.
 
     Source: no paper; this project's own.
 

@@ -150,8 +150,8 @@ class Readout(ConfiguredLayer):
 class RepeatScorer(ConfiguredLayer):
     """Base of the layers that score the items of a user's own history, which the rest of the model then leaves alone.
 
-    Subclasses implement ``call(users, active, vectors, indices)`` with ``users`` [B, K, d] and ``active`` bool [B, K], what the user is
-    searched with; ``vectors`` [B, L, d], the history's item vectors as scores use them; ``indices`` int32 [B, L], 0 at padding. They
+    Subclasses implement ``call(users, active, vectors, indices)`` with ``users`` [B, K, d] and ``active`` bool [B, K], the user's scored
+    interests; ``vectors`` [B, L, d], the history's item vectors as scores use them; ``indices`` int32 [B, L], 0 at padding. They
     return scores float32 [B, L] on the scale of ``users . vectors``, -inf at padding and at all but one place of each item; and int32
     [B, L], the interest to which each place is attributed.
     """

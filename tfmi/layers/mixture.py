@@ -36,6 +36,6 @@ class Mixture(Readout):
             target: [B, d]; changes nothing here.
 
         Returns:
-            Queries [B, K, d]; the sum leaves inactive ones out.
+            Queries [B, K, d]; the sum leaves inactive ones out, so that their rows need not repeat an active one.
         """
         return interests

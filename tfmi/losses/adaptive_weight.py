@@ -31,7 +31,7 @@ class AdaptiveWeight(Weighting):
     """
 
     def __init__(self, gamma: float = 2.0, stop_gradient_weight: bool = False, **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         require_at_least(0, gamma=gamma)
         self.gamma = gamma
         self.stop_gradient_weight = stop_gradient_weight

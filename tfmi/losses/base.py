@@ -7,7 +7,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from tfmi.layers.base import MASKED_LOGIT, ConfiguredLayer, InterestExtractor, InterestOutput
+from tfmi.errors import ConfigError
+from tfmi.layers.base import MASKED_LOGIT, ConfiguredLayer, InterestExtractor, InterestOutput, Readout
 from tfmi.registry import Registry
 
 
@@ -42,12 +43,17 @@ class Contrast(NamedTuple):
         return tf.nn.softplus(self.log_negatives - self.positive)
 
     def summed_over_interests(self, active: tf.Tensor) -> Contrast:
-        """From a contrast of every interest, [B K], to one of every user, [B]: exp summed over the ``active`` ones, bool [B, K]."""
+        """From a contrast of every interest, [B K], to one of every user, [B]: the mean of exp over the ``active`` ones, bool [B, K].
 
-        def summed(logits: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_logsumexp(tf.where(active, tf.reshape(logits, tf.shape(active)), MASKED_LOGIT), axis=1)
+        Of the mean and the sum, which differ by a factor that cancels, the mean is on the scale of a single interest's scores, as logits of
+        another origin are.
+        """
+        log_count = tf.math.log(tf.reduce_sum(tf.cast(active, tf.float32), axis=1))
 
-        return Contrast(summed(self.positive), summed(self.log_negatives), self.log_inclusion)
+        def averaged(logits: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_logsumexp(tf.where(active, tf.reshape(logits, tf.shape(active)), MASKED_LOGIT), axis=1) - log_count
+
+        return Contrast(averaged(self.positive), averaged(self.log_negatives), self.log_inclusion)
 
 
 class Objective(ConfiguredLayer):
@@ -55,7 +61,8 @@ class Objective(ConfiguredLayer):
 
     Subclasses implement ``contrast(queries, targets, items, left_out=None, training=None)``:
 
-    - ``queries``: float [B, d], or [B, K, d] for max-sim (see ``Readout``), already divided by the temperature.
+    - ``queries``: float [B, d], or [B, K, d] for max-sim (see ``Readout``), already divided by the temperature. Where a readout sums
+      over interests, each of them is an example, and B is that of all users' interests.
     - ``targets``: int32 [B] item indices.
     - ``items``: an ``ItemSpace``.
     - ``left_out``: int32 [B, E] items that are no negatives of an example; 0 pads, items may repeat. None leaves out nothing but the
@@ -65,8 +72,8 @@ class Objective(ConfiguredLayer):
     a further argument ``context`` asks for the ``BatchContext``.
     """
 
-    # Whether what an example is compared with has nothing to do with the other examples of its batch.
-    COMPARES_APART: ClassVar[bool] = True
+    # Whether the K interests of a user, as K examples, are compared with the same items: see ``Readout.SUMS_INTERESTS``.
+    COMPARES_ALL_ALIKE: ClassVar[bool] = True
 
     def contrast(
         self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
@@ -74,9 +81,19 @@ class Objective(ConfiguredLayer):
         """What the loss compares; see the class."""
         raise NotImplementedError
 
-    def call(self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, training: bool | None = None, **given: Any) -> tf.Tensor:
-        """float32 [B]: the cross-entropy of each example; arguments as for ``contrast``."""
-        return self.contrast(queries, targets, items, training=training, **given).cross_entropy()
+    def call(
+        self,
+        queries: tf.Tensor,
+        targets: tf.Tensor,
+        items: ItemSpace,
+        training: bool | None = None,
+        *,
+        as_contrast: bool = False,
+        **given: Any,
+    ) -> tf.Tensor | Contrast:
+        """float32 [B], the cross-entropy of each example, or ``as_contrast`` what it is made of; other arguments as for ``contrast``."""
+        contrast = self.contrast(queries, targets, items, training=training, **given)
+        return contrast if as_contrast else contrast.cross_entropy()
 
     @classmethod
     def wants_context(cls) -> bool:
@@ -86,6 +103,10 @@ class Objective(ConfiguredLayer):
 
 class Weighting(ConfiguredLayer):
     """Base of what makes each example's loss of its ``Contrast``: ``call(contrast)`` returns float32 [B]."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # A contrast is float32 under any policy, and stays it.
+        super().__init__(**{"autocast": False, **kwargs})
 
 
 class BatchContext(NamedTuple):
@@ -135,3 +156,13 @@ def target_logits(queries: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     if queries.shape.rank == 2:
         return tf.cast(tf.reduce_sum(queries * targets, axis=-1), tf.float32)
     return tf.cast(tf.reduce_max(tf.einsum("bkd,bd->bk", queries, targets), axis=1), tf.float32)
+
+
+def require_summable(readout: Readout, objective: Objective) -> None:
+    """Raise ``ConfigError`` if the readout sums over interests, and the objective does not compare all of them alike."""
+    if readout.SUMS_INTERESTS and (objective.wants_context() or not objective.COMPARES_ALL_ALIKE):
+        able = [n for n in OBJECTIVES.names() if OBJECTIVES.get(n).COMPARES_ALL_ALIKE and not OBJECTIVES.get(n).wants_context()]
+        raise ConfigError(
+            f"model.objective: {type(readout).__name__} compares every interest for itself, and {type(objective).__name__} would compare "
+            f"them with different items; take one of {', '.join(able)}, or another readout"
+        )

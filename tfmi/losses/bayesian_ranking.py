@@ -29,6 +29,8 @@ class BayesianRanking(Objective):
         seed: Seed of the draws; their ``RandomStream`` is part of a checkpoint.
     """
 
+    COMPARES_ALL_ALIKE = False
+
     def __init__(self, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.seed = seed

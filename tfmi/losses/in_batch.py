@@ -11,6 +11,7 @@ from tfmi.data.structures import FIRST_INDEX
 from tfmi.layers.base import MASKED_LOGIT
 from tfmi.losses.base import OBJECTIVES, Contrast, ItemSpace, Objective, target_logits
 from tfmi.losses.frequency import StreamingFrequency
+from tfmi.losses.sampled_softmax import among_columns
 
 _SMALLEST_PROBABILITY = 1e-6  # what the task takes smaller ones for
 
@@ -32,7 +33,7 @@ class InBatchSoftmax(Objective):
         ValueError: ``frequency_update_rate`` outside (0, 1].
     """
 
-    COMPARES_APART = False
+    COMPARES_ALL_ALIKE = False
 
     def __init__(
         self,
@@ -80,7 +81,8 @@ class InBatchSoftmax(Objective):
         if self.remove_accidental_hits:
             allowed = targets[:, None] != targets[None, :]
         if left_out is not None:
-            others = tf.reduce_all(left_out[:, None, :] != targets[None, :, None], axis=2)
+            distinct, columns = tf.unique(targets)
+            others = ~tf.gather(among_columns(left_out, distinct), columns, axis=1)
             allowed = others if allowed is None else allowed & others
         return None if allowed is None else own | allowed
 

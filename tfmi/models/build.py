@@ -57,10 +57,12 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
             seed=config.seed + 1000,
         ),
         extractor=EXTRACTORS.build(_given(EXTRACTORS, model_config.extractor, **for_extractor), "model.extractor"),
-        readout=READOUTS.build(model_config.readout, "model.readout"),
+        readout=READOUTS.build(_given(READOUTS, model_config.readout, seed=config.seed + 6000), "model.readout"),
         objective=OBJECTIVES.build(_given(OBJECTIVES, model_config.objective, seed=config.seed + 3000), "model.objective"),
-        repetition=None if model_config.repetition is None else REPETITIONS.build(model_config.repetition, "model.repetition"),
-        weighting=WEIGHTINGS.build(model_config.weighting, "model.weighting"),
+        repetition=None
+        if model_config.repetition is None
+        else REPETITIONS.build(_given(REPETITIONS, model_config.repetition, seed=config.seed + 7000), "model.repetition"),
+        weighting=WEIGHTINGS.build(_given(WEIGHTINGS, model_config.weighting, seed=config.seed + 8000), "model.weighting"),
         regularizers={
             name: REGULARIZERS.build(_given(REGULARIZERS, spec, seed=config.seed + 4000 + position), f"model.regularizers.{name}")
             for position, (name, spec) in enumerate(sorted(model_config.regularizers.items()))
@@ -73,10 +75,22 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
         history_dropout=model_config.history_dropout,
         seed=config.seed + 5000,
     )
-    for component in (item_tower.propagation, model.extractor):
-        if isinstance(component, AdaptsToSequences):
-            component.adapt(dataset.train.in_memory(), dataset.catalogue.num_rows)
+    adapting = [component for component in _components(model) if isinstance(component, AdaptsToSequences)]
+    if adapting:
+        sequences = dataset.train.in_memory()
+        for component in adapting:
+            component.adapt(sequences, dataset.catalogue.num_rows)
     return model
+
+
+def _components(model: InterestRetrieval) -> list[tf.Module | None]:
+    """Everything that a configuration names, and what these are made of."""
+    named = [model.item_tower.propagation, model.extractor, model.readout, model.objective, model.weighting, model.repetition]
+    named += model.regularizers.values()
+    parts = [part for component in named if component is not None for part in component.submodules]
+    # A component adapts its own parts, so that only those of others are left.
+    adapted = {id(part) for component in named if isinstance(component, AdaptsToSequences) for part in component.submodules}
+    return [*named, *(part for part in parts if id(part) not in adapted)]
 
 
 def create_variables(model: InterestRetrieval, batch: dict[str, tf.Tensor]) -> None:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import tensorflow as tf
 
+from tfmi.errors import ConfigError
+
 
 class UserInputs(NamedTuple):
     """What is known of a batch of users. Padding (0) and unknown items (1) may stand anywhere in ``history``.
@@ -108,6 +110,22 @@ class RepeatingRecommender(VectorRecommender, Protocol):
 def knows_repeats(recommender: object) -> TypeGuard[RepeatingRecommender]:
     """Whether a recommender scores users' own items apart."""
     return isinstance(recommender, RepeatingRecommender) and recommender.knows_repeats
+
+
+def check_allotment(recommender: object, quota_exponent: float | None) -> None:
+    """Raise ``ConfigError`` if places are to be allotted (an exponent is given), and the recommender is not made for it."""
+    if quota_exponent is None:
+        return
+    name = type(recommender).__name__
+    if not isinstance(recommender, SharingRecommender):
+        raise ConfigError(
+            f"index.integration: {name} does not know how much each interest is used (interests_with_shares), so no places can be allotted "
+            "by it; set it to competitive"
+        )
+    if knows_repeats(recommender):
+        raise ConfigError(
+            f"index.integration: 'allotted' gives places to interests, but {name} to a user's own items; set it to competitive"
+        )
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.errors import ConfigError, DataError
 from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer
 from tfmi.layers.history_dropout import HistoryDropout
-from tfmi.losses.base import BatchContext, Contrast, Objective, Regularizer, Weighting
+from tfmi.losses.base import BatchContext, Contrast, Objective, Regularizer, Weighting, require_summable
 from tfmi.losses.cross_entropy import CrossEntropy
 from tfmi.losses.interest_usage import usage_network
 from tfmi.losses.repeats import with_repeats
@@ -120,11 +120,7 @@ class InterestRetrieval(tfrs.Model):
         self._regularization_trackers = {name: tf.keras.metrics.Mean(name=name) for name in self.regularizers}
         for component in (readout, *self.regularizers.values()):
             component.check(extractor)
-        if readout.SUMS_INTERESTS and (objective.wants_context() or not objective.COMPARES_APART):
-            raise ConfigError(
-                f"model.objective: {type(objective).__name__} looks at a batch as a whole, and {type(readout).__name__} compares every "
-                "interest for itself; take sampled_softmax, full_softmax or interest_aware_negatives, or another readout"
-            )
+        require_summable(readout, objective)
         self._check_inputs(has_timestamps)
         available = {"profile": profile_encoder is not None, "timestamps": has_timestamps, "history_indices": True, "items": True}
         self._extractor_inputs = tuple(name for name in self.extractor.requested_inputs() if available[name])
@@ -215,13 +211,14 @@ class InterestRetrieval(tfrs.Model):
     ) -> Contrast:
         for_objective = {"context": context} if self.objective.wants_context() else {}
         if not self.readout.SUMS_INTERESTS:
-            return self.objective.contrast(queries, target, self.items, left_out=left_out, training=training, **for_objective)
+            return self.objective(queries, target, self.items, training, as_contrast=True, left_out=left_out, **for_objective)
         # Every interest is compared for itself; the sums over catalogue and interests commute.
         active = context.output.active
         num_interests = queries.shape[1]
         flat = tf.reshape(queries, [-1, queries.shape[2]])  # [B K, d]
         left_out = None if left_out is None else tf.repeat(left_out, num_interests, axis=0)
-        contrast = self.objective.contrast(flat, tf.repeat(target, num_interests), self.items, left_out=left_out, training=training)
+        targets = tf.repeat(target, num_interests)
+        contrast: Contrast = self.objective(flat, targets, self.items, training, as_contrast=True, left_out=left_out)
         return contrast.summed_over_interests(active)
 
     def _scored(self, vectors: tf.Tensor) -> tf.Tensor:
@@ -281,7 +278,7 @@ class InterestRetrieval(tfrs.Model):
         Raises:
             DataError: The extractor needs timestamps, and the inputs have none.
         """
-        output, users, _ = self._extract_known_items(inputs)
+        output, users, _, _ = self._extract_known_items(inputs)
         return self._serve(output, users)
 
     def interests_with_shares(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -292,8 +289,8 @@ class InterestRetrieval(tfrs.Model):
             DataError: As for ``user_interests``.
         """
         network = usage_network(self.regularizers.values(), self.readout)
-        output, users, mask = self._extract_known_items(inputs)
-        return *self._serve(output, users), network.shares(output, users, mask)
+        output, users, _, history = self._extract_known_items(inputs)
+        return *self._serve(output, users), network.shares(output, users, history >= FIRST_INDEX)
 
     @property
     def knows_repeats(self) -> bool:
@@ -309,20 +306,19 @@ class InterestRetrieval(tfrs.Model):
         """
         if self.repetition is None:
             raise ConfigError("model.repetition: this model scores a user's own items like all others")
-        known = drop_unknown_items(inputs)
-        output, users, _ = self._extract_known_items(inputs)
-        vectors = self.items.embed(known.history, training=False)
-        scores, interests = self.repetition(users, output.active, vectors, known.history)
-        return *self._serve(output, users), OwnItems(known.history, tf.cast(scores, tf.float32), interests)
+        output, users, vectors, history = self._extract_known_items(inputs)
+        scores, interests = self.repetition(users, output.active, self._scored(vectors), history)
+        if not self.readout.serves_interests:
+            interests = tf.zeros_like(interests)  # what is served is one vector
+        return *self._serve(output, users), OwnItems(history, tf.cast(scores, tf.float32), interests)
 
-    def _extract_known_items(self, inputs: UserInputs) -> tuple[InterestOutput, tf.Tensor, tf.Tensor]:
-        """The extractor's output, the scored vectors [B, K, d] and the mask [B, L] of the known items that they come from."""
+    def _extract_known_items(self, inputs: UserInputs) -> tuple[InterestOutput, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The extractor's output, the scored vectors [B, K, d], and the vectors [B, L, d] and indices [B, L] of the known items."""
         missing = [name for name in self.requested_inputs if getattr(inputs, name) is None]
         if missing:
             raise DataError(f"this model was trained with {', '.join(missing)}, which the histories to recommend for lack")
         known = drop_unknown_items(inputs)
-        output, users, _ = self.extract(*known, training=False)
-        return output, users, known.history >= FIRST_INDEX
+        return *self.extract(*known, training=False), known.history
 
     def _serve(self, output: InterestOutput, users: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         served, active = self.readout.serve(tf.cast(users, tf.float32), output.active, output)

@@ -17,7 +17,7 @@ from tfmi.config import RunConfig, merge, parse_settings, parse_yaml, read_confi
 from tfmi.errors import ConfigError, nearest
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.layers.propagation import PROPAGATIONS
-from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
+from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, require_summable
 from tfmi.losses.interest_usage import usage_network
 from tfmi.models.counting import COUNTERS
 
@@ -121,7 +121,7 @@ def check_components(config: RunConfig) -> None:
         readout.check(extractor)
         if model.item_tower.propagation is not None:
             PROPAGATIONS.build(model.item_tower.propagation, "model.item_tower.propagation")
-        OBJECTIVES.build(model.objective, "model.objective")
+        require_summable(readout, OBJECTIVES.build(model.objective, "model.objective"))
         WEIGHTINGS.build(model.weighting, "model.weighting")
         if model.repetition is not None:
             REPETITIONS.build(model.repetition, "model.repetition")

@@ -121,7 +121,18 @@ def test_a_recommender_says_whether_it_knows_repeats(recommender: Repeating) -> 
     assert not knows_repeats(TableRecommender(CATALOGUE))
 
 
+class RepeatingAndSharing(Repeating):
+    def interests_with_shares(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        interests, active = self.user_interests(inputs)
+        return interests, active, tf.cast(active, tf.float32)
+
+
 def test_places_cannot_be_allotted_to_interests_and_to_own_items() -> None:
+    both = RepeatingAndSharing(CATALOGUE)
+    with pytest.raises(ConfigError, match="but RepeatingAndSharing to a user's own items"):
+        CatalogueRanker(both, 1.0)
+    with pytest.raises(ConfigError, match="but RepeatingAndSharing to a user's own items"):
+        ServingSignatures(both, build_index("exact", both.item_vectors()), CATALOGUE, ExportConfig(), {}, quota_exponent=1.0)
     settings = ["model.regularizers.usage={name: interest_usage}", "index.integration=allotted", "model.repetition={name: learned_gate}"]
     with pytest.raises(ConfigError, match=r"index.integration: 'allotted' gives places to interests"):
         load_config(system="octopus", settings=settings)
