@@ -217,8 +217,9 @@ def sweep_diversity(
 def _swept(job: Job, num_results: int, lambdas: Sequence[float]) -> dict[str, Any]:
     """What a sweep of a run has written, if it was asked for the same; empty otherwise."""
     found = _read_json(job.folder.path / "diversity" / "sweep.json")
-    same_lambdas = not lambdas or {row["lambda"] for row in found.get("rows", [])} == {0.0, *lambdas}
-    return found if found.get("num_results") == num_results and same_lambdas else {}
+    if found.get("num_results") != num_results or found.get("lambdas_by_scale") != (not lambdas):
+        return {}
+    return found if not lambdas or {row["lambda"] for row in found["rows"]} == {0.0, *lambdas} else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
