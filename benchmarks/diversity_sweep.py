@@ -133,14 +133,8 @@ def _run(options: argparse.Namespace) -> int:
         f"{loss:.1%} of recall@{n} and adds {gain:.1%} to diversity@{n}.\n"
     )
     results = {"run": str(options.run), "system": loaded.config.system, "dataset": loaded.dataset.name, "num_results": n}
-    results |= {
-        "lambdas_by_scale": options.lambdas is None,
-        "max_loss": options.max_loss,
-        "best_lambda": best["lambda"],
-        "test_loss": loss,
-        "test_gain": gain,
-        "rows": rows,
-    }
+    results |= {"lambdas_by_scale": options.lambdas is None, "max_loss": options.max_loss}
+    results |= {"best_lambda": best["lambda"], "test_loss": loss, "test_gain": gain, "rows": rows}
     write_json(output / "sweep.json", results)
     write_atomically(output / "table.md", f"{title}, test users\n\n{table}\n{title}, validation users\n\n{_table(rows, n, 'valid')}")
     plot_sweeps({title: rows}, n, output / "sweep.png")

@@ -97,7 +97,15 @@ class Programs:
 
     def _sweep(self, arguments: list[str]) -> None:
         rows = [{"lambda": each, "test": {"recall@20": 0.1 - each, "diversity@20": 0.4 + each}} for each in (0.0, 0.05)]
-        found = {"num_results": 20, "max_loss": 0.05, "best_lambda": 0.05, "test_loss": 0.04, "test_gain": 0.6, "rows": rows}
+        found: dict[str, Any] = {
+            "num_results": 20,
+            "max_loss": 0.05,
+            "best_lambda": 0.05,
+            "test_loss": 0.04,
+            "test_gain": 0.6,
+            "rows": rows,
+        }
+        found["lambdas_by_scale"] = "--lambdas" not in arguments
         write_json(Path(arguments[0]) / "diversity" / "sweep.json", found)
 
 
