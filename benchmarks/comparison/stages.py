@@ -217,9 +217,10 @@ def sweep_diversity(
 def _swept(job: Job, num_results: int, lambdas: Sequence[float]) -> dict[str, Any]:
     """What a sweep of a run has written, if it was asked for the same; empty otherwise."""
     found = _read_json(job.folder.path / "diversity" / "sweep.json")
-    if found.get("num_results") != num_results or found.get("lambdas_by_scale") != (not lambdas):
+    if found.get("num_results") != num_results:
         return {}
-    return found if not lambdas or {row["lambda"] for row in found["rows"]} == {0.0, *lambdas} else {}
+    asked_for = {row["lambda"] for row in found["rows"]} == {0.0, *lambdas} if lambdas else found["lambdas_by_scale"]
+    return found if asked_for else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

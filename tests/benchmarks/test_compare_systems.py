@@ -468,6 +468,8 @@ def test_diversity_is_swept_once(compare: Comparing, programs: Programs) -> None
     assert len(programs.ran) == 2
     compare("--systems", "mind", "--seeds", "1", "--sweep", "0.3")
     assert len(programs.ran) == 3  # other strengths than were asked for before
+    compare("--systems", "mind", "--seeds", "1", "--sweep")
+    assert len(programs.ran) == 4  # the strengths that were given are not those of the scores' scale
 
 
 # The programs themselves
