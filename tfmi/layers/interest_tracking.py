@@ -105,7 +105,8 @@ class InterestTrackingEncoder(SequenceEncoder):
         asking = RealItems(tf.reduce_any(mask, axis=1, keepdims=True) if newest_only else mask)  # [B, Q]
         allowed = mask[:, None, :] if newest_only else mask[:, None, :] & not_newer(mask)
         own = asking.rows(tf.matmul(newest_item(mask, items.dtype), items) if newest_only else items)  # [R, d]
-        logits = tf.matmul(asking.spread(self.query_layer(own)), items, transpose_b=True) * items.shape[-1] ** -0.5
+        queries = tf.cast(asking.spread(self.query_layer(own)), tf.float32)  # products of long vectors leave float16
+        logits = tf.matmul(queries, tf.cast(items, tf.float32), transpose_b=True) * items.shape[-1] ** -0.5
         weights = zero_padding(masked_softmax(logits, allowed), asking.mask)  # [B, Q, L]
         tracked = asking.rows(tf.matmul(tf.cast(weights, items.dtype), items))  # [R, d]
         transformed = self.output_dropout(self.outer_layer(self.inner_layer(tracked)), training=training)

@@ -93,8 +93,8 @@ class InterestTrend(InterestExtractor):
             One interest, [B, 1, d].
         """
         states, tracking = self.encoder(history, mask, training=training)  # [B, L, d], [B, L, L]
-        queries = self.query_layer(self._asking(states, mask))[:, None, :]  # [B, 1, d]
-        logits = tf.matmul(queries, states, transpose_b=True) * states.shape[-1] ** -0.5  # [B, 1, L]
+        queries = tf.cast(self.query_layer(self._asking(states, mask)), tf.float32)[:, None, :]  # [B, 1, d]
+        logits = tf.matmul(queries, tf.cast(states, tf.float32), transpose_b=True) * states.shape[-1] ** -0.5  # [B, 1, L]
         trend = masked_softmax(logits, mask[:, None, :])
         interests, active = single_interest(weighted_sum(trend[:, 0], states), mask)
         return InterestOutput(interests, active, tf.matmul(trend, tracking), {"trend": trend})
