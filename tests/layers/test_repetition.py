@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,7 +17,7 @@ INDICES = tf.constant([[5, 7, 5, 0], [4, 0, 0, 0]])
 VECTORS = tf.constant([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [np.nan, np.nan]], [[0.0, 1.0]] + [[0.0, 0.0]] * 3])
 
 
-def gate(**arguments: float) -> LearnedGate:
+def gate(**arguments: Any) -> LearnedGate:
     tf.keras.utils.set_random_seed(1)
     layer = LearnedGate(**arguments)
     layer(USERS, ACTIVE, VECTORS, INDICES)

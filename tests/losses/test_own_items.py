@@ -52,7 +52,7 @@ def test_no_objective_takes_what_is_left_out_for_a_negative(
     """Moving the vectors of an example's history changes nothing of its contrast, unless the example asks for all of them."""
     items, queries = item_table(NUM_ITEMS), random_queries(1, 8)
     left_out = np.array([[3, 4, 8, 0]], np.int32)
-    context = {"context": make_context(np.ones([1, 1, 8]), np.ones([1, 4, 8]), np.ones([1, 1, 4]), indices=left_out)}
+    context: dict[str, Any] = {"context": make_context(np.ones([1, 1, 8]), np.ones([1, 4, 8]), np.ones([1, 1, 4]), indices=left_out)}
     contrasts: list[Contrast] = []
     for scale in (1.0, 3.0):
         objective = OBJECTIVES.build({"name": name}, "objective")
