@@ -86,7 +86,10 @@ def test_the_encoder_is_one_transformer_block_unless_described_and_takes_the_see
     ("arguments", "message"),
     [
         ({"values": "keys"}, "model.extractor: values: expected one of 'items', 'states', got 'keys'|model.extractor.values"),
-        ({"encoder": {"name": "lstm"}}, "model.extractor: unknown sequence encoder 'lstm'; available: dilated_convolution, gru, interest_tracking, transformer"),
+        (
+            {"encoder": {"name": "lstm"}},
+            "model.extractor: unknown sequence encoder 'lstm'; available: dilated_convolution, gru, interest_tracking, transformer",
+        ),
         ({"encoder": {"name": "transformer", "heads": 2}}, "model.extractor: encoder.heads: unknown parameter"),
         ({"encoder": {"name": "transformer", "num_blocks": -1}}, "model.extractor: encoder: num_blocks: expected"),
         ({"num_interests": 0}, "num_interests: .* at least 1"),
