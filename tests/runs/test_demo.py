@@ -41,7 +41,7 @@ def test_the_demo_shows_recommendations_that_can_be_read(tmp_path: Path) -> None
         assert len(titles) == 8
         assert not any(title in recommended for title in titles)
     assert os.path.relpath(models / "mind" / "1") in done.stdout
-    assert f"{run / 'plots'} (routing.png, training.png)" in done.stdout
+    assert f"{os.path.relpath(run / 'plots')} (routing.png, training.png)" in done.stdout
     noise = re.compile(r"INFO:tensorflow|absl|WARNING|oneDNN|cuda|external/local_xla", re.IGNORECASE)
     assert not [line for line in (done.stdout + done.stderr).splitlines() if noise.search(line)]
 
