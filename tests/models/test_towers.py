@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from tfmi.data.structures import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary
 from tfmi.errors import ConfigError
-from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features, weighted_mean
+from tfmi.layers.fields import weighted_mean
+from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features
 
 NUM_ROWS = 6
 

@@ -12,7 +12,8 @@ import tensorflow as tf
 from tfmi.data.features import standardized
 from tfmi.data.structures import PADDING_INDEX, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
 from tfmi.errors import ConfigError, nearest
-from tfmi.layers.history_dropout import ElementDropout
+from tfmi.layers.dense_network import mlp
+from tfmi.layers.fields import weighted_mean
 from tfmi.layers.propagation import ItemPropagation
 
 Activation = str
@@ -28,24 +29,6 @@ def select_features(wanted: Sequence[str] | str, available: Mapping[str, Feature
                 f"{path}: the data has no feature {name!r}{nearest(name, available)}; it has: {', '.join(available) or 'none'}"
             )
     return {name: available[name] for name in wanted}
-
-
-def weighted_mean(embeddings: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Mean over the second-to-last axis of ``embeddings`` [..., M, d] with non-negative ``weights`` [..., M]; 0 where they sum to 0."""
-    weights = tf.cast(weights, embeddings.dtype)
-    total = tf.reduce_sum(weights, axis=-1, keepdims=True)
-    return tf.einsum("...m,...md->...d", tf.math.divide_no_nan(weights, total), embeddings)
-
-
-def mlp(hidden: Sequence[int], output: int, dropout: float, final_activation: Activation, seed: int) -> tf.keras.Sequential:
-    """ReLU layers of the given widths, each with dropout, then a layer to ``output``."""
-    layers: list[tf.keras.layers.Layer] = []
-    for position, width in enumerate(hidden):
-        layers.append(tf.keras.layers.Dense(width, activation="relu"))
-        if dropout:
-            layers.append(ElementDropout(dropout, seed=seed + position))
-    layers.append(tf.keras.layers.Dense(output, activation=final_activation))
-    return tf.keras.Sequential(layers)
 
 
 class ItemTower(tf.keras.layers.Layer):
