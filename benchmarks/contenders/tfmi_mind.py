@@ -26,14 +26,16 @@ def main() -> None:
     from tfmi.models.build import build_model
     from tfmi.models.systems import load_config
     from tfmi.runs.folder import RunFolder
+    from tfmi.runs.retrieval import retrieval_task
     from tfmi.runs.training import Trainer
 
     limit_threads(options.threads)
     config = load_config(options.config, settings=[f"data.path={options.data}", "training.tensorboard=false"])
     dataset = load_dataset(config.data)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(build_model(config, dataset), dataset, config, RunFolder(folder))
-        batches = trainer.batches.from_step(0)
+        model = build_model(config, dataset)
+        trainer = Trainer(model, retrieval_task(model, dataset, config), config, RunFolder(folder))
+        batches = trainer.task.batches.from_step(0)
         losses: list[float] = []
 
         def run_round() -> None:

@@ -15,6 +15,7 @@ from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval import InterestRetrieval
 from tfmi.models.systems import load_config
 from tfmi.runs.folder import RunFolder
+from tfmi.runs.retrieval import retrieval_task
 from tfmi.runs.training import Trainer
 
 NEAREST = 20
@@ -34,7 +35,7 @@ def _train(num_interests: int, path: Path) -> tuple[InterestRetrieval, Dataset]:
     )
     dataset = load_dataset(config.data)
     model = build_model(config, dataset)
-    Trainer(model, dataset, config, RunFolder(path)).train()
+    Trainer(model, retrieval_task(model, dataset, config), config, RunFolder(path)).train()
     return model, dataset
 
 

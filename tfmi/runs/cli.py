@@ -144,12 +144,8 @@ def _folder_prefix(config: RunConfig) -> str:
 
 
 def _report(config: RunConfig, metrics: dict[str, Any]) -> None:
-    cutoffs = config.evaluation.cutoffs
-    names = ("recall", "hr", "ndcg", "mrr", "precision", "coverage", "diversity")
-    print(f"\n{'test':<10} " + " ".join(f"{'@' + str(cutoff):>8}" for cutoff in cutoffs))
-    for name in names:
-        if f"{name}@{cutoffs[0]}" in metrics["test"]:
-            print(f"{name:<10} " + " ".join(f"{metrics['test'][f'{name}@{cutoff}']:>8.4f}" for cutoff in cutoffs))
+    from tfmi.runs.runner import describe
+
     train = metrics["train"]
     speed = f"{train['steps']:,} steps in {train['seconds']:.1f} s, {train['examples_per_second']:,.0f} examples/s"
-    print(f"\n{speed}, seed {metrics['seed']}\n")
+    print(f"\n{describe(config, metrics)}\n\n{speed}, seed {metrics['seed']}\n")

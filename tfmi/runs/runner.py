@@ -1,48 +1,27 @@
-"""A whole run: load, build, train, evaluate, draw, export."""
+"""A whole run, of whatever kind its model is."""
 
 from __future__ import annotations
 
-import logging
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import tensorflow as tf
+from typing import Any, Protocol
 
 from tfmi.config import RunConfig
-from tfmi.data.datasets import load_dataset
-from tfmi.data.structures import Dataset
-from tfmi.evaluation.diagnostics import interest_diagnostics
-from tfmi.evaluation.full_catalogue import CatalogueEvaluator
-from tfmi.evaluation.metrics import session_metrics
-from tfmi.export import check_export, export_savedmodel
-from tfmi.files import write_json
-from tfmi.models.build import build_counter, build_model, count_parameters
-from tfmi.models.recommender import Recommender
-from tfmi.models.retrieval import InterestRetrieval
-from tfmi.runs.folder import RunFolder, differing_keys
-from tfmi.runs.loading import set_precision
-from tfmi.runs.plots import plot_curves, plot_routing
-from tfmi.runs.training import Trainer
-from tfmi.versions import versions
-
-log = logging.getLogger(__name__)
+from tfmi.runs import retrieval
+from tfmi.runs.folder import RunFolder
+from tfmi.runs.result import RunResult
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """What a run produced.
+class RunKind(Protocol):
+    """What a module that runs one kind of model offers."""
 
-    Attributes:
-        metrics: The content of ``metrics.json``; None if the run was stopped before its end.
-        folder: The run folder.
-        savedmodel: The published version folder, or None if nothing was exported.
-    """
+    def run(self, config: RunConfig, folder: RunFolder, target: Path | None, resume: bool = False) -> RunResult:
+        """See ``run`` below; ``target`` is the model's own folder, in which versions are published."""
 
-    metrics: dict[str, Any] | None
-    folder: RunFolder
-    savedmodel: Path | None
+    def describe(self, config: RunConfig, metrics: dict[str, Any]) -> str:
+        """The test metrics for people to read, as lines of text."""
+
+
+KINDS: dict[str, RunKind] = {"interests": retrieval, "counting": retrieval}
 
 
 def run(config: RunConfig, folder: RunFolder, savedmodels: Path | None, resume: bool = False) -> RunResult:
@@ -58,118 +37,9 @@ def run(config: RunConfig, folder: RunFolder, savedmodels: Path | None, resume: 
         TfmiError: The data, the configuration or the export has a problem that the user can mend.
     """
     target = None if savedmodels is None else savedmodels / (config.export.name or config.system)
-    if target is not None:
-        check_export(config.index, target, needs_index=config.model.kind == "interests")
-    started = time.perf_counter()
-    dataset = load_dataset(config.data)
-    log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
-    if config.model.kind == "counting":
-        recommender, train = _count(config, dataset)
-    else:
-        trained = _train(config, dataset, folder, resume)
-        if trained is None:
-            return RunResult(None, folder, None)
-        recommender, train = trained
-    metrics = _measure(recommender, config, dataset, train)
-    write_json(folder.metrics, metrics)
-    savedmodel = None
-    if target is not None:
-        log.info("Exporting (index, warm-up, checks) ...")
-        savedmodel = export_savedmodel(
-            recommender,
-            dataset.catalogue,
-            target,
-            export=config.export,
-            index=config.index,
-            profiles=dataset.profiles,
-            histories=dataset.valid.histories,
-            metadata={"system": config.system, "configuration": config.model_dump(), "metrics": metrics, "data": dict(dataset.report)},
-        )
-    return RunResult(metrics, folder, savedmodel)
+    return KINDS[config.model.kind].run(config, folder, target, resume)
 
 
-def _count(config: RunConfig, dataset: Dataset) -> tuple[Recommender, dict[str, float]]:
-    defaults = RunConfig()
-    for name in ("training", "optimizer"):
-        for key in differing_keys(getattr(defaults, name).model_dump(), getattr(config, name).model_dump(), f"{name}."):
-            log.info("%s does nothing here: %s counts, it is not trained by steps", key, config.system)
-    started = time.perf_counter()
-    counter = build_counter(config, dataset)
-    seconds = time.perf_counter() - started
-    events = dataset.train.num_events
-    log.info("Counted %s events in %.1f s", f"{events:,}", seconds)
-    return counter, {"steps": 0, "seconds": seconds, "examples_per_second": events / max(seconds, 1e-9), "parameters": 0}
-
-
-def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool) -> tuple[Recommender, dict[str, float]] | None:
-    # Under determinism TensorFlow picks kernels whose sums do not depend on thread timing: the same seed gives the same weights.
-    tf.config.experimental.enable_op_determinism()
-    set_precision(config)
-    model = build_model(config, dataset)
-    trainer = Trainer(model, dataset, config, folder)
-    if resume and trainer.restore():
-        where = f"step {trainer.state.step:,} of {trainer.total_steps:,}"
-        log.info("Training had finished at %s" if trainer.state.finished else "Resuming at %s", where)
-    parameters = count_parameters(model)
-    log.info(
-        "Training %s: %s parameters, %s steps per epoch of %s examples, at most %s steps",
-        config.system,
-        f"{parameters:,}",
-        f"{trainer.steps_per_epoch:,}",
-        f"{trainer.steps_per_epoch * config.training.batch_size:,}",
-        f"{trainer.total_steps:,}",
-    )
-    state = trainer.train()
-    if state.curve:
-        plot_curves(state.curve, config.training.monitor, folder.plots / "training.png")
-    if state.stopped:
-        log.info("Stopped at step %s. Continue with --resume --output %s", f"{state.step:,}", folder.path)
-        return None
-    plot_routing(model, dataset.valid, dataset.catalogue, folder.plots / "routing.png", profiles=dataset.profiles)
-    examples = state.step * config.training.batch_size
-    return model, {
-        "steps": state.step,
-        "best_step": state.best_step,
-        "seconds": state.seconds,
-        "examples_per_second": examples / max(state.seconds, 1e-9),
-        "parameters": parameters,
-    }
-
-
-def _measure(recommender: Recommender, config: RunConfig, dataset: Dataset, train: dict[str, float]) -> dict[str, Any]:
-    evaluator = CatalogueEvaluator(recommender, dataset.catalogue, config.evaluation, config.index.allotment())
-    recommended = evaluator.rank(dataset.test, dataset.profiles)
-    interests = {}
-    if isinstance(recommender, InterestRetrieval) and recommender.extractor.num_interests > 1:
-        described = interest_diagnostics(
-            recommender, recommended.items, dataset.test, batch_size=config.evaluation.batch_size, profiles=dataset.profiles
-        )
-        interests = {"interests": described}
-    test, slices = evaluator.measure(recommended, dataset.test), evaluator.measure_slices(recommended, dataset.test)
-    return {
-        "test": test,
-        "test_slices": slices,
-        **(_as_for_sessions(test, slices) if config.data.holds_sessions() else {}),
-        "valid": evaluator.evaluate(dataset.valid, dataset.profiles),
-        **interests,
-        "train": train,
-        "data": dict(dataset.report),
-        "versions": versions(),
-        "system": config.system,
-        "dataset": dataset.name,
-        "seed": config.seed,
-    }
-
-
-def _as_for_sessions(test: dict[str, float], slices: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """The test metrics with those by which papers on sessions report, and these again by whether a target repeats its own session."""
-    repetition = {label: slices[f"target:{label}"] for label in ("repeat", "new") if f"target:{label}" in slices}
-    by_label = {f"test_{label}": {"users": each["users"], **session_metrics(each)} for label, each in repetition.items()}
-    return {"test": {**session_metrics(test), **test}, **by_label}
-
-
-def _counts(dataset: Dataset) -> str:
-    return (
-        f"{len(dataset.catalogue.vocabulary):,} items, {len(dataset.train):,} training sequences with {dataset.train.num_events:,} events, "
-        f"{len(dataset.valid):,} validation and {len(dataset.test):,} test users"
-    )
+def describe(config: RunConfig, metrics: dict[str, Any]) -> str:
+    """The test metrics of a finished run, for people to read."""
+    return KINDS[config.model.kind].describe(config, metrics)

@@ -6,29 +6,54 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 from tqdm import tqdm
 
 from tfmi.config import RunConfig
-from tfmi.data.pipeline import TrainingBatches, examples_per_epoch
-from tfmi.data.structures import Dataset
 from tfmi.errors import DataError, TrainingError
-from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.files import write_json
 from tfmi.models.build import create_variables
-from tfmi.models.retrieval import InterestRetrieval
 from tfmi.optimizers import build_optimizer
-from tfmi.runs.fingerprint import data_fingerprint
 from tfmi.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+
+# Validation metrics of which less is better; of all others more is.
+LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
+
+
+class BatchStream(Protocol):
+    """Training batches, each of which follows from the seed and its step alone."""
+
+    def from_step(self, step: int) -> tf.data.Dataset:
+        """An infinite dataset of the batches of ``step``, ``step + 1``, ..."""
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What a model learns from and is judged by, whatever kind of model it is.
+
+    Attributes:
+        dataset: The data's name, for messages.
+        fingerprint: A digest of the data: a run is not continued with other data.
+        num_examples: Examples of an epoch, at least 1.
+        batches: What ``fit`` gets.
+        validate: The metrics of the model as it is now, ``training.monitor`` among them.
+    """
+
+    dataset: str
+    fingerprint: str
+    num_examples: int
+    batches: BatchStream
+    validate: Callable[[], dict[str, float]]
 
 
 @dataclass
@@ -44,7 +69,7 @@ class TrainingState:
         stopped: The user has asked to stop; the run can be resumed.
         checkpoint: The checkpoint that belongs to this state.
         curve: One row per validation.
-        data: The ``data_fingerprint`` of what the run trains on.
+        data: The fingerprint of what the run trains on.
         round_steps, round_losses: Steps since the last validation, and sums of the losses over them; not 0 where a round was stopped.
     """
 
@@ -144,37 +169,21 @@ class Trainer:
     """Trains a model as its configuration says, from the start or from where a run folder's checkpoint left off.
 
     Args:
-        model: Fresh from ``build_model``.
-        dataset: What to train and validate on.
+        model: A ``tf.keras.Model`` with ``compute_loss(batch, training)``, not yet compiled.
+        task: What to train and validate on.
         config: The run.
         folder: Where checkpoints, state and curves go.
 
     Raises:
-        DataError: There is not a single training example.
         TrainingError: The folder cannot be written.
     """
 
-    def __init__(self, model: InterestRetrieval, dataset: Dataset, config: RunConfig, folder: RunFolder) -> None:
-        self.model, self.dataset, self.config, self.folder = model, dataset, config, folder
-        examples = examples_per_epoch(dataset.train, config.data.min_history)
-        if examples == 0:
-            raise DataError(
-                f"{dataset.name}: no training example: no training sequence has more than data.min_history = {config.data.min_history} "
-                "items. Lower data.min_history, or bring longer histories."
-            )
-        self.steps_per_epoch = max(1, round(examples / config.training.batch_size))
+    def __init__(self, model: tf.keras.Model, task: TrainingTask, config: RunConfig, folder: RunFolder) -> None:
+        self.model, self.task, self.config, self.folder = model, task, config, folder
+        self.steps_per_epoch = max(1, round(task.num_examples / config.training.batch_size))
         self.total_steps = config.training.max_steps or self.steps_per_epoch * config.training.max_epochs
         self.steps_per_round = min(config.training.evaluate_every or self.steps_per_epoch, self.total_steps)
-        self.batches = TrainingBatches(
-            dataset.train,
-            history_length=config.data.history_length,
-            min_history=config.data.min_history,
-            batch_size=config.training.batch_size,
-            seed=config.seed,
-            order=config.data.examples,
-            profiles=dataset.profiles,
-        )
-        create_variables(model, next(iter(self.batches.from_step(0).take(1))))
+        create_variables(model, next(iter(task.batches.from_step(0).take(1))))
         optimizer = build_optimizer(config.optimizer, self.total_steps)
         if config.training.mixed_precision and tf.keras.mixed_precision.global_policy().compute_dtype == "float16":
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
@@ -184,8 +193,7 @@ class Trainer:
         with _writing(folder.checkpoints):
             self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoints), max_to_keep=2)
         self._best = tf.train.Checkpoint(model=model)
-        self._evaluator = CatalogueEvaluator(model, dataset.catalogue, config.evaluation, config.index.allotment())
-        self.state = TrainingState(data=data_fingerprint(dataset))
+        self.state = TrainingState(data=task.fingerprint)
         if self.total_steps <= config.optimizer.warmup_steps:
             log.warning(
                 "optimizer.warmup_steps: %s steps of warm-up fill all %s training steps, so that the learning rate never reaches %g",
@@ -206,7 +214,7 @@ class Trainer:
         state = TrainingState(**{**stored, "stopped": False})
         if state.data != self.state.data:
             raise DataError(
-                f"--resume: the data {self.dataset.name!r} has changed since the run in {self.folder.path} was started: its items, their "
+                f"--resume: the data {self.task.dataset!r} has changed since the run in {self.folder.path} was started: its items, their "
                 "counts or the held-out users differ. Bring the former data back, or start a new run in another folder"
             )
         # Limits may have been raised since.
@@ -222,7 +230,7 @@ class Trainer:
             TrainingError: The loss is no longer finite, or the folder cannot be written.
         """
         state = self.state
-        description = f"{self.config.system} on {self.dataset.name}"
+        description = f"{self.config.system} on {self.task.dataset}"
         with tqdm(total=self.total_steps, initial=state.step, desc=description, unit="step", disable=None) as bar:
             progress = _Progress(bar, self.config)
             with _stop_on_interrupt(progress), self._tensorboard() as write_scalars:
@@ -257,7 +265,7 @@ class Trainer:
         progress.first_step = state.step
         started = time.perf_counter()
         history = self.model.fit(
-            self.batches.from_step(state.step), epochs=1, steps_per_epoch=self._steps_left_of_round(), callbacks=[progress], verbose=0
+            self.task.batches.from_step(state.step), epochs=1, steps_per_epoch=self._steps_left_of_round(), callbacks=[progress], verbose=0
         )
         state.seconds += time.perf_counter() - started
         state.step += progress.steps
@@ -265,9 +273,9 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         state, monitor = self.state, self.config.training.monitor
-        metrics = self._evaluator.evaluate(self.dataset.valid, self.dataset.profiles)
+        metrics = self.task.validate()
         value = metrics[monitor]
-        if state.best_value is None or value > state.best_value:
+        if is_improvement(monitor, value, state.best_value):
             state.best_value, state.best_step, state.rounds_without_improvement = value, state.step, 0
             with _writing(self.folder.best):
                 self._best.write(str(self.folder.best_weights))
@@ -312,3 +320,10 @@ class Trainer:
             yield write
         finally:
             writer.close()
+
+
+def is_improvement(monitor: str, value: float, best: float | None) -> bool:
+    """Whether ``value`` is the best of ``monitor`` so far; a metric that is not a number never is, unless it is the first."""
+    if best is None:
+        return True
+    return value < best if monitor in LOWER_IS_BETTER else value > best
