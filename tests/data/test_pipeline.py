@@ -11,7 +11,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfmi.data.pipeline import ExampleOrder, TrainingBatches, evaluation_batches, examples_per_epoch, training_batches
+from tfmi.data.pipeline import ExampleOrder, RowBatches, TrainingBatches, evaluation_batches, examples_per_epoch, training_batches
 from tfmi.data.structures import CategoricalFeature, EvaluationSet, MultiValuedFeature, NumericFeature, Sequences, UserProfiles, Vocabulary
 from tfmi.errors import DataError
 
@@ -230,3 +230,22 @@ class TestEvaluation:
         examples = EvaluationSet(make_sequences([[], []]), make_sequences([[2], [3]]))
         (batch,) = evaluation_batches(examples, history_length=2, batch_size=8).as_numpy_iterator()
         assert batch["history"].tolist() == [[0, 0], [0, 0]]
+
+
+def test_row_batches_give_every_row_once_per_epoch_from_any_step() -> None:
+    batches = RowBatches(lambda rows: {"row": rows}, 10, batch_size=4, seed=3)
+    rows = np.concatenate([batch["row"].numpy() for batch in batches.from_step(0).take(5)])
+    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
+    assert rows[:10].tolist() != rows[10:].tolist()
+    later = np.concatenate([batch["row"].numpy() for batch in batches.from_step(3).take(2)])
+    np.testing.assert_array_equal(later, rows[12:])
+
+
+def test_row_batches_pass_once_in_order() -> None:
+    batches = RowBatches(lambda rows: rows, 5, batch_size=2, seed=0)
+    assert [batch.numpy().tolist() for batch in batches.in_order()] == [[0, 1], [2, 3], [4]]
+
+
+def test_row_batches_without_rows_are_refused() -> None:
+    with pytest.raises(DataError, match="no labelled row"):
+        RowBatches(lambda rows: rows, 0, batch_size=2, seed=0)

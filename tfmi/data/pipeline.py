@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -133,6 +133,40 @@ def evaluation_batches(
     return rows.map(gather.rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(PREFETCHED_BATCHES)
 
 
+class RowBatches:
+    """Batches of labelled rows: shuffled without end for training, or one pass in order.
+
+    Args:
+        gather: From row numbers int64 [B] to a batch, in the graph.
+        num_rows: How many rows there are.
+        batch_size: B. An epoch's last, incomplete batch is filled up from the next epoch; that of a pass in order is smaller.
+        seed: Decides the order.
+
+    Raises:
+        DataError: There is no row.
+    """
+
+    def __init__(self, gather: Callable[[tf.Tensor], Any], num_rows: int, *, batch_size: int, seed: int) -> None:
+        if num_rows < 1:
+            raise DataError("no training example: there is no labelled row")
+        self._gather, self._num_rows, self._batch_size = gather, num_rows, batch_size
+        self._choose = ShuffledTargets(np.arange(num_rows), batch_size, seed)
+
+    def from_step(self, step: int) -> tf.data.Dataset:
+        """An infinite dataset of the batches of ``step``, ``step + 1``, ...; every row comes once per epoch."""
+        steps = tf.data.Dataset.counter(start=step)
+        batches = steps.map(self._shuffled, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return batches.prefetch(PREFETCHED_BATCHES)
+
+    def in_order(self) -> tf.data.Dataset:
+        """Every row once, in order."""
+        rows = tf.data.Dataset.range(self._num_rows).batch(self._batch_size)
+        return rows.map(self._gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(PREFETCHED_BATCHES)
+
+    def _shuffled(self, step: tf.Tensor) -> Any:
+        return self._gather(tf.ensure_shape(self._choose(step), [self._batch_size]))
+
+
 def history_positions(ends: tf.Tensor, available: tf.Tensor, history_length: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Where the newest ``history_length`` of the ``available`` [B] events before the positions ``ends`` [B] stand.
 
@@ -155,12 +189,12 @@ def _chooser(
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """The function from a step to the target positions int64 [B] of its batch."""
     if order == "prefixes":
-        return _ShuffledTargets(targets, batch_size, seed)
+        return ShuffledTargets(targets, batch_size, seed)
     return _RandomRowTargets(sequences, targets, batch_size, seed)
 
 
-class _ShuffledTargets:
-    """Every target once per epoch, in an order keyed by (seed, epoch)."""
+class ShuffledTargets:
+    """From a step to the targets int64 [B] of its batch: every target once per epoch, in an order keyed by (seed, epoch)."""
 
     def __init__(self, targets: np.ndarray, batch_size: int, seed: int) -> None:
         self._targets = tf.constant(targets, tf.int64)
