@@ -150,7 +150,7 @@ class RowBatches:
         if num_rows < 1:
             raise DataError("no training example: there is no labelled row")
         self._gather, self._num_rows, self._batch_size = gather, num_rows, batch_size
-        self._choose = ShuffledTargets(np.arange(num_rows), batch_size, seed)
+        self._choose = _ShuffledTargets(np.arange(num_rows), batch_size, seed)
 
     def from_step(self, step: int) -> tf.data.Dataset:
         """An infinite dataset of the batches of ``step``, ``step + 1``, ...; every row comes once per epoch."""
@@ -189,11 +189,11 @@ def _chooser(
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """The function from a step to the target positions int64 [B] of its batch."""
     if order == "prefixes":
-        return ShuffledTargets(targets, batch_size, seed)
+        return _ShuffledTargets(targets, batch_size, seed)
     return _RandomRowTargets(sequences, targets, batch_size, seed)
 
 
-class ShuffledTargets:
+class _ShuffledTargets:
     """From a step to the targets int64 [B] of its batch: every target once per epoch, in an order keyed by (seed, epoch)."""
 
     def __init__(self, targets: np.ndarray, batch_size: int, seed: int) -> None:
