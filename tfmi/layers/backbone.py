@@ -12,14 +12,16 @@ from tfmi.registry import Registry
 
 
 class RankingInputs(NamedTuple):
-    """The embedded features of B pairs of a user and a candidate.
+    """The embedded features of B pairs of a user and a candidate: U users, each with the same number B / U of candidates, one user's pairs
+    after another's. In training U is B.
 
     Attributes:
-        fields: float [B, F, d]: one vector per field of user and candidate, a history's mean included; 0 where a field is missing.
+        fields: float [B, F, d]: one vector per field, those of the candidate's h / d features first, then the user's, a history's mean
+            included; 0 where a field is missing.
         present: bool [B, F]: whether the field is there.
         first_order: float32 [B]: the sum of the present fields' first-order weights.
-        history: float [B, L, h]: the user's history, each item by the same features as the candidate; 0 at padding.
-        history_mask: bool [B, L].
+        history: float [U, L, h]: the users' histories, each item by the same features as the candidate; 0 at padding.
+        history_mask: bool [U, L].
         candidate: float [B, h]: the candidate by its features, comparable with ``history``.
     """
 
@@ -35,7 +37,7 @@ class SharedInteraction(NamedTuple):
     """What a backbone's heads have in common.
 
     Attributes:
-        stacked: float [B, D]: the input of every head's own network.
+        stacked: float [B, D]: the input of every head's own network; of another shape if the backbone has heads of its own kind.
         parallel: float [B, P], joined to what a head's network gives before its last linear layer; None if there is none.
         logit: float32 [B], added to every head's logit; None if there is none.
     """
@@ -49,10 +51,16 @@ class Backbone(ConfiguredLayer):
     """Base of click-prediction models, split into what several heads can share and the heads.
 
     Subclasses implement ``call(inputs, training=None)``, from ``RankingInputs`` to ``SharedInteraction``, and may replace ``make_head``.
+    A field that is missing contributes nothing.
     """
 
-    def make_head(self, hidden: Sequence[int], seed: int, name: str) -> BackboneHead:
-        """A new head with weights of its own: a network of the given widths and a last linear layer."""
+    def __init__(self, **kwargs: Any) -> None:
+        # Embeddings come in the policy's type already; first-order weights are float32, and stay it.
+        super().__init__(**{"autocast": False, **kwargs})
+
+    def make_head(self, hidden: Sequence[int], seed: int, name: str) -> ConfiguredLayer:
+        """A new head with weights of its own, from ``SharedInteraction`` to logits float32 [B]: a network of the given widths and a last
+        linear layer."""
         return BackboneHead(hidden, seed=seed, name=name)
 
 
@@ -67,7 +75,7 @@ class BackboneHead(ConfiguredLayer):
     """
 
     def __init__(self, hidden: Sequence[int], seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})  # see Backbone
         self.hidden = tuple(hidden)
         self.seed = seed
         initializers = [tf.keras.initializers.GlorotUniform(seed=seed + position) for position in range(len(self.hidden) + 1)]
@@ -75,7 +83,7 @@ class BackboneHead(ConfiguredLayer):
             tf.keras.layers.Dense(width, activation="relu", kernel_initializer=initializer)
             for width, initializer in zip(self.hidden, initializers, strict=False)
         ]
-        self.last = tf.keras.layers.Dense(1, kernel_initializer=initializers[-1])
+        self.last = tf.keras.layers.Dense(1, kernel_initializer=initializers[-1], dtype=tf.float32)
 
     def call(self, shared: SharedInteraction) -> tf.Tensor:
         """Logits float32 [B]."""
@@ -84,8 +92,13 @@ class BackboneHead(ConfiguredLayer):
             vectors = layer(vectors)
         if shared.parallel is not None:
             vectors = tf.concat([vectors, shared.parallel], axis=-1)
-        logits = tf.cast(self.last(vectors)[:, 0], tf.float32)
+        logits = self.last(vectors)[:, 0]
         return logits if shared.logit is None else logits + tf.cast(shared.logit, tf.float32)
+
+
+def flattened(fields: tf.Tensor) -> tf.Tensor:
+    """[B, F d]: the fields' vectors [B, F, d] side by side."""
+    return tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])
 
 
 BACKBONES: Registry[Backbone] = Registry("backbone", "tfmi.layers")
