@@ -100,6 +100,12 @@ class FieldEmbedding(tf.keras.layers.Layer):
                 )
             self._tables[name] = self._tables[group[0]]
 
+    def table(self, name: str) -> tf.Variable:
+        """The embeddings [rows, d] of a field's values; raises ``ValueError`` if there is no such field, or it is a number."""
+        if name not in self._tables:
+            raise ValueError(f"no field {name!r} has a table of embeddings; those that have one: {', '.join(self._tables) or 'none'}")
+        return self._tables[name]
+
     def call(self, inputs: Mapping[str, tf.Tensor]) -> FieldVectors:
         """The fields' embeddings."""
         embedded = [self._embed(name, inputs) for name in self.field_names]

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import tensorflow as tf
 
+from tfmi.layers.arguments import require_at_least
 from tfmi.layers.base import ConfiguredLayer
+from tfmi.layers.fields import FieldVectors
 from tfmi.registry import Registry
+
+
+class FieldAttention(NamedTuple):
+    """What an encoder looked at, for explanations. Q is the number of things that look: queries or experts.
+
+    Attributes:
+        names: The F fields.
+        value_weights: Per field, float32 [B, Q, M_f]: the share of each value in its field; 0 where there is none.
+        field_weights: float32 [B, Q, F]: the share of each field; 0 where the user has none.
+    """
+
+    names: tuple[str, ...]
+    value_weights: tuple[tf.Tensor, ...]
+    field_weights: tf.Tensor
+
+
+@runtime_checkable
+class ExplainsFields(Protocol):
+    """A user encoder that can say which fields and values it looked at."""
+
+    def explain(self, fields: FieldVectors) -> FieldAttention:
+        """The attention to each value within its field, and to each field."""
 
 
 class UserEncoder(ConfiguredLayer):
@@ -28,8 +53,10 @@ class UserEncoder(ConfiguredLayer):
         num_tasks: A, the number of tasks.
     """
 
-    def __init__(self, dimension: int, num_tasks: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, dimension: int, num_tasks: int = 1, **kwargs: Any) -> None:
+        # Embeddings come in the right type, and the weights of their values stay float32.
+        super().__init__(**{"autocast": False, **kwargs})
+        require_at_least(1, dimension=dimension, num_tasks=num_tasks)
         self.dimension = dimension
         self.num_tasks = num_tasks
 
@@ -45,3 +72,31 @@ class UserEncoder(ConfiguredLayer):
 
 
 USER_ENCODERS: Registry[UserEncoder] = Registry("user encoder", "tfmi.layers")
+
+
+def check_task_experts(task_experts: Sequence[Sequence[int]], num_tasks: int, num_experts: int) -> tuple[tuple[int, ...], ...]:
+    """``task_experts`` as tuples; raises ``ValueError`` unless every task has some distinct experts from 0 to ``num_experts - 1``."""
+    if len(task_experts) != num_tasks:
+        raise ValueError(f"task_experts: expected one list of experts for each of {num_tasks} tasks, got {len(task_experts)}")
+    for experts in task_experts:
+        if not experts or len(set(experts)) != len(experts) or not all(0 <= expert < num_experts for expert in experts):
+            raise ValueError(f"task_experts: expected distinct experts from 0 to {num_experts - 1} for a task, got {list(experts)}")
+    return tuple(tuple(experts) for experts in task_experts)
+
+
+def overlapping_experts(num_tasks: int, num_experts: int) -> tuple[tuple[int, ...], ...]:
+    """Experts of each task such that neighbours share some, and every task keeps some to itself.
+
+    The experts are divided, in order, into 2 A - 1 groups as equal as possible, the later ones larger: private to task 0, shared by tasks
+    0 and 1, private to task 1, and so on. Of 5 experts, two tasks have 0, 1, 2 and 1, 2, 3, 4. One task has all.
+
+    Raises:
+        ValueError: There are fewer experts than groups.
+    """
+    groups = 2 * num_tasks - 1
+    if num_experts < groups:
+        raise ValueError(f"num_experts: expected at least {groups} for {num_tasks} tasks, or task_experts to say who uses which")
+    smaller, larger_groups = divmod(num_experts, groups)
+    sizes = [smaller + (group >= groups - larger_groups) for group in range(groups)]
+    starts = [sum(sizes[:group]) for group in range(groups + 1)]
+    return tuple(tuple(range(starts[max(2 * task - 1, 0)], starts[min(2 * task + 2, groups)])) for task in range(num_tasks))
