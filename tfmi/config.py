@@ -47,6 +47,14 @@ class Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class EmbeddedExposuresConfig(Section):
+    """What users of the embedded shop are shown, and how far clicks tell what they like."""
+
+    page_size: int = Field(2, ge=1, description="items shown per visit")
+    missed: float = Field(0.5, ge=0, lt=1, description="share of the liked items shown that get no click, less at a page's top")
+    false_clicks: float = Field(0.02, ge=0, lt=1, description="share of the other items shown that get one")
+
+
 class EmbeddedConfig(Section):
     """The embedded generator (``dataset: embedded``)."""
 
@@ -55,6 +63,7 @@ class EmbeddedConfig(Section):
     mean_events: float = Field(24.0, gt=1, description="mean events per user")
     max_interests: int = Field(6, ge=1, description="a user has 1 to this many interests")
     seed: int = Field(7, ge=0, description="seed of the generator; independent of the training seed")
+    exposures: EmbeddedExposuresConfig = Field(EmbeddedExposuresConfig(), description="for models that rank")
 
 
 class LogColumns(Section):
@@ -132,6 +141,54 @@ class SplitConfig(Section):
         return self
 
 
+class ExposuresConfig(Section):
+    """What was shown and what was clicked, for models that rank. Data of clicks alone needs ``sampled_negatives``."""
+
+    positive_weight: float | None = Field(
+        None, gt=0, description="events of at least this weight are clicks, others are not; None: 4 for movielens, unused for a log"
+    )
+    positive_events: list[str] | None = Field(None, min_length=1, description="log: events of these types are clicks, others are not")
+    sampled_negatives: int = Field(0, ge=0, description="per click, so many items drawn that the user has not clicked up to then")
+    seed: int = Field(1230, ge=0, description="of what is drawn")
+
+    @pydantic.model_validator(mode="after")
+    def _check_combinations(self) -> ExposuresConfig:
+        if self.positive_weight is not None and self.positive_events is not None:
+            raise ValueError("positive_weight and positive_events are two ways to tell clicks; give one of them")
+        return self
+
+
+class TaggingConfig(Section):
+    """Labelled items with tags, and what is known of users, for models of kind user_tags."""
+
+    tasks: dict[Name, float] | None = Field(
+        None,
+        min_length=1,
+        description="the least weight of an event of each task; None: watched and liked (4) for movielens, one task that every event is of "
+        "for the others",
+    )
+    label_space: Literal["all", "conditional"] = Field(
+        "all", description="all: every task is labelled on every row; conditional: only where the task before it has happened"
+    )
+    negatives: int = Field(4, ge=0, description="per event, so many items that the user has not acted on by then")
+    negative_sampling: Literal["uniform", "popular", "tags"] = Field(
+        "uniform",
+        description="from what had occurred by then: uniform, any item; popular, an item as often as it occurred; tags, as many tags, each "
+        "uniformly, as the event's item has",
+    )
+    tag_columns: list[Literal["tags", "category", "brand"]] = Field(
+        default_factory=lambda: ["tags"], min_length=1, description="columns of the catalogue whose values are tags"
+    )
+    max_item_tags: int = Field(10, ge=1, description="N: the heaviest tags of an item")
+    max_values: int = Field(30, ge=1, description="values of a multi-valued field of users, the heaviest or newest")
+    min_tag_count: int = Field(5, ge=1, description="a tag of fewer training events is unknown")
+    min_value_count: int = Field(5, ge=1, description="a field's value that occurs less often in training is unknown")
+    value_weights: Literal["log", "count", "one"] = Field(
+        "log", description="how a value counts that occurred n times: log2(1 + n), n or 1"
+    )
+    seed: int = Field(1230, ge=0, description="of the negatives")
+
+
 class DataConfig(Section):
     """Where examples come from."""
 
@@ -140,6 +197,8 @@ class DataConfig(Section):
     embedded: EmbeddedConfig = EmbeddedConfig()
     log: LogConfig = LogConfig()
     split: SplitConfig = SplitConfig()
+    exposures: ExposuresConfig = ExposuresConfig()
+    tagging: TaggingConfig = TaggingConfig()
     history_length: int = Field(20, ge=1, description="L: items of history a model sees, the newest ones")
     min_history: int = Field(1, ge=1, description="a training target has at least this many items before it")
     examples: Literal["prefixes", "random_position"] = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -34,6 +35,16 @@ class TestLog:
         assert again.items.tags == log.items.tags
         assert again.users.columns == log.users.columns
         assert np.array_equal(again.user_weights_end, log.user_weights_end)
+
+    def test_it_stays_the_log_that_published_figures_are_of(self) -> None:
+        log = generate(EmbeddedConfig(users=60, items=50))
+        digest = hashlib.sha256()
+        for array in (log.events.user_codes, log.events.item_codes, log.events.timestamps, log.item_interests):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        for array in (log.user_weights_start, log.user_weights_end):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(repr((log.items.titles, log.items.tags, log.users.columns)).encode())
+        assert digest.hexdigest() == "5dc768502c0975cf54e7e057908af117e978fdf98a30ad95e01b0b636a957424"
 
     def test_another_seed_gives_another_log(self, log: EmbeddedLog) -> None:
         other = generate(EmbeddedConfig(seed=8))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ PAIRS_PER_CHUNK = 4096  # (user, interest) pairs whose items are ordered at a ti
 
 
 @dataclass(frozen=True)
-class _Shop:
+class Shop:
     """The catalogue, and what decides clicks on it. Arrays are per item, as the rows of ``table``."""
 
     table: ItemTable
@@ -49,7 +49,7 @@ class _Shop:
 
 
 @dataclass(frozen=True)
-class _Shoppers:
+class Shoppers:
     """The users, and what they like. U users, M slots for interests."""
 
     table: UserTable
@@ -57,6 +57,22 @@ class _Shoppers:
     active: np.ndarray  # bool [U, M] slots in use, from the left
     start_logits: np.ndarray  # float64 [U, M] log-weights when the user arrives
     end_logits: np.ndarray  # float64 [U, M] log-weights at the end of the log
+
+
+class Visits(NamedTuple):
+    """Who comes when, and what for; V visits, by user and then time.
+
+    Attributes:
+        users: int64 [V].
+        timestamps: float64 [V].
+        slots: int64 [V]: which of the user's interests the visit is about.
+        progress: float64 [V]: 0 on the user's arrival, 1 at the end of the log; weights drift along it.
+    """
+
+    users: np.ndarray
+    timestamps: np.ndarray
+    slots: np.ndarray
+    progress: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -83,9 +99,9 @@ class EmbeddedLog:
 def generate(config: EmbeddedConfig) -> EmbeddedLog:
     """Generate the log, the catalogue and the profiles that ``config`` describes. A pure function of ``config``."""
     random = np.random.default_rng(config.seed)
-    shop = _make_shop(config.items, random)
-    shoppers = _make_shoppers(config, shop, random)
-    user_codes, timestamps, slots = _make_visits(config, shoppers, random)
+    shop = make_shop(config.items, random)
+    shoppers = make_shoppers(config, shop, random)
+    user_codes, timestamps, slots, _ = make_visits(config, shoppers, random)
     item_codes = _choose_items(shop, shoppers, user_codes, slots, random)
     by_time = np.argsort(timestamps, kind="stable")  # a log is written as it happens
     events = EventTable(
@@ -137,7 +153,8 @@ def _interest_list(num_items: int) -> list[tuple[str, str]]:
     return [(category, style) for _, category, style in styles[: max(2, num_items // ITEMS_PER_INTEREST)]]
 
 
-def _make_shop(num_items: int, random: np.random.Generator) -> _Shop:
+def make_shop(num_items: int, random: np.random.Generator) -> Shop:
+    """A catalogue of so many items."""
     interests = _interest_list(num_items)
     shares = np.arange(1, len(interests) + 1) ** -INTEREST_SIZE_EXPONENT
     sizes = 1 + random.multinomial(num_items - len(interests), shares / shares.sum())
@@ -153,7 +170,7 @@ def _make_shop(num_items: int, random: np.random.Generator) -> _Shop:
         tags=[row.tags for row in rows],
         numbers={"price": np.array([row.price for row in rows], dtype=np.float32)},
     )
-    return _Shop(
+    return Shop(
         table=table,
         interest_names=[f"{category}: {style}" for category, style in interests],
         interests=np.array([row.interest for row in rows]),
@@ -217,7 +234,8 @@ def _make_tags(style: str, adjective: str, level: str, random: np.random.Generat
     return tags
 
 
-def _make_shoppers(config: EmbeddedConfig, shop: _Shop, random: np.random.Generator) -> _Shoppers:
+def make_shoppers(config: EmbeddedConfig, shop: Shop, random: np.random.Generator) -> Shoppers:
+    """Users and their interests."""
     users, num_interests = config.users, len(shop.interest_names)
     slots = min(config.max_interests, num_interests)
     ages = random.choice(len(AGE_BANDS), users, p=(0.18, 0.27, 0.22, 0.15, 0.11, 0.07))
@@ -231,7 +249,7 @@ def _make_shoppers(config: EmbeddedConfig, shop: _Shop, random: np.random.Genera
         user_ids=[f"user-{number:0{digits}d}" for number in range(1, users + 1)],
         columns={"age_band": _forgotten(AGE_BANDS, ages, random), "region": _forgotten(REGIONS, regions, random)},
     )
-    return _Shoppers(
+    return Shoppers(
         table=table,
         interests=np.argsort(-preference, axis=1)[:, :slots],  # [U, M]
         active=np.arange(slots) < counts[:, None],
@@ -246,8 +264,8 @@ def _forgotten(names: tuple[str, ...], values: np.ndarray, random: np.random.Gen
     return ["" if hidden else names[value] for value, hidden in zip(values, silent, strict=True)]
 
 
-def _make_visits(config: EmbeddedConfig, shoppers: _Shoppers, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Who clicks when, and out of which interest: user, time and slot of each event, by user and then time."""
+def make_visits(config: EmbeddedConfig, shoppers: Shoppers, random: np.random.Generator) -> Visits:
+    """Sessions of visits over each user's time, ``mean_events`` visits on average."""
     expected = random.gamma(2.0, (config.mean_events - 1) / 2.0, config.users)
     lengths = 1 + random.poisson(expected)
     users = np.repeat(np.arange(config.users), lengths)  # [E]
@@ -259,7 +277,7 @@ def _make_visits(config: EmbeddedConfig, shoppers: _Shoppers, random: np.random.
     order = np.lexsort((timestamps, users))
     timestamps, sessions = timestamps[order], sessions[order]
     progress = np.clip((timestamps - arrivals[users]) / (LOG_END - arrivals[users]), 0, 1)  # [E]
-    return users, timestamps, _choose_slots(shoppers, users, sessions, progress, random)
+    return Visits(users, timestamps, _choose_slots(shoppers, users, sessions, progress, random), progress)
 
 
 def _session_starts(session_users: np.ndarray, arrivals: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -280,7 +298,7 @@ def _time_in_session(opens_session: np.ndarray, random: np.random.Generator) -> 
 
 
 def _choose_slots(
-    shoppers: _Shoppers, users: np.ndarray, sessions: np.ndarray, progress: np.ndarray, random: np.random.Generator
+    shoppers: Shoppers, users: np.ndarray, sessions: np.ndarray, progress: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
     """The interest slot of each event: drawn from the drifting weights, or the one before within a session."""
     moved = progress[:, None]
@@ -294,7 +312,7 @@ def _choose_slots(
     return drawn[decided_at]
 
 
-def _choose_items(shop: _Shop, shoppers: _Shoppers, users: np.ndarray, slots: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _choose_items(shop: Shop, shoppers: Shoppers, users: np.ndarray, slots: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """The item of each event. Each (user, slot) orders its interest's items at random, weighted, and clicks down that order."""
     num_slots = shoppers.interests.shape[1]
     pairs, pair_of_event = np.unique(users * num_slots + slots, return_inverse=True)
@@ -327,7 +345,7 @@ def _places_in_order(pair_of_event: np.ndarray, random: np.random.Generator) -> 
     return places
 
 
-def _weighted_orders(shop: _Shop, items: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+def _weighted_orders(shop: Shop, items: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
     """int64 [count, items]: random orders, each as if drawn without replacement by popularity and one shopper's favourites.
 
     Adding Gumbel noise to log-weights and sorting is such a draw.
@@ -339,7 +357,7 @@ def _weighted_orders(shop: _Shop, items: np.ndarray, count: int, random: np.rand
     return np.argsort(-(log_weights + random.gumbel(size=log_weights.shape)), axis=1)
 
 
-def _weights_by_interest(shoppers: _Shoppers, logits: np.ndarray, num_interests: int) -> np.ndarray:
+def _weights_by_interest(shoppers: Shoppers, logits: np.ndarray, num_interests: int) -> np.ndarray:
     """float32 [U, C]: softmax of each user's active slots, at the interests' columns."""
     masked = np.where(shoppers.active, logits, -np.inf)
     weights = np.exp(masked - masked.max(axis=1, keepdims=True))

@@ -82,6 +82,8 @@ class EventTableBuilder:
             weights=columns.get("weight"),
             report={**report, **counted},
             profiles=UserTable(user_ids, profiles) if profiles else None,
+            type_codes=columns.get("type"),
+            type_names=self._types.strings,
         )
 
 

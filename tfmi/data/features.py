@@ -54,6 +54,8 @@ def build_catalogue(vocabulary: Vocabulary, counts: np.ndarray, table: ItemTable
     for name, column in (("category", table.categories), ("brand", table.brands)):
         if column is not None:
             features[name] = categorical_feature(_pick(column, rows, ""), counts)
+    for name, texts in table.texts.items():
+        features[name] = categorical_feature(_pick(texts, rows, ""), counts)
     if table.tags is not None:
         features["tags"] = multi_valued_feature(_pick(table.tags, rows, []), counts)
     for name, numbers in table.numbers.items():

@@ -200,13 +200,23 @@ def split_by_time(ordered: Sequences, config: SplitConfig) -> Parts:
     """
     if ordered.timestamps is None:
         raise DataError("split by_time needs event times, and this data has only an order; choose another data.split.method")
-    if len(ordered.items) < 3:
-        raise DataError(f"split by_time needs at least 3 events, got {len(ordered.items)}")
-    times = np.sort(ordered.timestamps)
+    return cut_at_moments(ordered, ordered.timestamps, *two_moments(ordered.timestamps, config))
+
+
+def two_moments(timestamps: np.ndarray, config: SplitConfig) -> tuple[float, float]:
+    """The times from which on ``valid_share`` and ``test_share`` of events at ``timestamps``, and the latter alone, are behind."""
+    if len(timestamps) < 3:
+        raise DataError(f"split by_time needs at least 3 events, got {len(timestamps)}")
+    times = np.sort(timestamps)
     num_train, num_valid = share_sizes(len(times), config.valid_share, config.test_share)
+    return float(times[num_train]), float(times[num_train + num_valid])
+
+
+def cut_at_moments(ordered: Sequences, timestamps: np.ndarray, first: float, second: float) -> Parts:
+    """Cut rows of events at ``timestamps`` [events] where ``split_by_time`` cuts them, at two given moments."""
     starts, ends = ordered.offsets[:-1], ordered.offsets[1:]
-    valid_starts = starts + _count_per_row(ordered, ordered.timestamps < times[num_train])
-    test_starts = starts + _count_per_row(ordered, ordered.timestamps < times[num_train + num_valid])
+    valid_starts = starts + _count_per_row(ordered, timestamps < first)
+    test_starts = starts + _count_per_row(ordered, timestamps < second)
     rows = np.arange(len(ordered))
     validated = rows[(valid_starts > starts) & (test_starts > valid_starts)]
     tested = rows[(test_starts > starts) & (ends > test_starts)]

@@ -19,6 +19,7 @@ class EventTable:
         timestamps: float64 [events] seconds since the epoch (or any consistent number), or None if the file's order is the time order.
         weights: float32 [events], or None.
         report: Counts of what was read, rejected (by reason) and dropped.
+        type_codes, type_names: int64 [events] and the names of the event types; None and nothing in a log without types.
         profiles: Profile columns that stood in the log itself, row by row as ``user_ids``; None if none were asked for.
     """
 
@@ -30,6 +31,8 @@ class EventTable:
     weights: np.ndarray | None
     report: Mapping[str, Any] = field(default_factory=dict)
     profiles: UserTable | None = None
+    type_codes: np.ndarray | None = None
+    type_names: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.user_codes)
@@ -41,6 +44,7 @@ class ItemTable:
 
     Attributes:
         tags: One list of (tag, weight) per item; weights are positive.
+        texts: Further features of one value per item, by name.
         numbers: float32 [items] per column, NaN where missing.
     """
 
@@ -49,6 +53,7 @@ class ItemTable:
     categories: Sequence[str] | None = None
     brands: Sequence[str] | None = None
     tags: Sequence[Sequence[tuple[str, float]]] | None = None
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
 

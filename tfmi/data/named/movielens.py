@@ -55,8 +55,21 @@ def load_movielens(folder: Path, config: SplitConfig, rejects_folder: Path) -> D
     tags = require_file(folder, TAGS_FILE, "movielens")
     items = describe_movies(read_catalogue(movies, _LOG, rejects_folder / "movies.jsonl"))
     events = read_log(ratings, _LOG, rejects_folder / "ratings.jsonl", catalogue=items)
-    assignments = _read_tag_assignments(tags, events, rejects_folder / "tags.jsonl")
+    assignments = read_tag_assignments(tags, events, rejects_folder / "tags.jsonl")
     return split_events("movielens", events, config, "leave_one_out", items=items, assignments=assignments)
+
+
+def read_ratings(folder: Path, rejects_folder: Path) -> tuple[EventTable, ItemTable]:
+    """The ratings, each with its value as the event's weight, and the movies with their genres. Tags that users gave are left out: what
+    a user says of a movie tells how the same user has rated it.
+
+    Raises:
+        DataError: A file is missing or damaged.
+    """
+    ratings = require_file(folder, RATINGS_FILE, "movielens")
+    items = describe_movies(read_catalogue(require_file(folder, MOVIES_FILE, "movielens"), _LOG, rejects_folder / "movies.jsonl"))
+    weighted = _LOG.model_copy(update={"columns": _LOG.columns.model_copy(update={"weight": "rating"})})
+    return read_log(ratings, weighted, rejects_folder / "ratings.jsonl", catalogue=items), items
 
 
 def describe_movies(movies: ItemTable) -> ItemTable:
@@ -71,7 +84,7 @@ def describe_movies(movies: ItemTable) -> ItemTable:
     )
 
 
-def _read_tag_assignments(path: Path, events: EventTable, rejects_path: Path) -> TagAssignments:
+def read_tag_assignments(path: Path, events: EventTable, rejects_path: Path) -> TagAssignments:
     """The tags that users gave to movies they rated."""
     columns = ["userId", "movieId", "tag", "timestamp"]
     with Rejects(path, rejects_path) as rejects:

@@ -1,0 +1,1 @@
+"""What users were shown and whether they clicked it: the data of models that rank."""
