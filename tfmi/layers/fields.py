@@ -84,7 +84,12 @@ class FieldEmbedding(tf.keras.layers.Layer):
             feature = features[name]
             if isinstance(feature, NumericFeature):
                 slope, offset = (
-                    self.add_weight(name=f"{name}_{part}", shape=(dimension,), initializer=initializer(stddev=initializer_deviation))
+                    self.add_weight(
+                        name=f"{name}_{part}",
+                        shape=(dimension,),
+                        initializer=initializer(stddev=initializer_deviation),
+                        experimental_autocast=False,  # numbers are float32 until they are embedded
+                    )
                     for part in ("slope", "offset")
                 )
                 self._number_weights[name] = (slope, offset)
