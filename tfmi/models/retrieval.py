@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.errors import ConfigError, DataError
 from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer
 from tfmi.layers.history_dropout import HistoryDropout
-from tfmi.losses.base import BatchContext, Contrast, Objective, Regularizer, Weighting, require_summable
+from tfmi.losses.base import BatchContext, CatalogueTable, Contrast, Objective, Regularizer, Weighting, require_summable
 from tfmi.losses.cross_entropy import CrossEntropy
 from tfmi.losses.interest_usage import usage_network
 from tfmi.losses.repeats import with_repeats
 from tfmi.models.recommender import REQUESTABLE_INPUTS, OwnItems, UserInputs
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower
-
-Batch = Mapping[str, Any]
+from tfmi.models.training_step import Batch, TrainedByLoss
 
 
 def drop_unknown_items(inputs: UserInputs) -> UserInputs:
@@ -58,8 +55,13 @@ class ScoredItems:
         """Item vectors [N, d] of every real item."""
         return self.embed(tf.range(FIRST_INDEX, self.num_rows), training=training)
 
+    def catalogue_table(self) -> CatalogueTable | None:
+        """The catalogue as rows of the tower's table, if it has one."""
+        table = self._tower.table()
+        return None if table is None else CatalogueTable(table, FIRST_INDEX, self._normalize)
 
-class InterestRetrieval(tfrs.Model):
+
+class InterestRetrieval(TrainedByLoss):
     """Two towers in which a user is several vectors. A ``VectorRecommender``, trained with plain ``fit`` on ``training_batches``.
 
     Args:
@@ -116,7 +118,6 @@ class InterestRetrieval(tfrs.Model):
         self._history_items = ScoredItems(item_tower, normalize=False)
         # The names of the profile's features, which export turns into inputs.
         self.profile_features = [] if profile_encoder is None else profile_encoder.feature_names
-        self._loss_tracker = tf.keras.metrics.Mean(name="loss")
         self._regularization_trackers = {name: tf.keras.metrics.Mean(name=name) for name in self.regularizers}
         for component in (readout, *self.regularizers.values()):
             component.check(extractor)
@@ -239,36 +240,10 @@ class InterestRetrieval(tfrs.Model):
         """Scored interests [B, K, d] of a batch, for ``predict``."""
         return self.extract(inputs["history"], inputs.get("profile"), inputs.get("timestamps"), training)[1]
 
-    # Training
-
     @property
-    def metrics(self) -> list[tf.keras.metrics.Metric]:
-        """The running means that ``fit`` resets at every epoch: the total loss, and each regulariser's share of it by name."""
-        return [self._loss_tracker, *self._regularization_trackers.values()]
-
-    def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
-        """One step; unlike TFRS's, it reports means over the epoch and scales the loss under mixed_float16."""
-        with tf.GradientTape() as tape:
-            # Keras layers may add losses of their own (kernel regularisers).
-            loss = tf.add_n(
-                [self.compute_loss(inputs, training=True), *(tf.cast(tf.reduce_sum(value), tf.float32) for value in self.losses)]
-            )
-            scales = isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
-            scaled = self.optimizer.get_scaled_loss(loss) if scales else loss
-        gradients = tape.gradient(scaled, self.trainable_variables)
-        if scales:
-            gradients = self.optimizer.get_unscaled_gradients(gradients)
-        pairs = [(g, v) for g, v in zip(gradients, self.trainable_variables, strict=True) if g is not None]
-        self.optimizer.apply_gradients(pairs)
-        return self._report(loss)
-
-    def test_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
-        """The loss of a held-out batch."""
-        return self._report(self.compute_loss(inputs, training=False))
-
-    def _report(self, loss: tf.Tensor) -> dict[str, tf.Tensor]:
-        self._loss_tracker.update_state(loss)
-        return {metric.name: metric.result() for metric in self.metrics}
+    def part_trackers(self) -> list[tf.keras.metrics.Mean]:
+        """Each regulariser's share of the loss, by name."""
+        return list(self._regularization_trackers.values())
 
     # Recommending
 

@@ -1,0 +1,57 @@
+"""What the models have in common in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+Batch = Mapping[str, Any]
+
+
+class TrainedByLoss(tfrs.Model):
+    """Base of the models that plain ``fit`` trains by ``compute_loss(inputs, training)``, a float32 scalar.
+
+    Unlike TFRS's own step, this one reports means over the epoch and scales the loss under mixed_float16. Subclasses that report parts
+    of the loss update ``part_trackers`` in ``compute_loss``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loss_tracker = tf.keras.metrics.Mean(name="loss")
+
+    @property
+    def part_trackers(self) -> list[tf.keras.metrics.Mean]:
+        """Running means of parts of the loss, reported by their names; none by default."""
+        return []
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        """The running means that ``fit`` resets at every epoch: the total loss, and the parts of it."""
+        return [self._loss_tracker, *self.part_trackers]
+
+    def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
+        """One step on a batch."""
+        with tf.GradientTape() as tape:
+            # Keras layers may add losses of their own (kernel regularisers).
+            loss = tf.add_n(
+                [self.compute_loss(inputs, training=True), *(tf.cast(tf.reduce_sum(value), tf.float32) for value in self.losses)]
+            )
+            scales = isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+            scaled = self.optimizer.get_scaled_loss(loss) if scales else loss
+        gradients = tape.gradient(scaled, self.trainable_variables)
+        if scales:
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        pairs = [(g, v) for g, v in zip(gradients, self.trainable_variables, strict=True) if g is not None]
+        self.optimizer.apply_gradients(pairs)
+        return self._report(loss)
+
+    def test_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
+        """The loss of a held-out batch."""
+        return self._report(self.compute_loss(inputs, training=False))
+
+    def _report(self, loss: tf.Tensor) -> dict[str, tf.Tensor]:
+        self._loss_tracker.update_state(loss)
+        return {metric.name: metric.result() for metric in self.metrics}
