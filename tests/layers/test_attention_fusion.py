@@ -126,6 +126,7 @@ def test_impossible_crossings_are_refused(parameters: dict[str, Any]) -> None:
 
 def test_tasks_share_all_but_the_last_networks() -> None:
     encoder = AttentionFusionEncoder(6, 2, hidden=[5])
+    assert encoder.cross is not None
     with tf.GradientTape() as tape:
         first = tf.reduce_sum(tf.square(encoder(user_fields())[:, 0]))
     networks = [encoder.networks[task].trainable_variables for task in range(2)]

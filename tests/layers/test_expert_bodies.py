@@ -50,6 +50,6 @@ def test_deepfm_joins_products_and_deep_part(scaled: bool) -> None:
 def test_xdeepfm_joins_maps_and_deep_part() -> None:
     body = build_body({"name": "xdeepfm", "hidden": [6], "map_sizes": [4, 3]}, 2, seed=0)
     joined = body(FIELDS)
-    parts = tf.concat([body.interaction(FIELDS), body.deep(tf.reshape(FIELDS, [3, 20]))], axis=1)  # type: ignore[attr-defined]
+    parts = tf.concat([body.interaction(FIELDS), body.deep(tf.reshape(FIELDS, [3, 20]))], axis=1)
     assert parts.shape == [3, 4 + 3 + 6]
-    np.testing.assert_allclose(joined, body.join(parts), rtol=1e-5)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(joined, body.join(parts), rtol=1e-5)

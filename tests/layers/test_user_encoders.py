@@ -131,7 +131,7 @@ def test_every_weight_learns_from_some_task(encoder: UserEncoder) -> None:
 def test_bodies_are_as_described_even_by_a_layers_own_attribute() -> None:
     encoder = build({"name": "two_tower", "body": {"name": "mlp", "hidden": [6]}})
     for described in (encoder, type(encoder).from_config(encoder.get_config())):
-        assert [body.hidden for body in described.bodies] == [(6,), (6,)]  # type: ignore[attr-defined]
+        assert [body.hidden for body in described.bodies] == [(6,), (6,)]
 
 
 def test_one_task_is_enough() -> None:

@@ -52,6 +52,7 @@ def test_equals_the_equations(experts: Any, projections: Any) -> None:
             if experts == "pooled":
                 np.testing.assert_allclose(seen[user, k, 0], weights @ values, rtol=1e-3, atol=1e-5)
                 continue
+            assert layer._norm is not None
             gain, offset = layer._norm.get_weights()
             joined = weights[:, None] * values + FIELDS[user, there]
             centred = joined - joined.mean(axis=1, keepdims=True)

@@ -123,7 +123,7 @@ def test_configuration_survives(spec: dict[str, Any]) -> None:
 
 
 def test_a_loss_knows_how_many_tasks_it_takes() -> None:
-    assert TaskLoss().check(7) is None
+    TaskLoss().check(7)
     with pytest.raises(ValueError, match="two nested tasks"):
         TASK_LOSSES.build({"name": "entire_space"}, "loss").check(3)
     with pytest.raises(ValueError, match="one weight for each of 3 tasks, got 1"):

@@ -52,7 +52,7 @@ def make_model(
 ) -> UserTagModel:
     """A model whose weights are made."""
     tf.keras.utils.set_random_seed(seed)
-    sizes = {"dimension": DIMENSION, "num_tasks": num_tasks}
+    sizes: dict[str, Any] = {"dimension": DIMENSION, "num_tasks": num_tasks}
     model = UserTagModel(
         field_embedding=FieldEmbedding(features(num_cities), DIMENSION, initializer_deviation=0.5),
         user_encoder=USER_ENCODERS.build({**sizes, **encoder}, "user_encoder"),
