@@ -29,7 +29,7 @@ def make_catalogue() -> Catalogue:
 
 def _fields(**options: bool) -> ItemFields:
     catalogue = make_catalogue()
-    return ItemFields(catalogue, DIMENSION, catalogue.features, **{"use_popularity": True, **options})
+    return ItemFields(catalogue, DIMENSION, catalogue.features, **options)
 
 
 def _weights(items: ItemFields, name: str) -> np.ndarray:
@@ -91,7 +91,7 @@ def test_positions_outside_of_the_mask_do_not_count() -> None:
 def test_what_cannot_be_embedded_is_refused() -> None:
     catalogue = make_catalogue()
     with pytest.raises(ConfigError, match="nothing to embed"):
-        ItemFields(catalogue, DIMENSION, {}, use_id=False)
+        ItemFields(catalogue, DIMENSION, {}, use_id=False, use_popularity=False)
     with pytest.raises(ConfigError, match="'item_id' has the name of a field"):
         ItemFields(catalogue, DIMENSION, {"item_id": catalogue.features["price"]})
 

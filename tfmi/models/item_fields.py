@@ -58,8 +58,8 @@ class ItemFields(tf.keras.layers.Layer):
         features: Those of the catalogue's features to use, by name.
         use_id: Whether the item itself is a field.
         use_popularity: Whether the logarithm of the item's count in the training part is a field. It tells what is clicked in general,
-            also of items whose ids are too rare to learn of. But a training row's own click is among those counted, and a later row's is
-            not: among rare items the field looks better in training than it is.
+            also of items whose ids are too rare to learn of. The catalogue should count training rows whether clicked or not: counts of
+            clicks hold each row's own outcome, and among rare items look better in training than they are.
         initializer_deviation: Deviation of the embeddings at the start.
 
     Shapes: item indices int32 [...] to ``ItemVectors``.
@@ -75,7 +75,7 @@ class ItemFields(tf.keras.layers.Layer):
         features: Mapping[str, Feature],
         *,
         use_id: bool = True,
-        use_popularity: bool = False,
+        use_popularity: bool = True,
         initializer_deviation: float = 0.05,
         **kwargs: Any,
     ) -> None:
