@@ -10,7 +10,7 @@ from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.errors import ConfigError, DataError
 from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer
 from tfmi.layers.history_dropout import HistoryDropout
-from tfmi.losses.base import BatchContext, CatalogueTable, Contrast, Objective, Regularizer, Weighting, require_summable
+from tfmi.losses.base import BatchContext, Contrast, Objective, Regularizer, Weighting, require_summable
 from tfmi.losses.cross_entropy import CrossEntropy
 from tfmi.losses.interest_usage import usage_network
 from tfmi.losses.repeats import with_repeats
@@ -54,11 +54,6 @@ class ScoredItems:
     def embed_catalogue(self, training: bool | None = None) -> tf.Tensor:
         """Item vectors [N, d] of every real item."""
         return self.embed(tf.range(FIRST_INDEX, self.num_rows), training=training)
-
-    def catalogue_table(self) -> CatalogueTable | None:
-        """The catalogue as rows of the tower's table, if it has one."""
-        table = self._tower.table()
-        return None if table is None else CatalogueTable(table, FIRST_INDEX, self._normalize)
 
 
 class InterestRetrieval(TrainedByLoss):
