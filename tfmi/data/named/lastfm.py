@@ -34,10 +34,14 @@ def load_lastfm(folder: Path, config: SplitConfig) -> Dataset:
     """
     artists = read_table(require_file(folder, ARTISTS_FILE, "lastfm"), 4, "\t", header="id\tname\turl\tpictureURL")
     items = ItemTable(item_ids=[row[0] for row in artists], titles=[row[1].strip() for row in artists])
-    tags = read_table(require_file(folder, TAGS_FILE, "lastfm"), 2, "\t", header="tagID\ttagValue")
-    names = {int(number): name.strip() for number, name in tags if number.isdecimal() and name.strip()}
-    events, assignments = read_assignments(require_file(folder, ASSIGNMENTS_FILE, "lastfm"), names)
+    events, assignments = read_assignments(require_file(folder, ASSIGNMENTS_FILE, "lastfm"), read_tag_names(folder))
     return split_events("lastfm", events, config, "leave_one_out", items=items, assignments=assignments)
+
+
+def read_tag_names(folder: Path) -> dict[int, str]:
+    """The name of each tag number."""
+    tags = read_table(require_file(folder, TAGS_FILE, "lastfm"), 2, "\t", header="tagID\ttagValue")
+    return {int(number): name.strip() for number, name in tags if number.isdecimal() and name.strip()}
 
 
 def read_assignments(path: Path, tag_names: dict[int, str]) -> tuple[EventTable, TagAssignments]:

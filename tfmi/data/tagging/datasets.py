@@ -1,0 +1,71 @@
+"""Loading a dataset by name for a model of tags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tfmi.config import DataConfig, TaggingConfig
+from tfmi.data.datasets import DEFAULT_CACHE, rejects_folder
+from tfmi.data.embedded import generate
+from tfmi.data.log import LogTables, read_log_files
+from tfmi.data.named.attributes import ATTRIBUTES_FILE, read_attributes
+from tfmi.data.named.download import MOVIELENS_URL, fetch_movielens
+from tfmi.data.named.sequences import SEQUENCES_FILE, read_sequences
+from tfmi.data.named.text import require_file
+from tfmi.data.tagging.building import build_tag_dataset
+from tfmi.data.tagging.lastfm import read_lastfm_tags
+from tfmi.data.tagging.log import TagLog
+from tfmi.data.tagging.movielens import read_movielens_tags
+from tfmi.data.tagging.structures import TagDataset
+from tfmi.data.tagging.tables import resolve_tasks, tag_log_from_tables
+from tfmi.errors import ConfigError
+
+DEFAULT_TASKS = {"clicked": 0.0}
+SPLITS = ("auto", "by_time")
+
+
+def load_tag_dataset(config: DataConfig) -> TagDataset:
+    """Load the dataset that ``config.dataset`` names, split by time.
+
+    Raises:
+        ConfigError: A dataset without tags or order in time, another split than by time, or no path.
+        DataError: The data is missing or cannot be used.
+    """
+    if config.split.method not in SPLITS:
+        raise ConfigError(f"data.split.method: models of tags are split by time; expected one of {', '.join(SPLITS)}")
+    return build_tag_dataset(read_tag_log(config), config.tagging, config.split)
+
+
+def read_tag_log(config: DataConfig) -> TagLog:
+    """Read the dataset that ``config.dataset`` names; raises as ``load_tag_dataset``."""
+    tagging = config.tagging
+    if config.dataset == "embedded":
+        if config.path is not None:
+            raise ConfigError(f"data.path: the embedded dataset is generated and reads no file; name what {config.path} is with --dataset")
+        log = generate(config.embedded)
+        return _from_tables("embedded", LogTables(log.events, log.items, log.users), tagging)
+    if config.dataset == "movielens":
+        folder = Path(config.path) if config.path else fetch_movielens(Path(config.cache or DEFAULT_CACHE), MOVIELENS_URL)
+        return read_movielens_tags(folder, tagging, rejects_folder(config))
+    if config.path is None:
+        raise ConfigError(f"data.path: dataset {config.dataset!r} needs its files; give --data PATH")
+    if config.dataset == "lastfm":
+        return read_lastfm_tags(Path(config.path), tagging)
+    if config.dataset == "log":
+        if config.log.streaming:
+            raise ConfigError("data.log.streaming: models of tags read the whole log into memory; leave streaming out")
+        return _from_tables("log", read_log_files(config.path, config.log, rejects_folder(config)), tagging)
+    if config.dataset == "sequences":
+        path = Path(config.path)
+        file = path if path.is_file() else require_file(path, SEQUENCES_FILE, "sequences")
+        attributes = file.parent / ATTRIBUTES_FILE
+        items = read_attributes(attributes) if attributes.is_file() else None
+        return _from_tables("sequences", LogTables(read_sequences(file), items, None), tagging)
+    raise ConfigError(
+        f"data.dataset: {config.dataset!r} comes split by users, without tags in time; models of tags take embedded, log, movielens, "
+        "lastfm or sequences"
+    )
+
+
+def _from_tables(name: str, tables: LogTables, config: TaggingConfig) -> TagLog:
+    return tag_log_from_tables(name, tables, config, resolve_tasks(config, DEFAULT_TASKS))
