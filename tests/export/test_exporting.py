@@ -17,7 +17,7 @@ from tests.export.fake_recommenders import DIMENSION, Exported, NextInLine, Tabl
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.data.structures import Catalogue
 from tfmi.errors import ExportError, IndexBuildError, TfmiError
-from tfmi.export import ExportedModel, export_savedmodel, exporting
+from tfmi.export import ExportedModel, export_savedmodel, releasing
 from tfmi.export.warmup import Request, RequestMaker, compare_answers, read_warmup
 from tfmi.models.recommender import UserInputs
 
@@ -86,8 +86,8 @@ def test_a_failing_replay_blocks_publishing(tmp_path: Path, monkeypatch: pytest.
         broken = [Request("serving_default", {"history": np.array([["item-1"]], dtype=object)})]
         write_warmup(folder, model_name, broken)
 
-    write_warmup = exporting.write_warmup
-    monkeypatch.setattr(exporting, "write_warmup", wrong_width)
+    write_warmup = releasing.write_warmup
+    monkeypatch.setattr(releasing, "write_warmup", wrong_width)
     catalogue = make_catalogue()
     with pytest.raises(ExportError, match="exactly 5 columns"):
         export_savedmodel(NextInLine(catalogue), catalogue, tmp_path / "m", export=SMALL)
@@ -111,8 +111,8 @@ def test_answers_other_than_in_memory_block_publishing(tmp_path: Path, monkeypat
         recommender.shift.assign(0.25)
         write_warmup(folder, model_name, requests)
 
-    write_warmup = exporting.write_warmup
-    monkeypatch.setattr(exporting, "write_warmup", change_after_saving)
+    write_warmup = releasing.write_warmup
+    monkeypatch.setattr(releasing, "write_warmup", change_after_saving)
     catalogue = make_catalogue()
     recommender = Shifted(catalogue)
     with pytest.raises(ExportError, match="'scores' differ"):

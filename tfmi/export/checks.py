@@ -37,7 +37,7 @@ def require_rows(tensor: tf.Tensor, name: str, rows: tf.Tensor) -> tf.Tensor:
         tf.errors.InvalidArgumentError: At run time, on another number of rows.
     """
     first = tf.concat([_run_time_shape(tensor), [-1]], axis=0)[0]  # the trailing -1 gives a scalar something to index
-    message = f"input {name} must have as many rows as history; rows of each:"
+    message = f"input {name} must have as many rows as the others; its rows, and theirs:"
     with tf.control_dependencies([tf.debugging.Assert(tf.equal(first, rows), [message, first, rows])]):
         return tf.identity(tensor)
 

@@ -15,7 +15,7 @@ from tfmi.export.profile import ProfileInputs, profile_values
 from tfmi.export.signatures import ServingSignatures
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
-from tfmi.index.recall import measure_recall
+from tfmi.index.recall import Searches, measure_recall
 from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
 from tfmi.versions import versions
 
@@ -35,16 +35,9 @@ def describe_servable(servable: ServingSignatures, catalogue: Catalogue, export:
         "diversity": catalogue.category_indices() is not None,
         "items": len(catalogue.vocabulary),
         "profile_inputs": servable.profile_inputs.describe(),
-        "signatures": {
-            name: {"inputs": _describe(servable.input_specs[name]), "outputs": _describe(function.structured_outputs)}
-            for name, function in sorted(servable.signatures.items())
-        },
+        "signatures": servable.describe_signatures(),
         "versions": versions(),
     }
-
-
-def _describe(specs: Mapping[str, tf.TensorSpec]) -> dict[str, Any]:
-    return {name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()} for name, spec in specs.items()}
 
 
 def describe_index(
@@ -57,17 +50,21 @@ def describe_index(
     if index is None or not isinstance(recommender, VectorRecommender):
         return {"kind": "direct"}
     if histories is None or not len(histories):
-        queries, of = _sample(recommender.item_vectors().numpy()[FIRST_INDEX:], RECALL_QUERIES), "item vectors"
+        queries, of = sample_rows(recommender.item_vectors().numpy()[FIRST_INDEX:]), "item vectors"
     else:
         queries, of = _sample_interests(recommender, histories, features), "user interests"
     exact = index if isinstance(index, ExactIndex) else ExactIndex(recommender.item_vectors())
-    recall = measure_recall(index, exact, queries, n)
-    return {"kind": index.kind, "parameters": index.parameters(), "recall": {"at": n, "value": recall, "queries": len(queries), "of": of}}
+    return {"kind": index.kind, "parameters": index.parameters(), "recall": describe_recall(index, exact, queries, n, of)}
+
+
+def describe_recall(search: Searches, exact: Searches, queries: np.ndarray | tf.Tensor, n: int, of: str) -> dict[str, Any]:
+    """The share of the exact best n of ``queries`` that ``search`` finds, and what the queries are ``of``."""
+    return {"at": n, "value": measure_recall(search, exact, queries, n), "queries": len(queries), "of": of}
 
 
 def _sample_interests(recommender: VectorRecommender, histories: Sequences, features: Mapping[str, Feature]) -> np.ndarray:
     """Active interests [M, d] of a sample of users."""
-    rows = _sample(np.arange(len(histories)), RECALL_QUERIES)
+    rows = sample_rows(np.arange(len(histories)))
     sampled = whole_rows(histories, rows)
     history = tf.constant(sampled.padded(recommender.history_length))
     times = sampled.padded_timestamps(recommender.history_length)
@@ -75,10 +72,11 @@ def _sample_interests(recommender: VectorRecommender, histories: Sequences, feat
     requests = {name: tf.constant(values) for name, values in profile_values(features, sampled.users).items()}
     profile = inputs.encode(requests, tf.constant(len(rows)))
     interests, active = recommender.user_interests(UserInputs(history, profile, None if times is None else tf.constant(times)))
-    return _sample(tf.boolean_mask(interests, active).numpy(), RECALL_QUERIES)
+    return sample_rows(tf.boolean_mask(interests, active).numpy())
 
 
-def _sample(rows: np.ndarray, most: int) -> np.ndarray:
+def sample_rows(rows: np.ndarray, most: int = RECALL_QUERIES) -> np.ndarray:
+    """At most so many of ``rows`` [M, ...], the same ones every time."""
     if len(rows) <= most:
         return rows
     return rows[np.sort(np.random.default_rng(0).choice(len(rows), size=most, replace=False))]

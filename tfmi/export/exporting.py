@@ -1,4 +1,4 @@
-"""``export_savedmodel``: build the index, trace, save, replay, describe, publish."""
+"""``export_savedmodel``: from a recommender to a published SavedModel."""
 
 from __future__ import annotations
 
@@ -7,26 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.data.structures import Catalogue, Feature, Sequences, UserProfiles
-from tfmi.errors import ExportError, TfmiError
+from tfmi.errors import ExportError
 from tfmi.export.describing import describe_index, describe_servable, summarize_index
-from tfmi.export.loading import ExportedModel
-from tfmi.export.metadata import write_metadata
-from tfmi.export.publishing import publish
+from tfmi.export.releasing import check_run_metadata, export_errors, release
 from tfmi.export.signatures import ServingSignatures
 from tfmi.export.timestamps import TIMESTAMPS
-from tfmi.export.warmup import Request, RequestMaker, compare_answers, read_warmup, write_warmup
+from tfmi.export.warmup import RequestMaker
 from tfmi.index.base import InterestIndex
 from tfmi.index.build import build_index
 from tfmi.models.recommender import REQUESTABLE_INPUTS, DirectRecommender, Recommender, VectorRecommender
 
 log = logging.getLogger(__name__)
-
-RUN_METADATA = ("system", "configuration", "metrics", "data")
 
 
 def export_savedmodel(
@@ -68,7 +61,7 @@ def export_savedmodel(
     _check(recommender, catalogue, metadata or {})
     profile_features = _profile_features(recommender, profiles)
     search = _build_index(recommender, index)
-    try:
+    with export_errors(directory):
         servable = ServingSignatures(recommender, search, catalogue, export, profile_features, quota_exponent=index.allotment())
         has_timestamps = TIMESTAMPS in servable.input_specs["serving_default"]
         maker = RequestMaker(catalogue, recommender.history_length, export.exclusion_width, profile_features, has_timestamps)
@@ -79,18 +72,7 @@ def export_savedmodel(
             "index": describe_index(recommender, search, export.num_results, histories, profile_features),
             **describe_servable(servable, catalogue, export),
         }
-
-        def fill(folder: Path) -> None:
-            servable.save(folder)
-            write_warmup(folder, directory.name, requests)
-            write_metadata(folder, description)
-            _replay(folder, servable)
-
-        published = publish(directory, fill, version)
-    except TfmiError:
-        raise
-    except Exception as error:
-        raise ExportError(f"{directory}: the model could not be exported, so nothing was published: {error}") from error
+        published = release(directory, servable, requests, description, version)
     log.info("Published %s (%s)", published, summarize_index(description["index"]))
     return published
 
@@ -109,9 +91,7 @@ def _check(recommender: Recommender, catalogue: Catalogue, metadata: Mapping[str
             f"the recommender knows {recommender.num_rows} item rows, the catalogue has {catalogue.num_rows}: "
             "give the catalogue that it was trained on"
         )
-    odd_keys = sorted(set(metadata) - set(RUN_METADATA))
-    if odd_keys:
-        raise ExportError(f"metadata: unknown keys {odd_keys}; a run describes itself with {list(RUN_METADATA)}")
+    check_run_metadata(metadata)
 
 
 def _profile_features(recommender: Recommender, profiles: UserProfiles | None) -> dict[str, Feature]:
@@ -130,16 +110,3 @@ def _build_index(recommender: Recommender, config: IndexConfig) -> InterestIndex
     if isinstance(recommender, DirectRecommender):
         return None
     return build_index(config.kind, recommender.item_vectors(), **config.search_parameters())
-
-
-def _replay(folder: Path, servable: ServingSignatures) -> None:
-    """Read the warm-up requests back and answer them from the saved files alone; any difference raises ``ExportError``."""
-    saved = ExportedModel(folder)
-    for request in read_warmup(folder):
-        expected = _answer_in_memory(servable, request)
-        compare_answers(request, expected, saved.predict(request.signature, request.inputs))
-
-
-def _answer_in_memory(servable: ServingSignatures, request: Request) -> dict[str, np.ndarray]:
-    tensors = {name: tf.constant(values) for name, values in request.inputs.items()}
-    return {name: value.numpy() for name, value in servable.signatures[request.signature](**tensors).items()}

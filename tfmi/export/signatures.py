@@ -5,9 +5,7 @@ Shapes: B users, L history length, E exclusions, n results, K interests, d width
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -17,19 +15,18 @@ from tfmi.export.checks import require_at_most, require_columns, require_rows, r
 from tfmi.export.cold_start import ColdStart
 from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile import ProfileInputs
+from tfmi.export.saving import Servable, SignatureFunction, Tensors
 from tfmi.export.timestamps import TIMESTAMPS, TimestampInputs
 from tfmi.index.base import InterestIndex
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.index.sources import candidate_source
 from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
 
-Tensors = dict[str, tf.Tensor]
-
 # Exclusions per user beyond which a request is refused: each of them widens the search of its whole batch by one item.
 MOST_EXCLUSIONS = 10_000
 
 
-class ServingSignatures:
+class ServingSignatures(Servable):
     """Functions from strings to strings for every signature, and how to save them.
 
     Args:
@@ -73,32 +70,22 @@ class ServingSignatures:
         self.integration = self._source.describe_integration()
         requested = recommender.requested_inputs if isinstance(recommender, VectorRecommender) else ()
         self._timestamps = TimestampInputs(TIMESTAMPS in requested, self.history_length)
-        functions = self._functions()
-        self.input_specs = {name: inputs for name, (_, inputs) in functions.items()}
-        self.signatures: dict[str, Any] = {
-            name: tf.function(function).get_concrete_function(**inputs) for name, (function, inputs) in functions.items()
-        }
-
-    def save(self, folder: Path) -> None:
-        """Write the SavedModel. Only what the signatures read is saved: no optimiser, no training functions."""
-        root = tf.Module()
-        root.tables = [self._items, self.profile_inputs]
-        root.index = self._index
-        root.variables_read = _distinct_variables(self.signatures.values())
-        namespaces = self._index.op_namespaces if self._index is not None else ()
-        options = tf.saved_model.SaveOptions(namespace_whitelist=list(namespaces))
-        tf.saved_model.save(root, str(folder), signatures=self.signatures, options=options)
+        super().__init__(
+            self._functions(),
+            resources=[self._items, self.profile_inputs, index],
+            op_namespaces=() if index is None else index.op_namespaces,
+        )
 
     # Signatures
 
-    def _functions(self) -> dict[str, tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]]:
+    def _functions(self) -> dict[str, SignatureFunction]:
         history = {"history": tf.TensorSpec([None, self.history_length], tf.string, name="history"), **self._timestamps.specs()}
         profile = self.profile_inputs.specs()
         wishes = {
             "exclude": tf.TensorSpec([None, self._export.exclusion_width], tf.string, name="exclude"),
             "diversity": tf.TensorSpec([None], tf.float32, name="diversity"),
         }
-        functions: dict[str, tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]] = {
+        functions: dict[str, SignatureFunction] = {
             "serving_default": (self._serve_history, history),
             "recommend": (self._recommend, {**history, **profile, **wishes}),
             "recommend_examples": (self._recommend_examples, {"examples": tf.TensorSpec([None], tf.string, name="examples")}),
@@ -196,9 +183,3 @@ class ServingSignatures:
 
 def _has_known_item(history: tf.Tensor) -> tf.Tensor:
     return tf.reduce_any(history >= FIRST_INDEX, axis=1)  # [B]
-
-
-def _distinct_variables(functions: Any) -> list[tf.Variable]:
-    """Every variable that concrete functions read, once."""
-    found = {id(variable): variable for function in functions for variable in function.graph.variables}
-    return list(found.values())

@@ -6,7 +6,7 @@ then loading fails instead and the old version goes on serving. ScaNN's searcher
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,27 @@ class Request(NamedTuple):
 
     signature: str
     inputs: dict[str, np.ndarray]
+
+
+def make_requests(
+    inputs: Callable[[str, int], dict[str, np.ndarray]], signatures: Sequence[str], batch_sizes: Sequence[int]
+) -> list[Request]:
+    """One request per signature and batch size.
+
+    Args:
+        inputs: Makes the inputs of a signature for so many rows.
+        signatures: Names.
+        batch_sizes: Numbers of rows.
+
+    Raises:
+        ExportError: That would be more records than TensorFlow Serving allows.
+    """
+    if len(signatures) * len(batch_sizes) > MOST_RECORDS:
+        raise ExportError(
+            f"export.warmup_batch_sizes: {len(batch_sizes)} sizes for {len(signatures)} signatures make more than the {MOST_RECORDS} "
+            "warm-up records that TensorFlow Serving allows; give fewer sizes"
+        )
+    return [Request(name, inputs(name, size)) for name in signatures for size in batch_sizes]
 
 
 class RequestMaker:
@@ -58,17 +79,8 @@ class RequestMaker:
         self._profile_features, self._has_timestamps = profile_features, has_timestamps
 
     def requests(self, signatures: Sequence[str], batch_sizes: Sequence[int]) -> list[Request]:
-        """One request per signature and batch size.
-
-        Raises:
-            ExportError: That would be more records than TensorFlow Serving allows.
-        """
-        if len(signatures) * len(batch_sizes) > MOST_RECORDS:
-            raise ExportError(
-                f"export.warmup_batch_sizes: {len(batch_sizes)} sizes for {len(signatures)} signatures make more than the {MOST_RECORDS} "
-                "warm-up records that TensorFlow Serving allows; give fewer sizes"
-            )
-        return [Request(name, self._inputs(name, size)) for name in signatures for size in batch_sizes]
+        """See ``make_requests``."""
+        return make_requests(self._inputs, signatures, batch_sizes)
 
     def _inputs(self, signature: str, batch_size: int) -> dict[str, np.ndarray]:
         if signature == "similar_items":
@@ -102,12 +114,12 @@ class RequestMaker:
 
 
 def serialized_examples(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Rows of ``recommend``'s inputs as serialised ``tf.train.Example``s, ``object`` array [B]; "" padding is left out.
+    """Rows of a signature's inputs as serialised ``tf.train.Example``s, ``object`` array [B]; "" padding is left out.
 
     Timestamps become whole seconds (see ``tfmi.export.timestamps``).
     """
-    history = inputs["history"]
-    columns = [{name: values[row] for name, values in inputs.items()} for row in range(len(history))]
+    rows = len(next(iter(inputs.values())))
+    columns = [{name: values[row] for name, values in inputs.items()} for row in range(rows)]
     for row in columns:
         if TIMESTAMPS in row:
             row[TIMESTAMPS] = row[TIMESTAMPS][row["history"] != ""].astype(np.int64)
@@ -118,6 +130,9 @@ def _example(row: Mapping[str, Any]) -> bytes:
     features = {}
     for name, value in row.items():
         values = np.atleast_1d(np.asarray(value))
+        weighted = row.get(name.removesuffix("_weights")) if name.endswith("_weights") else None
+        if np.ndim(weighted):
+            values = values[np.asarray(weighted) != ""]  # left out with what they weigh
         if values.dtype.kind == "f":
             features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
         elif values.dtype.kind == "i":

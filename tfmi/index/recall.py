@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import tensorflow as tf
-
-from tfmi.index.base import InterestIndex
 
 QUERIES_PER_SEARCH = 256
 
 
-def measure_recall(index: InterestIndex, exact: InterestIndex, queries: np.ndarray | tf.Tensor, k: int) -> float:
-    """Mean share of the exact best ``k`` items of ``queries`` [M, d] that ``index`` has among its best ``k``.
+class Searches(Protocol):
+    """An index, or whatever else finds the best of something."""
+
+    def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores float32 [M, k] and item indices int32 [M, k] of queries [M, ...]; 0 where there is none."""
+
+
+def measure_recall(index: Searches, exact: Searches, queries: np.ndarray | tf.Tensor, k: int) -> float:
+    """Mean share of the exact best ``k`` items of ``queries`` [M, ...] that ``index`` has among its best ``k``.
 
     Raises:
         ValueError: There are no queries.
     """
-    queries = tf.convert_to_tensor(queries, tf.float32)
+    queries = tf.convert_to_tensor(queries)
+    if queries.dtype.is_floating:
+        queries = tf.cast(queries, tf.float32)
     num_queries = int(queries.shape[0])
     if not num_queries:
         raise ValueError("recall of an index needs at least one query")

@@ -1,0 +1,64 @@
+"""Functions of tensors as the signatures of a SavedModel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+Tensors = dict[str, tf.Tensor]
+# A function of keyword tensors, and what these are.
+SignatureFunction = tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]
+
+
+class Servable:
+    """Signatures, and how to save them.
+
+    Args:
+        functions: By name, a function and its keyword tensors.
+        resources: Lookup tables, and modules with ops of their own, that the functions use.
+        op_namespaces: Of custom ops.
+
+    Attributes:
+        signatures: Concrete functions by name; each takes keyword tensors and returns a dict of tensors.
+        input_specs: The keyword tensors by signature name.
+    """
+
+    def __init__(self, functions: Mapping[str, SignatureFunction], *, resources: Sequence[Any], op_namespaces: Iterable[str] = ()) -> None:
+        self._resources, self._op_namespaces = list(resources), sorted(set(op_namespaces))
+        self.input_specs = {name: inputs for name, (_, inputs) in functions.items()}
+        self.signatures: dict[str, Any] = {
+            name: tf.function(function).get_concrete_function(**inputs) for name, (function, inputs) in functions.items()
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the SavedModel. Only what the signatures read is saved: no optimiser, no training functions."""
+        root = tf.Module()
+        root.resources = self._resources
+        root.variables_read = _distinct_variables(self.signatures.values())
+        options = tf.saved_model.SaveOptions(namespace_whitelist=self._op_namespaces)
+        tf.saved_model.save(root, str(folder), signatures=self.signatures, options=options)
+
+    def answer(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What the functions in memory answer to arrays: arrays."""
+        tensors = {name: tf.constant(values) for name, values in inputs.items()}
+        return {name: value.numpy() for name, value in self.signatures[signature](**tensors).items()}
+
+    def describe_signatures(self) -> dict[str, Any]:
+        """Types and shapes of every signature's inputs and outputs, for the metadata."""
+        return {
+            name: {"inputs": _describe(self.input_specs[name]), "outputs": _describe(function.structured_outputs)}
+            for name, function in sorted(self.signatures.items())
+        }
+
+
+def _describe(specs: Mapping[str, tf.TensorSpec]) -> dict[str, Any]:
+    return {name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()} for name, spec in specs.items()}
+
+
+def _distinct_variables(functions: Iterable[Any]) -> list[tf.Variable]:
+    """Every variable that concrete functions read, once."""
+    found = {id(variable): variable for function in functions for variable in function.graph.variables}
+    return list(found.values())
