@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -218,3 +219,41 @@ def test_every_shipped_configuration_is_valid(path: Path) -> None:
 @pytest.mark.parametrize("system", sorted(SYSTEMS))
 def test_the_shipped_default_of_a_system_is_its_recipe_written_out(system: str) -> None:
     assert load_config(CONFIG_FOLDER / f"{system}.yaml") == load_config(system=system)
+
+
+class TestRankers:
+    def test_mgipf_is_known_by_its_coarse_heads_around_any_backbone(self) -> None:
+        assert load_config(system="mgipf", settings=["model.ranker.backbone.name=dcn"]).model.ranker.backbone == {"name": "dcn"}
+        with pytest.raises(ConfigError, match=r"model\.ranker\.backbone: 'din', but system 'mgipf' is made of 'any, with coarse features'"):
+            load_config(system="mgipf", settings=["model.ranker.coarse_features=[]"])
+
+    def test_a_bare_backbone_is_known_by_itself(self) -> None:
+        with pytest.raises(ConfigError, match="'dcn', but system 'din' is made of 'din'"):
+            load_config(system="din", settings=["model.ranker.backbone.name=dcn"])
+        with pytest.raises(ConfigError, match="'any, with coarse features', but system 'din'"):
+            load_config(system="din", settings=["model.ranker.coarse_features=[category]"])
+
+    def test_a_ranker_of_ones_own_has_a_name_of_its_own(self) -> None:
+        config = load_config(
+            settings=["system=mine", "model.kind=ranking", "model.ranker.backbone={name: autoint}", "training.monitor=gauc"]
+        )
+        assert config.model.ranker.coarse_features == "auto"
+
+    @pytest.mark.parametrize(
+        ("setting", "expected"),
+        [
+            ("training.monitor=recall@50", "training.monitor: a model that ranks is chosen by one of auc, gauc"),
+            ("model.ranker.backbone={name: dinn}", "unknown backbone 'dinn' (did you mean 'din'?)"),
+            ("model.ranker.backbone.attention_hidden=[]", "model.ranker.backbone: hidden: expected at least one layer"),
+            ("model.ranker.partial_interest=1.5", "model.ranker.partial_interest"),
+            ("model.ranker.coarse_features=[category, category]", "model.ranker.coarse_features: each once"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, setting: str, expected: str) -> None:
+        with pytest.raises(ConfigError, match=re.escape(expected)):
+            load_config(system="mgipf", settings=[setting])
+
+    def test_nothing_to_embed_is_refused(self) -> None:
+        off = ["model.ranker.use_id=false", "model.ranker.use_popularity=false", "model.ranker.features=[]"]
+        with pytest.raises(ConfigError, match="nothing is left to embed"):
+            load_config(system="din", settings=off)

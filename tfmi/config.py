@@ -50,8 +50,8 @@ class Section(pydantic.BaseModel):
 class EmbeddedExposuresConfig(Section):
     """What users of the embedded shop are shown, and how far clicks tell what they like."""
 
-    page_size: int = Field(2, ge=1, description="items shown per visit")
-    missed: float = Field(0.5, ge=0, lt=1, description="share of the liked items shown that get no click, less at a page's top")
+    page_size: int = Field(3, ge=1, description="items shown per visit")
+    missed: float = Field(0.6, ge=0, lt=1, description="share of the liked items shown that get no click, less at a page's top")
     false_clicks: float = Field(0.02, ge=0, lt=1, description="share of the other items shown that get one")
 
 
@@ -237,10 +237,59 @@ class UserTowerConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
-class ModelConfig(Section):
-    """A system: see docs/architecture.md. ``kind: interests`` trains by gradient; ``kind: counting`` counts."""
+class RankerConfig(Section):
+    """``kind: ranking``: a backbone that predicts clicks, and coarse heads beside it; ``coarse_features: []`` is the bare backbone."""
 
-    kind: Literal["interests", "counting"] = "interests"
+    backbone: ComponentSpec = Field(default_factory=lambda: {"name": "din"})
+    dimension: int = Field(16, ge=1, description="d: width of every field's embedding")
+    features: list[str] | Literal["auto"] = Field("auto", description="catalogue features beside the id; auto: every one; []: the id alone")
+    use_id: bool = True
+    use_popularity: bool = Field(True, description="how often an item was shown in training is a field, too")
+    profile_features: list[str] | Literal["auto"] = "auto"
+    initializer_deviation: float = Field(0.05, gt=0, description="deviation of embeddings at the start")
+    hidden: list[PositiveInteger] = Field(default_factory=lambda: [256, 128], description="widths of the fine head's network")
+    coarse_features: list[str] | Literal["auto"] = Field("auto", description="catalogue features of one value per item; auto: every one")
+    coarse_hidden: list[PositiveInteger] = Field(default_factory=lambda: [128, 64], description="widths of each coarse head's network")
+    soft: bool = Field(True, description="rows that were not clicked count less in coarse losses; off: like clicked ones")
+    partial_interest: float = Field(0.2, ge=0, le=1, description="how much a row counts that was not clicked, but others of its kind were")
+    no_interest: float = Field(0.1, ge=0, le=1, description="how much a row counts of whose kind nothing was clicked")
+    fine_weight: float = Field(1.0, ge=0, description="how much the fine head's own loss counts")
+    coarse_weight: float = Field(0.2, ge=0, description="how much each coarse loss counts")
+    detach: bool = Field(False, description="coarse heads leave embeddings and shared layers alone")
+    fusion: bool = Field(True, description="predict by all heads together; off: by the fine head")
+    fusion_bias: bool = False
+    shuffle_coarse: bool = Field(False, description="for an ablation: coarse labels permuted among the rows of each user")
+
+
+class UserTagsConfig(Section):
+    """``kind: user_tags``: two towers for users and tags; see ``tfmi.models.user_tags.UserTagModel``."""
+
+    encoder: ComponentSpec = Field(default_factory=lambda: {"name": "attention_fusion"}, description="from a user's fields to vectors")
+    task_loss: ComponentSpec = Field(default_factory=lambda: {"name": "independent"})
+    dimension: int = Field(16, ge=1, description="d: width of the vectors that users and tags are scored with")
+    field_dimension: int | None = Field(None, ge=1, description="width of the embeddings of fields; None: dimension")
+    fields: list[str] | Literal["auto"] = Field("auto", description="fields of users; auto: every one that the data has")
+    share_field_tables: bool = Field(True, description="fields whose values are tags have one table of embeddings")
+    share_tag_table: bool = Field(False, description="and the tags that are scored have it, too")
+    tag_hidden: list[PositiveInteger] | None = Field(
+        None, description="widths of ReLU layers from a tag's embedding to its vector, before a linear one; None: no network"
+    )
+    tag_networks: Literal["per_task", "shared"] = Field("per_task", description="with tag_hidden: a network for each task, or one for all")
+    tag_dimension: int | None = Field(None, ge=1, description="width of the embeddings of tags, with tag_hidden; None: dimension")
+    tag_reduce: Literal["sum", "mean"] = Field("sum", description="an item is the sum or the mean of its tags")
+    scoring: Literal["dot", "expert_cosine", "cosine"] = "dot"
+    initial_scale: float = Field(8.0, gt=0, description="what cosines are multiplied with, at the start")
+    global_bias: bool = Field(False, description="logits of dot have an offset, too; those of cosines always have")
+    per_tag_labels: bool = Field(False, description="an ablation: every tag of an item has its label")
+    tag_dropout_to_one: float = Field(0.0, ge=0, le=1, description="probability in training that an item is only one of its tags")
+    initializer_deviation: float = Field(0.05, gt=0, description="deviation of embeddings at the start")
+
+
+class ModelConfig(Section):
+    """A system: see docs/architecture.md. ``kind: interests`` retrieves and trains by gradient, ``counting`` counts; ``ranking`` ranks
+    candidates, and of this section reads ``ranker`` alone; ``user_tags`` says which tags a user likes, and reads ``user_tags`` alone."""
+
+    kind: Literal["interests", "counting", "ranking", "user_tags"] = "interests"
     dimension: int = Field(64, ge=1, description="d: width of item and interest vectors")
     extractor: ComponentSpec = Field(default_factory=lambda: {"name": "capsule_routing"})
     readout: ComponentSpec = Field(default_factory=lambda: {"name": "label_aware"})
@@ -250,6 +299,8 @@ class ModelConfig(Section):
     repetition: ComponentSpec | None = Field(None, description="scores the items of a user's own history apart; None: like all others")
     regularizers: dict[str, ComponentSpec] = Field(default_factory=dict, description="auxiliary losses by a name of your choice")
     counter: ComponentSpec | None = Field(None, description="kind: counting only")
+    ranker: RankerConfig = RankerConfig()
+    user_tags: UserTagsConfig = UserTagsConfig()
     item_tower: ItemTowerConfig = ItemTowerConfig()
     user_tower: UserTowerConfig = UserTowerConfig()
     normalize: bool = Field(True, description="L2-normalise user and item vectors")
@@ -338,6 +389,7 @@ class ExportConfig(Section):
     exclusion_width: int = Field(50, ge=1, description="E: width that clients pad 'exclude' to")
     exclude_history: bool = Field(False, description="never answer with an item of the request's own history")
     diversity_pool: int = Field(4, ge=1, description="with diversity, the best diversity_pool x num_results candidates compete")
+    ranking_pool: int = Field(4, ge=1, description="with a ranker, it ranks the best ranking_pool x num_results that retrieval finds")
     warmup_batch_sizes: list[PositiveInteger] = Field(default_factory=lambda: [1, 8], min_length=1)
 
 

@@ -110,8 +110,8 @@ def test_a_calibrated_prediction_has_a_small_error_and_a_shifted_one_a_large_one
     labels = (rng.random(20_000) < sigmoid(logits)).astype(np.float32)
     users = rng.integers(0, 100, 20_000)
     right, shifted = click_metrics(labels, logits, users), click_metrics(labels, logits + 1, users)
-    assert right["ece"] < 0.02
-    assert shifted["ece"] > 0.08
+    assert right["calibration_error"] < 0.02
+    assert shifted["calibration_error"] > 0.08
     assert shifted["auc"] == pytest.approx(right["auc"])
     assert shifted["log_loss"] > right["log_loss"]
     assert right["predicted_mean"] == pytest.approx(right["observed_mean"], abs=0.01)

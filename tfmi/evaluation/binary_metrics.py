@@ -130,8 +130,8 @@ def click_metrics(labels: np.ndarray, logits: np.ndarray, users: np.ndarray, *, 
     """All of the above by name.
 
     Returns:
-        ``auc``; ``gauc``, grouped by user, and ``gauc_users``, how many of them count; ``log_loss``; ``ece`` over bins of equal mass; and
-        the means ``predicted_mean`` and ``observed_mean``, which agree where predictions are right on average.
+        ``auc``; ``gauc``, grouped by user, and ``gauc_users``, how many of them count; ``log_loss``; ``calibration_error`` over bins of
+        equal mass; and the means ``predicted_mean`` and ``observed_mean``, which agree where predictions are right on average.
 
     Raises:
         DataError: There is no row.
@@ -144,7 +144,7 @@ def click_metrics(labels: np.ndarray, logits: np.ndarray, users: np.ndarray, *, 
         "gauc": grouped.value,
         "gauc_users": float(grouped.groups),
         "log_loss": log_loss(labels, logits),
-        "ece": expected_calibration_error(reliability_bins(labels, probabilities, bins, equal_mass=True)),
+        "calibration_error": expected_calibration_error(reliability_bins(labels, probabilities, bins, equal_mass=True)),
         "predicted_mean": float(probabilities.mean()),
         "observed_mean": float(np.mean(labels)),
     }

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from tfmi.config import ModelConfig, RunConfig
+from tfmi.data.exposures.coarse import coarse_feature_names
+from tfmi.data.exposures.structures import RankingDataset
 from tfmi.data.structures import Dataset
 from tfmi.layers.adapting import AdaptsToSequences
+from tfmi.layers.backbone import BACKBONES
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.layers.propagation import PROPAGATIONS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
+from tfmi.losses.coarse_labels import SoftCoarseLoss
 from tfmi.models.counting import COUNTERS
+from tfmi.models.item_fields import ItemFields
+from tfmi.models.ranker import InterestRanker
 from tfmi.models.recommender import DirectRecommender
 from tfmi.models.retrieval import InterestRetrieval
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features
@@ -83,6 +90,40 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
     return model
 
 
+def build_ranker(config: RunConfig, dataset: RankingDataset) -> InterestRanker:
+    """A model that ranks, for the dataset. Sets the global random seed, from which initial weights come.
+
+    Raises:
+        ConfigError: A component's parameters, a feature's name or a combination is wrong.
+    """
+    tf.keras.utils.set_random_seed(config.seed)
+    ranker = config.model.ranker
+    profiles = {} if dataset.profiles is None else dataset.profiles.features
+    return InterestRanker(
+        items=ItemFields(
+            dataset.catalogue,
+            ranker.dimension,
+            select_features(ranker.features, dataset.catalogue.features, "model.ranker.features"),
+            use_id=ranker.use_id,
+            use_popularity=ranker.use_popularity,
+            initializer_deviation=ranker.initializer_deviation,
+        ),
+        backbone=BACKBONES.build(_given(BACKBONES, ranker.backbone, seed=config.seed + 2000), "model.ranker.backbone"),
+        history_length=config.data.history_length,
+        profile_features=select_features(ranker.profile_features, profiles, "model.ranker.profile_features"),
+        hidden=ranker.hidden,
+        coarse_features=coarse_feature_names(dataset, ranker.coarse_features, "model.ranker.coarse_features"),
+        coarse_hidden=ranker.coarse_hidden,
+        coarse_loss=SoftCoarseLoss(ranker.partial_interest, ranker.no_interest, ranker.soft),
+        fine_weight=ranker.fine_weight,
+        coarse_weight=ranker.coarse_weight,
+        detach=ranker.detach,
+        fusion=ranker.fusion,
+        fusion_bias=ranker.fusion_bias,
+        seed=config.seed + 3000,
+    )
+
+
 def _components(model: InterestRetrieval) -> list[tf.Module | None]:
     """Everything that a configuration names, and what these are made of."""
     named = [model.item_tower.propagation, model.extractor, model.readout, model.objective, model.weighting, model.repetition]
@@ -93,13 +134,13 @@ def _components(model: InterestRetrieval) -> list[tf.Module | None]:
     return [*named, *(part for part in parts if id(part) not in adapted)]
 
 
-def create_variables(model: InterestRetrieval, batch: dict[str, tf.Tensor]) -> None:
+def create_variables(model: tf.keras.Model, batch: Mapping[str, Any]) -> None:
     """Create every variable of the model by computing the loss of one batch, without counting as training."""
     model.compute_loss(batch, training=False)
     model.built = True
 
 
-def count_parameters(model: InterestRetrieval) -> int:
+def count_parameters(model: tf.keras.Model) -> int:
     """The number of trainable numbers."""
     return int(sum(variable.shape.num_elements() for variable in model.trainable_variables))
 

@@ -13,17 +13,24 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmi.config import RunConfig, merge, parse_settings, parse_yaml, read_config_file, validate_config
+from tfmi.config import RankerConfig, RunConfig, merge, parse_settings, parse_yaml, read_config_file, validate_config
+from tfmi.data.tagging.tasks import task_thresholds
 from tfmi.errors import ConfigError, nearest
+from tfmi.layers.backbone import BACKBONES
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.layers.propagation import PROPAGATIONS
+from tfmi.layers.user_encoder import USER_ENCODERS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, require_summable
 from tfmi.losses.interest_usage import usage_network
+from tfmi.losses.tasks import TASK_LOSSES
 from tfmi.models.counting import COUNTERS
 
 RECIPES = "recipes"  # the folder beside this file
 # What a system is known by: with another of these, it is another system.
-IDENTIFYING_COMPONENTS = ("extractor", "counter")
+IDENTIFYING_COMPONENTS = ("extractor", "counter", "ranker.backbone", "user_tags.encoder")
+RETRIEVAL_MONITORS = ("recall", "hr", "ndcg", "mrr", "precision", "coverage")
+TAG_MONITORS, ROW_MONITORS = ("precision", "recall", "ndcg"), ("auc", "log_loss")
+RANKING_MONITORS = ("auc", "gauc", "log_loss", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ def load_config(
 
     Args:
         config_file: A YAML file; it may name its ``system`` and override any of its values.
-        system: A name of ``SYSTEMS``; wins over the file's. A description with an extractor or counter of its own gives itself a
+        system: A name of ``SYSTEMS``; wins over the file's. A description with an extractor, counter or backbone of its own gives itself a
             ``system`` name of its own, and starts from the defaults instead of a recipe.
         settings: ``section.key=value`` strings, the strongest.
         overrides: A nested mapping, between the file and ``settings``.
@@ -83,21 +90,21 @@ def load_config(
 
 
 def _recipe(name: Any, explicit: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The named system's recipe; nothing for a description that brings an extractor or counter of its own."""
+    """The named system's recipe; nothing for a description that brings an identifying component of its own."""
     if isinstance(name, str) and name in SYSTEMS:
         return SYSTEMS[name].recipe
     if any(_component_name(explicit, part) is not None for part in IDENTIFYING_COMPONENTS):
         return {}
     raise ConfigError(
         f"system: unknown system {name!r}{nearest(str(name), SYSTEMS)}; available: {', '.join(SYSTEMS)}. A system of your own needs a "
-        "configuration that names its model.extractor or model.counter"
+        f"configuration that names its {' or '.join(f'model.{part}' for part in IDENTIFYING_COMPONENTS)}"
     )
 
 
 def _check_is_system(config: RunConfig, recipe: RunConfig) -> None:
     """Refuse to call something else by a named system's name: it would keep that recipe's towers and be published as that system."""
     for part in IDENTIFYING_COMPONENTS:
-        given, expected = (_component_name(described.model_dump(), part) for described in (config, recipe))
+        given, expected = (_identity(described, part) for described in (config, recipe))
         if given != expected:
             raise ConfigError(
                 f"model.{part}: {given!r}, but system {config.system!r} is made of {expected!r}; give your own combination a name of its "
@@ -105,9 +112,17 @@ def _check_is_system(config: RunConfig, recipe: RunConfig) -> None:
             )
 
 
+def _identity(config: RunConfig, part: str) -> str | None:
+    """What stands for ``part`` in what a system is known by. Coarse heads make a system, whatever backbone they are around."""
+    if part == "ranker.backbone" and config.model.ranker.coarse_features:
+        return "any, with coarse features"
+    return _component_name(config.model_dump(), part)
+
+
 def _component_name(described: Mapping[str, Any], part: str) -> str | None:
-    model = described.get("model")
-    component = model.get(part) if isinstance(model, Mapping) else None
+    component: Any = described.get("model")
+    for key in part.split("."):
+        component = component.get(key) if isinstance(component, Mapping) else None
     return component.get("name") if isinstance(component, Mapping) else None
 
 
@@ -130,11 +145,13 @@ def check_components(config: RunConfig) -> None:
             regularizer.check(extractor)
         if model.counter is not None:
             COUNTERS.build(model.counter, "model.counter")
+        BACKBONES.build(model.ranker.backbone, "model.ranker.backbone")
+        _check_user_tags(config)
     if model.kind == "counting":
         if model.counter is None:
             raise ConfigError(f"model.counter: model.kind 'counting' needs one; available: {', '.join(COUNTERS.names())}")
     elif model.counter is not None:
-        raise ConfigError("model.counter: given, but model.kind is 'interests'; set model.kind to 'counting' or leave the counter out")
+        raise ConfigError(f"model.counter: given, but model.kind is {model.kind!r}; set model.kind to 'counting' or leave the counter out")
     if config.index.integration == "allotted":
         if model.kind == "counting":
             raise ConfigError("index.integration: 'allotted' shares an answer among interests, and a model that counts has none")
@@ -143,10 +160,52 @@ def check_components(config: RunConfig) -> None:
         usage_network(regularizers, readout)
     if not model.item_tower.use_id and model.item_tower.features == []:
         raise ConfigError("model.item_tower: use_id is false and features is empty, so nothing is left to embed")
-    metric, _, cutoff = config.training.monitor.partition("@")
-    known = ("recall", "hr", "ndcg", "mrr", "precision", "coverage")
-    if metric not in known or not cutoff.isdigit() or int(cutoff) not in config.evaluation.cutoffs:
+    if model.kind == "ranking":
+        _check_ranker(model.ranker)
+    _check_monitor(config)
+
+
+def _check_ranker(ranker: RankerConfig) -> None:
+    if not ranker.use_id and not ranker.use_popularity and ranker.features == []:
+        raise ConfigError("model.ranker: use_id and use_popularity are false and features is empty, so nothing is left to embed")
+    if len(set(ranker.coarse_features)) != len(ranker.coarse_features) and ranker.coarse_features != "auto":
+        raise ConfigError(f"model.ranker.coarse_features: each once, got {', '.join(ranker.coarse_features)}")
+
+
+def _check_user_tags(config: RunConfig) -> None:
+    user_tags = config.model.user_tags
+    sizes = {"dimension": user_tags.dimension, "num_tasks": len(task_thresholds(config.data))}
+    if sizes.keys() & user_tags.encoder.keys():
         raise ConfigError(
-            f"training.monitor: expected one of {', '.join(known)} at one of evaluation.cutoffs {config.evaluation.cutoffs}, "
-            f"such as recall@{config.evaluation.cutoffs[-1]}, got {config.training.monitor!r}"
+            "model.user_tags.encoder: leave out dimension and num_tasks; model.user_tags.dimension and data.tagging.tasks say them"
+        )
+    USER_ENCODERS.build({**user_tags.encoder, **sizes}, "model.user_tags.encoder")
+    TASK_LOSSES.build(user_tags.task_loss, "model.user_tags.task_loss")
+    if user_tags.tag_hidden is None and user_tags.tag_dimension not in (None, user_tags.dimension):
+        raise ConfigError(
+            f"model.user_tags.tag_dimension: {user_tags.tag_dimension}, but without tag_hidden a tag's embedding is its vector, as wide as "
+            f"model.user_tags.dimension {user_tags.dimension}"
+        )
+
+
+def _check_monitor(config: RunConfig) -> None:
+    monitor, cutoffs = config.training.monitor, config.evaluation.cutoffs
+    if config.model.kind == "user_tags":
+        metric, _, cutoff = monitor.partition("@")
+        at_cutoff = metric in TAG_MONITORS and cutoff.isdigit() and int(cutoff) in cutoffs
+        if monitor not in ROW_MONITORS and not at_cutoff:
+            raise ConfigError(
+                f"training.monitor: a model of tags is chosen by {' or '.join(ROW_MONITORS)}, or by {', '.join(TAG_MONITORS)} at one of "
+                f"evaluation.cutoffs {cutoffs}, such as ndcg@{cutoffs[0]}, got {monitor!r}"
+            )
+        return
+    if config.model.kind == "ranking":
+        if monitor not in RANKING_MONITORS:
+            raise ConfigError(f"training.monitor: a model that ranks is chosen by one of {', '.join(RANKING_MONITORS)}, got {monitor!r}")
+        return
+    metric, _, cutoff = monitor.partition("@")
+    if metric not in RETRIEVAL_MONITORS or not cutoff.isdigit() or int(cutoff) not in cutoffs:
+        raise ConfigError(
+            f"training.monitor: expected one of {', '.join(RETRIEVAL_MONITORS)} at one of evaluation.cutoffs {cutoffs}, "
+            f"such as recall@{cutoffs[-1]}, got {monitor!r}"
         )

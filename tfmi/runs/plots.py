@@ -15,6 +15,7 @@ from tfmi.data.structures import FIRST_INDEX, Catalogue, EvaluationSet, UserProf
 from tfmi.files import write_atomically
 from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval import InterestRetrieval, drop_unknown_items
+from tfmi.runs.training import LOWER_IS_BETTER
 
 
 def plot_curves(curve: Sequence[dict[str, float]], monitor: str, path: Path) -> Path:
@@ -26,7 +27,7 @@ def plot_curves(curve: Sequence[dict[str, float]], monitor: str, path: Path) -> 
     loss_axis.set(title="training loss", xlabel="step", ylabel="mean loss since the last validation")
     values = [row[monitor] for row in curve]
     metric_axis.plot(steps, values, marker="o", markersize=3, color="tab:green")
-    best = int(np.argmax(values))
+    best = int(np.argmin(values) if monitor in LOWER_IS_BETTER else np.argmax(values))
     metric_axis.scatter([steps[best]], [values[best]], s=80, facecolors="none", edgecolors="tab:red", label=f"best: {values[best]:.4f}")
     metric_axis.set(title=f"validation {monitor}", xlabel="step")
     metric_axis.legend(loc="lower right")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tfmi.config import RunConfig
-from tfmi.runs import retrieval
+from tfmi.runs import ranking, retrieval, user_tags
 from tfmi.runs.folder import RunFolder
 from tfmi.runs.result import RunResult
 
@@ -21,7 +21,7 @@ class RunKind(Protocol):
         """The test metrics for people to read, as lines of text."""
 
 
-KINDS: dict[str, RunKind] = {"interests": retrieval, "counting": retrieval}
+KINDS: dict[str, RunKind] = {"interests": retrieval, "counting": retrieval, "ranking": ranking, "user_tags": user_tags}
 
 
 def run(config: RunConfig, folder: RunFolder, savedmodels: Path | None, resume: bool = False) -> RunResult:

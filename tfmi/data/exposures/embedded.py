@@ -2,9 +2,10 @@
 
 The catalogue, the users and their drifting interests are those of the embedded log (``tfmi.data.embedded``). On every visit a page is
 shown: items of the interest that the visit is about, others of its category, and items of any kind, popular ones more often and nearer
-to the page's top. Each user likes each item with a probability that depends on the user's interests, favourite brands and price level,
-and on the item's quality. A liked item is clicked if it is noticed, which is less likely further down; hence a missing click says less
-than a click, and least of all about unpopular items. A few clicks are mistakes. Pages and clicks are a pure function of the configuration.
+to the page's top, but none twice to the same user. Each user likes each item with a probability that depends on the user's interests,
+favourite brands and price level, and on the item's quality. A liked item is clicked if it is noticed, which is less likely further down;
+hence a missing click says less than a click, and least of all about unpopular items. A few clicks are mistakes. Pages and clicks are a
+pure function of the configuration.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class EmbeddedExposures:
     Attributes:
         events, items, users: The tables that a user's own files would give.
         preference: float32 [events]: the probability that the event's user likes its item.
-        liked: bool [events]: whether the user does; the same whenever the same probability meets the same pair.
+        liked: bool [events]: whether the user does.
     """
 
     events: LabelledEvents
@@ -67,10 +68,8 @@ def generate_exposures(config: EmbeddedConfig) -> EmbeddedExposures:
     of_visit, items, places = _fill_pages(config.exposures.page_size, scene, visits, random)
     users = visits.users[of_visit]
     preference = _preferences(scene, users, items, visits.progress[of_visit], random)
-    # One taste per user and item, however often it is shown.
-    _, pair = np.unique(users * len(shop.interests) + items, return_inverse=True)
-    liked = random.random(pair.max() + 1)[pair] < preference
-    noticed = random.random(len(items)) >= _missed_shares(config.exposures.page_size, config.exposures.missed)[places]
+    liked = random.random(len(items)) < preference
+    noticed = random.random(len(items)) >= _missed_shares(places, config.exposures.missed)
     by_mistake = random.random(len(items)) < config.exposures.false_clicks
     clicked = np.where(liked, noticed, by_mistake)
     order = np.argsort(visits.timestamps[of_visit], kind="stable")  # a log is written as it happens
@@ -95,7 +94,7 @@ def _numbered_categories(shop: Shop) -> np.ndarray:
 
 
 def _fill_pages(page_size: int, scene: _Scene, visits: Visits, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What is shown: visit, item and place from 0 on of each of E exposures. An item stands on a page once."""
+    """What is shown: visit, item and place from 0 on of each of E exposures. No user is shown an item twice."""
     shop, categories = scene.shop, scene.categories
     of_visit = np.repeat(np.arange(len(visits.users)), page_size)
     interests = scene.shoppers.interests[visits.users, visits.slots][of_visit]
@@ -115,7 +114,8 @@ def _fill_pages(page_size: int, scene: _Scene, visits: Visits, random: np.random
     heights = shop.log_popularity[items] + random.gumbel(size=len(items))
     order = np.lexsort((-heights, of_visit))
     of_visit, items = of_visit[order], items[order]
-    _, first = np.unique(of_visit * len(shop.interests) + items, return_index=True)
+    # Visits are in time order, user by user: the first of a pair's exposures stays.
+    _, first = np.unique(visits.users[of_visit] * len(shop.interests) + items, return_index=True)
     first.sort()
     of_visit, items = of_visit[first], items[first]
     starts = np.searchsorted(of_visit, of_visit)
@@ -145,7 +145,7 @@ def _preferences(scene: _Scene, users: np.ndarray, items: np.ndarray, progress: 
     return 1 / (1 + np.exp(-odds))
 
 
-def _missed_shares(page_size: int, missed: float) -> np.ndarray:
-    """float64 [page_size]: the share of likes that get no click at each place of a page, ``missed`` on average unless some are 1."""
-    shape = np.arange(1, page_size + 1) ** POSITION_EXPONENT
+def _missed_shares(places: np.ndarray, missed: float) -> np.ndarray:
+    """float64 [E]: how likely a like at each place of a page gets no click, ``missed`` on average unless some are 1."""
+    shape = (places + 1.0) ** POSITION_EXPONENT
     return np.minimum(missed * shape / shape.mean(), 1.0)

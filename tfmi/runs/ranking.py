@@ -1,0 +1,175 @@
+"""A run of a model that ranks: load exposures, build, train, evaluate, draw."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfmi.config import RunConfig
+from tfmi.data.exposures.batches import exposure_batches
+from tfmi.data.exposures.coarse import training_coarse_labels
+from tfmi.data.exposures.loading import load_ranking_dataset
+from tfmi.data.exposures.structures import ExposureRows, RankingDataset
+from tfmi.data.pipeline import RowBatches
+from tfmi.evaluation.binary_metrics import reliability_bins, sigmoid
+from tfmi.evaluation.exposures import RARE_EXPOSURES, ExposureEvaluator, exposure_metrics, exposure_slices, truth_metrics
+from tfmi.files import write_json
+from tfmi.models.build import build_ranker, count_parameters
+from tfmi.models.ranker import InterestRanker
+from tfmi.runs.fingerprint import exposures_fingerprint
+from tfmi.runs.folder import RunFolder
+from tfmi.runs.loading import set_precision
+from tfmi.runs.plots import plot_curves
+from tfmi.runs.ranking_plots import plot_reliability
+from tfmi.runs.result import RunResult
+from tfmi.runs.training import Trainer, TrainingTask
+from tfmi.versions import versions
+
+log = logging.getLogger(__name__)
+
+SHOWN = ("auc", "gauc", "log_loss", "calibration_error", "predicted_mean", "observed_mean")
+
+
+def run(config: RunConfig, folder: RunFolder, target: Path | None, resume: bool = False) -> RunResult:
+    """Do what the configuration of a ranker describes; see ``tfmi.runs.runner.run``. Nothing is exported: a ranker alone is not served."""
+    started = time.perf_counter()
+    dataset = load_ranking_dataset(config.data)
+    log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
+    trained = _train(config, dataset, folder, resume)
+    if trained is None:
+        return RunResult(None, folder, None)
+    model, train = trained
+    metrics = _measure(model, config, dataset, folder, train)
+    write_json(folder.metrics, metrics)
+    if target is not None:
+        log.info("Not exported: a ranker is served behind a retriever")
+    return RunResult(metrics, folder, None)
+
+
+def describe(config: RunConfig, metrics: dict[str, Any]) -> str:
+    """The test metrics as a table: of all rows, of slices, of the fine head alone, and against the truth where it is known."""
+    labels = {"test": "test", "test_fine": "fine head", "truth": "true likes", "truth_fine": "fine, true", "truth_rare": "rare, true"}
+    rows = {label: metrics[key] for key, label in labels.items() if key in metrics} | metrics["test_slices"]
+    lines = [f"{'':<15} " + " ".join(f"{name.replace('calibration_error', 'calib.err.'):>14}" for name in SHOWN)]
+    for label, values in rows.items():
+        lines.append(f"{label:<15} " + " ".join(f"{values[name]:>14.4f}" if name in values else f"{'-':>14}" for name in SHOWN))
+    return "\n".join(lines)
+
+
+def ranking_task(model: InterestRanker, dataset: RankingDataset, config: RunConfig) -> TrainingTask:
+    """What a ranker learns from: the training rows with their coarse labels, judged on the validation rows."""
+    evaluator = ExposureEvaluator(model, dataset, config.evaluation.batch_size)
+    return TrainingTask(
+        dataset=dataset.name,
+        fingerprint=exposures_fingerprint(dataset),
+        num_examples=len(dataset.train),
+        batches=ranker_batches(dataset, model, config),
+        validate=lambda: {**exposure_metrics(dataset.valid, evaluator.predict(dataset.valid).logits), **fusion_weights(model)},
+    )
+
+
+def ranker_batches(dataset: RankingDataset, model: InterestRanker, config: RunConfig) -> RowBatches:
+    """Training batches, coarse labels included if the model learns from any."""
+    shuffle_seed = config.seed + 4000 if config.model.ranker.shuffle_coarse else None
+    coarse = training_coarse_labels(dataset, model.coarse_features, shuffle_seed=shuffle_seed) if model.coarse_features else None
+    return exposure_batches(
+        dataset.train,
+        dataset.clicks,
+        history_length=config.data.history_length,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        profiles=dataset.profiles,
+        coarse=coarse,
+    )
+
+
+def fusion_weights(model: InterestRanker) -> dict[str, float]:
+    """How much each head counts in the prediction, by name; a negative weight turns a head around. Nothing without fusion."""
+    if model.fusion is None:
+        return {}
+    names = ["fine", *model.coarse_features]
+    weights = {f"fusion_{name}": float(value) for name, value in zip(names, model.fusion.weighing.numpy(), strict=True)}
+    return weights if model.fusion.bias is None else {**weights, "fusion_bias": float(model.fusion.bias.numpy())}
+
+
+def _train(config: RunConfig, dataset: RankingDataset, folder: RunFolder, resume: bool) -> tuple[InterestRanker, dict[str, float]] | None:
+    # Under determinism TensorFlow picks kernels whose sums do not depend on thread timing: the same seed gives the same weights.
+    tf.config.experimental.enable_op_determinism()
+    set_precision(config)
+    model = build_ranker(config, dataset)
+    trainer = Trainer(model, ranking_task(model, dataset, config), config, folder)
+    if resume and trainer.restore():
+        where = f"step {trainer.state.step:,} of {trainer.total_steps:,}"
+        log.info("Training had finished at %s" if trainer.state.finished else "Resuming at %s", where)
+    parameters = count_parameters(model)
+    log.info(
+        "Training %s: %s parameters, coarse features: %s; %s steps per epoch, at most %s steps",
+        config.system,
+        f"{parameters:,}",
+        ", ".join(model.coarse_features) or "none",
+        f"{trainer.steps_per_epoch:,}",
+        f"{trainer.total_steps:,}",
+    )
+    state = trainer.train()
+    if state.curve:
+        plot_curves(state.curve, config.training.monitor, folder.plots / "training.png")
+    if state.stopped:
+        log.info("Stopped at step %s. Continue with --resume --output %s", f"{state.step:,}", folder.path)
+        return None
+    return model, {
+        "steps": state.step,
+        "best_step": state.best_step,
+        "seconds": state.seconds,
+        "examples_per_second": state.step * config.training.batch_size / max(state.seconds, 1e-9),
+        "parameters": parameters,
+    }
+
+
+def _measure(
+    model: InterestRanker, config: RunConfig, dataset: RankingDataset, folder: RunFolder, train: dict[str, float]
+) -> dict[str, Any]:
+    evaluator = ExposureEvaluator(model, dataset, config.evaluation.batch_size)
+    predicted = evaluator.predict(dataset.test)
+    bins = reliability_bins(dataset.test.labels, sigmoid(predicted.logits), 20, equal_mass=True)
+    plot_reliability(bins, folder.plots / "reliability.png")
+    variants = {"": predicted.logits}
+    if model.fusion is not None:
+        variants["_fine"] = predicted.heads[:, 0]
+    measured: dict[str, Any] = {}
+    for suffix, logits in variants.items():
+        measured |= _measured(dataset.test, logits, dataset, suffix)
+    return {
+        **measured,
+        "valid": exposure_metrics(dataset.valid, evaluator.predict(dataset.valid).logits),
+        "fusion": fusion_weights(model),
+        "train": train,
+        "data": dict(dataset.report),
+        "versions": versions(),
+        "system": config.system,
+        "dataset": dataset.name,
+        "seed": config.seed,
+    }
+
+
+def _measured(rows: ExposureRows, logits: Any, dataset: RankingDataset, suffix: str) -> dict[str, Any]:
+    """Test metrics and their slices, and where it is known the same against the truth."""
+    measured: dict[str, Any] = {
+        f"test{suffix}": exposure_metrics(rows, logits),
+        f"test{suffix}_slices": exposure_slices(rows, logits, dataset),
+    }
+    if dataset.truth:
+        rare = dataset.catalogue.counts[rows.items] < RARE_EXPOSURES
+        measured[f"truth{suffix}"] = truth_metrics(rows, logits, dataset)
+        if rare.any():
+            measured[f"truth{suffix}_rare"] = truth_metrics(rows.take(rare), logits[rare], dataset)
+    return measured
+
+
+def _counts(dataset: RankingDataset) -> str:
+    parts = ((name, getattr(dataset, name)) for name in ("train", "valid", "test"))
+    rows = ", ".join(f"{len(rows):,} rows ({rows.labels.mean():.1%} clicked) to {name}" for name, rows in parts)
+    return f"{len(dataset.catalogue.vocabulary):,} items, {len(dataset.clicks):,} users, {rows}"
