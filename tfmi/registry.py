@@ -62,6 +62,11 @@ class Registry(Generic[T]):
             raise ConfigError(f"unknown {self.kind} {name!r}{nearest(name, self._components)}; available: {', '.join(self.names())}")
         return self._components[name]
 
+    def name_of(self, component: T) -> str:
+        """The name under which the class of ``component`` is registered; raises ``KeyError`` if it is not."""
+        self._discover()
+        return {registered: name for name, registered in self._components.items()}[type(component)]
+
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
         """The constructor parameters that a recipe may set, by name."""
         signature = inspect.signature(self.get(name).__init__)

@@ -92,6 +92,30 @@ class TableRecommender(tf.Module):
         return self.table * tf.cast(tf.range(self.num_rows) >= FIRST_INDEX, tf.float32)[:, None]
 
 
+class TableRanker(tf.Module):
+    """A ``Reranker`` with vectors of its own: a candidate's inner product with the sum over the history, shifted by its profile features.
+
+    The sum is shifted by every categorical or numeric profile feature, times the vector of the item 2.
+    """
+
+    def __init__(self, catalogue: Catalogue, profile_features: tuple[str, ...] = (), seed: int = 5) -> None:
+        super().__init__()
+        self.history_length, self.vocabulary = HISTORY_LENGTH, catalogue.vocabulary
+        self.profile_features = profile_features
+        self.table = tf.Variable(np.random.default_rng(seed).normal(size=(catalogue.num_rows, DIMENSION)).astype(np.float32))
+
+    def score(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor] | None, candidates: tf.Tensor) -> tf.Tensor:
+        known = tf.cast(history >= FIRST_INDEX, tf.float32)[:, :, None]
+        users = tf.reduce_sum(tf.gather(self.table, history) * known, axis=1)
+        for name in self.profile_features:
+            users += tf.cast((profile or {})[name], tf.float32)[:, None] * self.table[FIRST_INDEX]
+        scores = tf.einsum("bd,bcd->bc", users, tf.gather(self.table, candidates))
+        return tf.where(candidates >= FIRST_INDEX, scores, float("-inf"))
+
+    def describe(self) -> dict[str, Any]:
+        return {"backbone": "table"}
+
+
 class NextInLine(tf.Module):
     """A ``DirectRecommender``: after an item come the items with the following indices, cyclically; score -1, -2, ..."""
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.arguments import require_at_least, require_choice
-from tfmi.layers.base import MASKED_LOGIT, masked_softmax, num_real_items, repeat_first_where_inactive, squash, zero_padding
+from tfmi.layers.base import MASKED_LOGIT, masked_softmax, num_real_items, repeat_first_where_inactive, squash, variable_name, zero_padding
 from tfmi.layers.positions import items_after
 from tfmi.layers.slots import first_slots, num_slots
 
@@ -88,3 +88,10 @@ def test_arguments_out_of_range_are_named() -> None:
         require_at_least(0, power=float("nan"))
     with pytest.raises(ValueError, match="mode: expected one of 'a', 'b', got 'c'"):
         require_choice(("a", "b"), mode="c")
+
+
+@pytest.mark.parametrize("name", ["âge_slope", "home region", "_private", "plain_name", "a/b"])
+def test_variables_are_called_what_a_saved_model_takes(name: str) -> None:
+    with tf.Graph().as_default(), tf.name_scope(variable_name(name)):
+        pass
+    assert variable_name("plain_name") == "plain_name"

@@ -16,7 +16,7 @@ from tfmi.export.signatures import ServingSignatures
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
 from tfmi.index.recall import Searches, measure_recall
-from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
+from tfmi.models.recommender import Recommender, Reranker, UserInputs, VectorRecommender
 from tfmi.versions import versions
 
 RECALL_QUERIES = 512
@@ -37,6 +37,20 @@ def describe_servable(servable: ServingSignatures, catalogue: Catalogue, export:
         "profile_inputs": servable.profile_inputs.describe(),
         "signatures": servable.describe_signatures(),
         "versions": versions(),
+    }
+
+
+def describe_stages(ranker: Reranker | None, catalogue: Catalogue, export: ExportConfig) -> dict[str, Any]:
+    """The stages that an answer goes through, and whose scores it holds."""
+    if ranker is None:
+        return {"stages": ["retrieval"]}
+    return {
+        "stages": ["retrieval", "ranking"],
+        "ranking": {
+            **ranker.describe(),
+            "pool": min(export.ranking_pool * export.num_results, len(catalogue.vocabulary)),
+            "scores": "the ranker's, logits of a click; of the cold-start list shares of training events; of similar_items the retriever's",
+        },
     }
 
 

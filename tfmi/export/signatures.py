@@ -19,8 +19,8 @@ from tfmi.export.saving import Servable, SignatureFunction, Tensors
 from tfmi.export.timestamps import TIMESTAMPS, TimestampInputs
 from tfmi.index.base import InterestIndex
 from tfmi.index.selection import most_distinct_items, select
-from tfmi.index.sources import candidate_source
-from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
+from tfmi.index.sources import RankedCandidates, candidate_source
+from tfmi.models.recommender import Recommender, Reranker, UserInputs, VectorRecommender
 
 # Exclusions per user beyond which a request is refused: each of them widens the search of its whole batch by one item.
 MOST_EXCLUSIONS = 10_000
@@ -37,12 +37,15 @@ class ServingSignatures(Servable):
         profile_features: The profile features that the recommender reads, by name.
         quota_exponent: Allot an answer's places to interests by their usage raised to this, which needs a ``SharingRecommender``; None
             lets interests compete by score.
+        ranker: Orders a pool of ``export.ranking_pool`` x n candidates, whose places are then those that are allotted; None answers with
+            what the recommender finds.
 
     Attributes:
         signatures: Concrete functions by signature name; each takes keyword tensors and returns a dict of tensors.
         input_specs: The keyword tensors by signature name.
         profile_inputs: The profile at the boundary.
         integration: How an answer is made of what several interests found, for the metadata.
+        results_per_interest: How far the index is searched for a plain request.
     """
 
     def __init__(
@@ -54,10 +57,15 @@ class ServingSignatures(Servable):
         profile_features: Mapping[str, Feature],
         *,
         quota_exponent: float | None = None,
+        ranker: Reranker | None = None,
     ) -> None:
         self._recommender = recommender
+        self._ranker = ranker
         self._index = index
-        self._source = candidate_source(recommender, index, export.num_results, quota_exponent)
+        self.results_per_interest = export.num_results * (1 if ranker is None else export.ranking_pool)
+        self._source = candidate_source(recommender, index, self.results_per_interest, quota_exponent)
+        if ranker is not None:
+            self._source = RankedCandidates(self._source, ranker, self.results_per_interest)
         self._export = export
         self.history_length = recommender.history_length
         self._num_items = catalogue.num_rows - FIRST_INDEX
@@ -93,6 +101,10 @@ class ServingSignatures(Servable):
         }
         if self._index is not None:
             functions["user_interests"] = (self._user_interests, {**history, **profile})
+        if self._ranker is not None:
+            # A ranker reads no times, and every input of a signature has to be in every request.
+            candidates = {"candidates": tf.TensorSpec([None, None], tf.string, name="candidates")}
+            functions["rank"] = (self._rank, {"history": history["history"], **profile, **candidates})
         return functions
 
     def _serve_history(self, history: tf.Tensor, **timestamps: tf.Tensor) -> Tensors:
@@ -134,6 +146,13 @@ class ServingSignatures(Servable):
             "interests": tf.where(active[:, :, None], interests, 0.0),
             "count": tf.reduce_sum(tf.cast(active, tf.int32), axis=1),
         }
+
+    def _rank(self, history: tf.Tensor, candidates: tf.Tensor, **given: tf.Tensor) -> Tensors:
+        history = require_columns(history, "history", self.history_length)
+        rows = tf.shape(history)[0]
+        candidates = require_rows(require_columns(candidates, "candidates"), "candidates", rows)
+        profile = self.profile_inputs.encode(given, rows)
+        return {"scores": self._ranker.score(self._items.indices(history), profile, self._items.indices(candidates))}  # type: ignore[union-attr]
 
     def _similar_items(self, item_ids: tf.Tensor) -> Tensors:
         items = self._items.indices(require_vector(item_ids, "item_ids"))

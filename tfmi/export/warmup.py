@@ -22,6 +22,7 @@ WARMUP_PATH = Path("assets.extra") / "tf_serving_warmup_requests"
 # TensorFlow Serving refuses a version with more records.
 MOST_RECORDS = 1000
 SCORE_TOLERANCE = 1e-4
+RANKED_CANDIDATES = 20
 
 
 class Request(NamedTuple):
@@ -86,6 +87,9 @@ class RequestMaker:
         if signature == "similar_items":
             return {"item_ids": self._ids(batch_size)}
         history = self._padded(batch_size, self._history_length, fewest=1)
+        if signature == "rank":
+            candidates = self._padded(batch_size, RANKED_CANDIDATES, fewest=1)
+            return {"history": history, "candidates": candidates, **self._profile(batch_size)}
         inputs = {"history": history, **({TIMESTAMPS: believable_timestamps(history)} if self._has_timestamps else {})}
         if signature == "serving_default":
             return inputs

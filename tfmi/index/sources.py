@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.base import MISSING_SCORE, InterestIndex
-from tfmi.index.merging import NO_INTEREST, Candidates, merge_interests
+from tfmi.index.base import MISSING_SCORE, InterestIndex, pad_columns
+from tfmi.index.merging import NO_INTEREST, Candidates, best_candidates, merge_interests
 from tfmi.index.quotas import allot_interests
 from tfmi.index.repeats import merge_repeats
 from tfmi.index.selection import most_distinct_items, select
@@ -14,6 +14,7 @@ from tfmi.models.recommender import (
     DirectRecommender,
     Recommender,
     RepeatingRecommender,
+    Reranker,
     SharingRecommender,
     UserInputs,
     VectorRecommender,
@@ -174,6 +175,54 @@ class DirectCandidates(CandidateSource):
         neighbours, scores = self.recommender.similar_items(items, k)
         known = items >= FIRST_INDEX
         return _as_candidates(neighbours, tf.where(known[:, None], scores, MISSING_SCORE))
+
+
+class RankedCandidates(CandidateSource):
+    """The best of another source's candidates, in the order and with the scores of a model that ranks.
+
+    Each user has a pool of ``size`` candidates, whoever else is in the batch: the source's best that are not excluded.
+
+    Args:
+        source: Where candidates come from.
+        ranker: Scores them.
+        size: Candidates per user that are ranked.
+    """
+
+    def __init__(self, source: CandidateSource, ranker: Reranker, size: int) -> None:
+        super().__init__()
+        self.source, self.ranker = source, ranker
+        self.size = min(size, len(ranker.vocabulary))
+
+    def candidates(
+        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+    ) -> Candidates:
+        """See ``CandidateSource.candidates``; no more than ``size`` of them are not missing, and none is excluded.
+
+        The pool is chosen without regard to diversity, which then has the whole of it to choose from.
+        """
+        excluded = 0 if exclude is None else most_distinct_items(exclude)
+        depth = tf.minimum(self.size + excluded, len(self.ranker.vocabulary))
+        pool = select(self.source.candidates(inputs, depth, exclude), self.size, exclude)
+        ranked = rank_candidates(self.ranker, inputs, pool)
+        width = tf.maximum(self.size, k)
+        paddings = Candidates(PADDING_INDEX, MISSING_SCORE, NO_INTEREST)
+        return Candidates(*(pad_columns(values, width, padding) for values, padding in zip(ranked, paddings, strict=True)))
+
+    def describe_integration(self) -> dict[str, str | float]:
+        """See ``CandidateSource.describe_integration``; how interests share the pool."""
+        return self.source.describe_integration()
+
+    def similar(self, items: tf.Tensor, k: tf.Tensor | int) -> Candidates:
+        """See ``CandidateSource.similar``; a ranker has nothing to say to it."""
+        return self.source.similar(items, k)
+
+
+def rank_candidates(ranker: Reranker, inputs: UserInputs, candidates: Candidates) -> Candidates:
+    """``candidates`` [B, C] in the order of a ranker's scores, and with these; ties keep the order given."""
+    scores = ranker.score(inputs.history, inputs.profile, candidates.items)  # -inf at missing ones
+    # NaN would stand before everything else.
+    scores = tf.where(scores > MISSING_SCORE, scores, MISSING_SCORE)
+    return best_candidates(candidates._replace(scores=scores), tf.shape(scores)[1])
 
 
 def candidate_source(

@@ -7,6 +7,7 @@ right; ``mask`` is True at real items, and padding never changes a result.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -182,6 +183,11 @@ def require_internals(extractor: InterestExtractor, names: Sequence[str], label:
 def num_real_items(mask: tf.Tensor) -> tf.Tensor:
     """int32 [B]: the number of real items of each history, from its mask [B, L]."""
     return tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+
+
+def variable_name(name: str) -> str:
+    """``name``, which may hold what users call their columns, as SavedModels allow variables to be called: other characters become dots."""
+    return re.sub("^_|[^A-Za-z0-9_]", ".", name)
 
 
 def zero_padding(history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

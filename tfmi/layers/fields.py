@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfmi.data.structures import FIRST_INDEX, Feature, MultiValuedFeature, NumericFeature
+from tfmi.layers.base import variable_name
 
 WEIGHTS_SUFFIX = "_weights"
 
@@ -85,7 +86,7 @@ class FieldEmbedding(tf.keras.layers.Layer):
             if isinstance(feature, NumericFeature):
                 slope, offset = (
                     self.add_weight(
-                        name=f"{name}_{part}",
+                        name=variable_name(f"{name}_{part}"),
                         shape=(dimension,),
                         initializer=initializer(stddev=initializer_deviation),
                         experimental_autocast=False,  # numbers are float32 until they are embedded
@@ -101,7 +102,7 @@ class FieldEmbedding(tf.keras.layers.Layer):
             if group[0] not in self._tables:
                 shape = (first.vocabulary.num_rows, dimension)
                 self._tables[group[0]] = self.add_weight(
-                    name=f"{group[0]}_embeddings", shape=shape, initializer=initializer(stddev=initializer_deviation)
+                    name=variable_name(f"{group[0]}_embeddings"), shape=shape, initializer=initializer(stddev=initializer_deviation)
                 )
             self._tables[name] = self._tables[group[0]]
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfmi.data.features import standardized
 from tfmi.data.structures import FIRST_INDEX, Catalogue, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
 from tfmi.errors import ConfigError
-from tfmi.layers.base import zero_padding
+from tfmi.layers.base import variable_name, zero_padding
 from tfmi.layers.fields import WEIGHTS_SUFFIX, FieldEmbedding
 
 ID_FIELD = "item_id"
@@ -92,6 +92,7 @@ class ItemFields(tf.keras.layers.Layer):
         # Numbers would be rounded by the policy's type before they are embedded.
         self._embedding = FieldEmbedding(fields, dimension, initializer_deviation=initializer_deviation, autocast=False)
         self._first_order = FieldEmbedding(fields, 2, initializer_deviation=1e-4, dtype=tf.float32, name="first_order")
+        self.vocabulary = catalogue.vocabulary
         self.names = self._embedding.field_names
         self.dimension = dimension
         self._values: dict[str, tf.Variable] = {}
@@ -109,7 +110,7 @@ class ItemFields(tf.keras.layers.Layer):
         self._known = tf.Variable(np.stack(known, axis=1), trainable=False, name="known")  # [num_rows, F]
 
     def _hold(self, name: str, values: np.ndarray) -> None:
-        self._values[name] = tf.Variable(values, trainable=False, name=name)
+        self._values[name] = tf.Variable(values, trainable=False, name=variable_name(name))
 
     @property
     def width(self) -> int:

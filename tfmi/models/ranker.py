@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX, Feature, NumericFeature
+from tfmi.data.structures import FIRST_INDEX, Feature, NumericFeature, Vocabulary
 from tfmi.errors import ConfigError
-from tfmi.layers.backbone import Backbone, RankingInputs, SharedInteraction
+from tfmi.layers.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction
 from tfmi.layers.fields import FieldEmbedding
 from tfmi.layers.logit_fusion import LogitFusion
 from tfmi.losses.coarse_labels import SoftCoarseLoss
@@ -106,6 +107,15 @@ class InterestRanker(TrainedByLoss):
         self.fusion = LogitFusion(fusion_bias, name="fusion") if fusion and self.coarse_features else None
         parts = ["final", *(["fine"] if self.fusion is not None else []), *(f"coarse_{name}" for name in self.coarse_features)]
         self._part_means = {name: tf.keras.metrics.Mean(name=name) for name in parts}
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The items that it knows."""
+        return self.items.vocabulary
+
+    def describe(self) -> dict[str, Any]:
+        """The backbone and the coarse features, for reports."""
+        return {"backbone": BACKBONES.name_of(self.backbone), "coarse_features": list(self.coarse_features)}
 
     # Forward
 

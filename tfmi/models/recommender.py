@@ -1,12 +1,13 @@
-"""What evaluation, indexing and export ask of a model: one of two shapes."""
+"""What evaluation, indexing and export ask of a model: one of two shapes, and a third for a second stage."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import tensorflow as tf
 
+from tfmi.data.structures import Vocabulary
 from tfmi.errors import ConfigError
 
 
@@ -143,3 +144,30 @@ class DirectRecommender(Protocol):
 
 
 Recommender = VectorRecommender | DirectRecommender
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """A model that scores given candidates of users: the second stage behind a ``Recommender`` of either kind.
+
+    Attributes:
+        history_length: L.
+        vocabulary: The items that it knows, by whose indices it takes histories and candidates.
+        profile_features: Names of the profile's features that it reads.
+    """
+
+    history_length: int
+    vocabulary: Vocabulary
+    profile_features: Sequence[str]
+
+    def score(self, history: tf.Tensor, profile: Mapping[str, tf.Tensor] | None, candidates: tf.Tensor) -> tf.Tensor:
+        """Scores float32 [U, R], larger is better.
+
+        Args:
+            history: int32 [U, L] item indices; padding and unknown items may stand anywhere.
+            profile: Profile features by name, U rows; may hold more than the model reads.
+            candidates: int32 [U, R] item indices; padding and unknown items score -inf.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """What kind of model it is, for reports."""
