@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfmi.data.features import standardized
 from tfmi.data.structures import PADDING_INDEX, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
 from tfmi.errors import ConfigError, nearest
+from tfmi.layers.base import variable_name
 from tfmi.layers.dense_network import mlp
 from tfmi.layers.fields import weighted_mean
 from tfmi.layers.propagation import ItemPropagation
@@ -107,10 +108,10 @@ class ItemTower(tf.keras.layers.Layer):
 
     def _table(self, name: str, rows: int, deviation: float) -> tf.Variable:
         initializer = tf.keras.initializers.RandomNormal(stddev=deviation)
-        return self.add_weight(name=f"{name}_embeddings", shape=(rows, self.dimension), initializer=initializer)
+        return self.add_weight(name=variable_name(f"{name}_embeddings"), shape=(rows, self.dimension), initializer=initializer)
 
     def _constant(self, name: str, values: np.ndarray) -> tf.Variable:
-        return tf.Variable(values, trainable=False, name=name)
+        return tf.Variable(values, trainable=False, name=variable_name(name))
 
     def call(self, item_indices: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Vectors [..., d] of item indices [...]."""
@@ -200,7 +201,7 @@ class ProfileEncoder(tf.keras.layers.Layer):
             if not isinstance(feature, NumericFeature):
                 initializer = tf.keras.initializers.RandomNormal(stddev=dimension**-0.5)
                 shape = (feature.vocabulary.num_rows, dimension)
-                self._tables[name] = self.add_weight(name=f"{name}_embeddings", shape=shape, initializer=initializer)
+                self._tables[name] = self.add_weight(name=variable_name(f"{name}_embeddings"), shape=shape, initializer=initializer)
 
     @property
     def field_widths(self) -> list[int]:
