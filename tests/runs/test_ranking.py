@@ -13,10 +13,11 @@ from tfmi.config import RunConfig
 from tfmi.data.exposures.coarse import training_coarse_labels
 from tfmi.data.exposures.loading import load_ranking_dataset
 from tfmi.errors import ConfigError
+from tfmi.evaluation.exposures import ExposureEvaluator, exposure_metrics
 from tfmi.models.build import build_ranker
 from tfmi.models.systems import load_config
 from tfmi.runs.folder import RunFolder
-from tfmi.runs.ranking import fusion_weights, ranker_batches
+from tfmi.runs.ranking import fusion_weights, load_ranker, ranker_batches
 from tfmi.runs.runner import describe, run
 
 SMALL = (
@@ -49,6 +50,7 @@ def _run(config: RunConfig, path: Path, resume: bool = False) -> dict[str, Any]:
     return result.metrics
 
 
+@pytest.mark.slow
 def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
     config = small()
     metrics = _run(config, tmp_path / "run")
@@ -67,11 +69,15 @@ def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
     assert {"fusion_fine", "coarse_brand", "auc", "log_loss", "calibration_error"} <= curve[0].keys()
     for plot in ("training", "reliability"):
         assert (folder.plots / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+    loaded = load_ranker(tmp_path / "run")
+    evaluator = ExposureEvaluator(loaded.model, loaded.dataset, batch_size=50)
+    assert exposure_metrics(loaded.dataset.test, evaluator.predict(loaded.dataset.test).logits) == pytest.approx(metrics["test"])
     table = describe(config, metrics)
     assert f"{metrics['test']['auc']:.4f}" in table
     assert "items:rare" in table
 
 
+@pytest.mark.slow
 def test_a_bare_backbone_has_neither_coarse_heads_nor_fusion(tmp_path: Path) -> None:
     metrics = _run(small("deepfm"), tmp_path / "run")
     assert metrics["fusion"] == {}
@@ -109,6 +115,11 @@ def test_fusion_starts_as_the_mean() -> None:
     model = build_ranker(config, dataset)
     model.compute_loss(next(iter(ranker_batches(dataset, model, config).from_step(0).take(1))))
     assert fusion_weights(model) == {"fusion_fine": 0.5, "fusion_category": 0.5, "fusion_bias": 0.0}
+
+
+def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected the folder of a finished run"):
+        load_ranker(tmp_path)
 
 
 def test_an_unknown_coarse_feature_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from tfmi.data.exposures.coarse import training_coarse_labels
 from tfmi.data.exposures.loading import load_ranking_dataset
 from tfmi.data.exposures.structures import ExposureRows, RankingDataset
 from tfmi.data.pipeline import RowBatches
+from tfmi.errors import ConfigError, DataError
 from tfmi.evaluation.binary_metrics import reliability_bins, sigmoid
 from tfmi.evaluation.exposures import RARE_EXPOSURES, ExposureEvaluator, exposure_metrics, exposure_slices, truth_metrics
 from tfmi.files import write_json
-from tfmi.models.build import build_ranker, count_parameters
+from tfmi.models.build import build_ranker, count_parameters, create_variables
 from tfmi.models.ranker import InterestRanker
 from tfmi.runs.fingerprint import exposures_fingerprint
 from tfmi.runs.folder import RunFolder
-from tfmi.runs.loading import set_precision
+from tfmi.runs.loading import restore_best, set_precision
 from tfmi.runs.plots import plot_curves
 from tfmi.runs.ranking_plots import plot_reliability
 from tfmi.runs.result import RunResult
@@ -58,6 +60,42 @@ def describe(config: RunConfig, metrics: dict[str, Any]) -> str:
     for label, values in rows.items():
         lines.append(f"{label:<15} " + " ".join(f"{values[name]:>14.4f}" if name in values else f"{'-':>14}" for name in SHOWN))
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class LoadedRanker:
+    """What a run trained, on what, and how it was described."""
+
+    config: RunConfig
+    dataset: RankingDataset
+    model: InterestRanker
+
+
+def load_ranker(path: str | Path) -> LoadedRanker:
+    """Load the folder of a ranker's run: its data again, and the weights that were best on validation.
+
+    Sets the global precision policy to the run's.
+
+    Raises:
+        ConfigError: The folder holds no run of a ranker, or one that has not come to its end.
+        DataError: The data cannot be read, or is not what the run was trained on.
+    """
+    folder = RunFolder(path)
+    if not folder.metrics.exists():
+        raise ConfigError(
+            f"{folder.path}: expected the folder of a finished run; continue it with training/train.py --resume, or give another"
+        )
+    config = folder.stored_config()
+    if config.model.kind != "ranking":
+        raise ConfigError(f"{folder.path}: expected the run of a ranker, but {config.system!r} is of kind {config.model.kind!r}")
+    dataset = load_ranking_dataset(config.data)
+    if (folder.read_state() or {}).get("data") != exposures_fingerprint(dataset):
+        raise DataError(f"{folder.path}: the data {dataset.name!r} has changed since this run: its items or exposures differ")
+    set_precision(config)
+    model = build_ranker(config, dataset)
+    create_variables(model, next(iter(ranker_batches(dataset, model, config).from_step(0).take(1))))
+    restore_best(model, folder)
+    return LoadedRanker(config, dataset, model)
 
 
 def ranking_task(model: InterestRanker, dataset: RankingDataset, config: RunConfig) -> TrainingTask:
