@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from exposure_logs import UNFILTERED, catalogue, random_log, split
 
+from tests.data.exposures.exposure_logs import UNFILTERED, catalogue, random_log, split
 from tfmi.config import DataConfig
 from tfmi.data.exposures.batches import exposure_batches
 from tfmi.data.exposures.coarse import training_coarse_labels

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exposure_logs import NUM_ITEMS, UNFILTERED, catalogue, random_log, split
 
+from tests.data.exposures.exposure_logs import NUM_ITEMS, UNFILTERED, catalogue, random_log, split
 from tfmi.config import DataConfig
 from tfmi.data.exposures.coarse import coarse_feature_names, training_coarse_labels
 from tfmi.data.exposures.split import LabelledEvents, split_exposures
@@ -153,12 +153,14 @@ class TestCoarseLabels:
 class TestDrawnRows:
     def test_items_not_clicked_up_to_then_are_drawn_for_every_click(self) -> None:
         log = random_log()
+        log_times = log.table.timestamps
+        assert log_times is not None
         only_clicks = LabelledEvents(
             replace(
                 log.table,
                 user_codes=log.table.user_codes[log.clicked],
                 item_codes=log.table.item_codes[log.clicked],
-                timestamps=log.table.timestamps[log.clicked],  # type: ignore[index]
+                timestamps=log_times[log.clicked],
             ),
             np.ones(log.clicked.sum(), dtype=bool),
         )
