@@ -25,6 +25,10 @@ class TaskLoss(ConfiguredLayer):
     def check(self, num_tasks: int) -> None:
         """Raise ``ValueError`` with the reason if this loss cannot work with ``num_tasks`` tasks."""
 
+    def action_logits(self, logits: tf.Tensor) -> tf.Tensor:
+        """float32 [B, A]: the log-odds that each action happens at all, whatever it depends on; by default ``logits`` themselves."""
+        return logits
+
 
 TASK_LOSSES: Registry[TaskLoss] = Registry("task loss", "tfmi.losses")
 
@@ -94,6 +98,11 @@ class EntireSpaceTasks(TaskLoss):
         both_losses = -(both * log_both + (1.0 - both) * log_not_both)
         both_weights = tf.where(click > 0, weights[:, 1], weights[:, 0])
         return tf.stack([weighted_mean_over_rows(click_losses, weights[:, 0]), weighted_mean_over_rows(both_losses, both_weights)])
+
+    def action_logits(self, logits: tf.Tensor) -> tf.Tensor:
+        """The first, and that of both actions."""
+        log_both, log_not_both = log_product(logits)
+        return tf.stack([logits[:, 0], log_both - log_not_both], axis=1)
 
 
 def log_product(logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -14,7 +14,6 @@ from tfmi.data.structures import Dataset
 from tfmi.errors import ConfigError, DataError
 from tfmi.models.build import build_counter, build_model, create_variables
 from tfmi.models.recommender import Recommender
-from tfmi.models.retrieval import InterestRetrieval
 from tfmi.runs.fingerprint import data_fingerprint
 from tfmi.runs.folder import RunFolder
 
@@ -54,7 +53,7 @@ def load_run(folder: str | Path) -> LoadedRun:
     set_precision(config)
     model = build_model(config, dataset)
     create_variables(model, _one_batch(config, dataset))
-    _restore_best(model, run)
+    restore_best(model, run)
     return LoadedRun(config, dataset, model)
 
 
@@ -79,7 +78,8 @@ def _one_batch(config: RunConfig, dataset: Dataset) -> dict[str, tf.Tensor]:
     return batch
 
 
-def _restore_best(model: InterestRetrieval, run: RunFolder) -> None:
+def restore_best(model: tf.keras.Model, run: RunFolder) -> None:
+    """Give the model the weights that were best on validation; raises ``ConfigError`` if they cannot be read."""
     checkpoint = tf.train.Checkpoint(model=model)
     try:
         checkpoint.read(str(run.best_weights)).expect_partial().assert_existing_objects_matched()

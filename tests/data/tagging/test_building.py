@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tag_logs import LOG, TAGS, field_of, make_dataset, names
 
+from tests.data.tagging.tag_logs import LOG, TAGS, field_of, make_dataset, names
 from tfmi.data.structures import CategoricalFeature, NumericFeature
 from tfmi.data.tables import UserTable
 from tfmi.data.tagging.structures import TagDataset, TagRows
@@ -67,7 +67,7 @@ class TestByHand:
         assert test.has_history().tolist() == [True, False]
 
     def test_nested_tasks(self) -> None:
-        dataset = make_dataset(LOG, tasks={"liked": 4.0, "watched": 0.0})
+        dataset = make_dataset(LOG, tasks={"watched": 0.0, "liked": 4.0})
         assert dataset.task_names == ("watched", "liked")
         assert dataset.train.labels.tolist() == [[1, 1], [1, 0], [1, 0], [1, 1], [1, 0], [1, 1]]
         assert dataset.train.weights.min() == 1

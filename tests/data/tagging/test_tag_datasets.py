@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tag_logs import field_of, names
 
+from tests.data.tagging.tag_logs import field_of, names
 from tfmi.config import DataConfig
 from tfmi.data.tagging.batches import StateGatherer, tag_batches
 from tfmi.data.tagging.datasets import load_tag_dataset
@@ -157,7 +157,7 @@ class TestOwnLog:
             "log",
             tmp_path,
             tmp_path / "cache",
-            {**SMALL, "tasks": {"click": 1.0, "buy": 2.0}},
+            {**SMALL, "tasks": {"buy": 2.0, "click": 1.0}},
             log={"columns": {"weight": "value"}},
         )
         assert dataset.task_names == ("click", "buy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tfmi.config import DataConfig, TaggingConfig
+from tfmi.config import DataConfig
 from tfmi.data.datasets import DEFAULT_CACHE, rejects_folder
 from tfmi.data.embedded import generate
 from tfmi.data.log import LogTables, read_log_files
@@ -17,10 +17,10 @@ from tfmi.data.tagging.lastfm import read_lastfm_tags
 from tfmi.data.tagging.log import TagLog
 from tfmi.data.tagging.movielens import read_movielens_tags
 from tfmi.data.tagging.structures import TagDataset
-from tfmi.data.tagging.tables import resolve_tasks, tag_log_from_tables
+from tfmi.data.tagging.tables import tag_log_from_tables
+from tfmi.data.tagging.tasks import task_thresholds
 from tfmi.errors import ConfigError
 
-DEFAULT_TASKS = {"clicked": 0.0}
 SPLITS = ("auto", "by_time")
 
 
@@ -38,34 +38,30 @@ def load_tag_dataset(config: DataConfig) -> TagDataset:
 
 def read_tag_log(config: DataConfig) -> TagLog:
     """Read the dataset that ``config.dataset`` names; raises as ``load_tag_dataset``."""
-    tagging = config.tagging
+    tagging, tasks = config.tagging, task_thresholds(config)
     if config.dataset == "embedded":
         if config.path is not None:
             raise ConfigError(f"data.path: the embedded dataset is generated and reads no file; name what {config.path} is with --dataset")
         log = generate(config.embedded)
-        return _from_tables("embedded", LogTables(log.events, log.items, log.users), tagging)
+        return tag_log_from_tables("embedded", LogTables(log.events, log.items, log.users), tagging, tasks)
     if config.dataset == "movielens":
         folder = Path(config.path) if config.path else fetch_movielens(Path(config.cache or DEFAULT_CACHE), MOVIELENS_URL)
-        return read_movielens_tags(folder, tagging, rejects_folder(config))
+        return read_movielens_tags(folder, tagging, tasks, rejects_folder(config))
     if config.path is None:
         raise ConfigError(f"data.path: dataset {config.dataset!r} needs its files; give --data PATH")
     if config.dataset == "lastfm":
-        return read_lastfm_tags(Path(config.path), tagging)
+        return read_lastfm_tags(Path(config.path), tagging, tasks)
     if config.dataset == "log":
         if config.log.streaming:
             raise ConfigError("data.log.streaming: models of tags read the whole log into memory; leave streaming out")
-        return _from_tables("log", read_log_files(config.path, config.log, rejects_folder(config)), tagging)
+        return tag_log_from_tables("log", read_log_files(config.path, config.log, rejects_folder(config)), tagging, tasks)
     if config.dataset == "sequences":
         path = Path(config.path)
         file = path if path.is_file() else require_file(path, SEQUENCES_FILE, "sequences")
         attributes = file.parent / ATTRIBUTES_FILE
         items = read_attributes(attributes) if attributes.is_file() else None
-        return _from_tables("sequences", LogTables(read_sequences(file), items, None), tagging)
+        return tag_log_from_tables("sequences", LogTables(read_sequences(file), items, None), tagging, tasks)
     raise ConfigError(
         f"data.dataset: {config.dataset!r} comes split by users, without tags in time; models of tags take embedded, log, movielens, "
         "lastfm or sequences"
     )
-
-
-def _from_tables(name: str, tables: LogTables, config: TaggingConfig) -> TagLog:
-    return tag_log_from_tables(name, tables, config, resolve_tasks(config, DEFAULT_TASKS))

@@ -6,6 +6,7 @@ artists; ``artists``, the newest; ``crowd_tags``, what others had called these a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,10 @@ from tfmi.data.named.lastfm import ARTISTS_FILE, ASSIGNMENTS_FILE, read_assignme
 from tfmi.data.named.text import require_file
 from tfmi.data.tagging.facts import ALWAYS, NO_VALUE, Facts, heaviest_before
 from tfmi.data.tagging.log import FieldSource, TagLog
-from tfmi.data.tagging.tables import item_field, label_events, resolve_tasks
-
-DEFAULT_TASKS = {"tagged": 0.0}
+from tfmi.data.tagging.tables import item_field, label_events
 
 
-def read_lastfm_tags(folder: Path, config: TaggingConfig) -> TagLog:
+def read_lastfm_tags(folder: Path, config: TaggingConfig, tasks: Mapping[str, float]) -> TagLog:
     """Read a folder of the Last.fm files.
 
     Raises:
@@ -39,7 +38,7 @@ def read_lastfm_tags(folder: Path, config: TaggingConfig) -> TagLog:
     crowd = heaviest_before(votes, items, times, config.max_item_tags)
     event, column = np.nonzero(crowd.values != NO_VALUE)
     shares = (crowd.weights / np.maximum(crowd.weights.sum(axis=1, keepdims=True), 1.0))[event, column]
-    task_names, labels = label_events(None, len(users), resolve_tasks(config, DEFAULT_TASKS))
+    task_names, labels = label_events(None, len(users), tasks)
     return TagLog(
         name="lastfm",
         user_ids=list(events.user_ids),

@@ -7,7 +7,7 @@ for, and what they were glad of. A movie's tags are its genres, and what users h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +20,12 @@ from tfmi.data.named.text import require_file
 from tfmi.data.tables import ItemTable
 from tfmi.data.tagging.facts import Facts, heaviest_before
 from tfmi.data.tagging.log import FieldSource, TagLog
-from tfmi.data.tagging.tables import item_field, resolve_tasks, tag_field, tag_log_from_tables, value_field
+from tfmi.data.tagging.tables import item_field, tag_field, tag_log_from_tables, value_field
 
-DEFAULT_TASKS = {"watched": 0.0, "liked": 4.0}
 LIKED, DISLIKED_BELOW = 4.0, 3.0
 
 
-def read_movielens_tags(folder: Path, config: TaggingConfig, rejects_folder: Path) -> TagLog:
+def read_movielens_tags(folder: Path, config: TaggingConfig, tasks: Mapping[str, float], rejects_folder: Path) -> TagLog:
     """Read a MovieLens folder.
 
     Raises:
@@ -34,7 +33,7 @@ def read_movielens_tags(folder: Path, config: TaggingConfig, rejects_folder: Pat
     """
     events, items = read_ratings(folder, rejects_folder)
     assignments = read_tag_assignments(require_file(folder, TAGS_FILE, "movielens"), events, rejects_folder / "tags.jsonl")
-    log = tag_log_from_tables("movielens", LogTables(events, items, None), config, resolve_tasks(config, DEFAULT_TASKS))
+    log = tag_log_from_tables("movielens", LogTables(events, items, None), config, tasks)
     # Users' tags in the codes of the genres, and new ones behind these.
     code_of = {name: code for code, name in enumerate(log.tag_names)}
     user_codes = np.array([code_of.setdefault(name, len(code_of)) for name in assignments.tag_names], np.int64)

@@ -13,7 +13,7 @@ from tfmi.data.log import LogTables
 from tfmi.data.tables import ItemTable
 from tfmi.data.tagging.facts import ALWAYS, NO_VALUE, Facts, ValueTable, heaviest_before
 from tfmi.data.tagging.log import FieldSource, TagLog
-from tfmi.errors import ConfigError, DataError
+from tfmi.errors import DataError
 
 
 def tag_log_from_tables(name: str, tables: LogTables, config: TaggingConfig, tasks: Mapping[str, float]) -> TagLog:
@@ -27,7 +27,7 @@ def tag_log_from_tables(name: str, tables: LogTables, config: TaggingConfig, tas
         name: Short name for reports.
         tables: The checked log, whose ``weights`` decide the tasks (1 where it has none), with a catalogue and perhaps profiles.
         config: Which columns are tags.
-        tasks: The least weight of an event of each task.
+        tasks: The least weight of an event of each task, rising.
 
     Raises:
         DataError: There are no tags.
@@ -75,10 +75,9 @@ def _by_item(column: Sequence[str], column_ids: Sequence[str], item_ids: Sequenc
 
 
 def label_events(weights: np.ndarray | None, num_events: int, tasks: Mapping[str, float]) -> tuple[tuple[str, ...], np.ndarray]:
-    """The tasks by rising least weight, so that each implies those before it, and bool [events, A]: of which an event is a positive."""
-    names = tuple(sorted(tasks, key=lambda task: tasks[task]))
+    """The tasks' names, and bool [events, A]: of which tasks an event is a positive."""
     given = np.ones(num_events) if weights is None else weights
-    return names, np.stack([given >= tasks[task] for task in names], axis=1)
+    return tuple(tasks), np.stack([given >= least for least in tasks.values()], axis=1)
 
 
 def even_times(user_codes: np.ndarray) -> np.ndarray:
@@ -139,11 +138,3 @@ def value_field(log: TagLog, item_values: np.ndarray) -> FieldSource:
     values = codes[log.items]
     there = item_values[log.items] != ""
     return FieldSource(Facts(log.users[there], log.times[there], values[there].astype(np.int64), np.ones(int(there.sum()))), list(names))
-
-
-def resolve_tasks(config: TaggingConfig, default: Mapping[str, float]) -> Mapping[str, float]:
-    """The tasks to learn; raises ``ConfigError`` where two of them are the same events."""
-    tasks = config.tasks if config.tasks is not None else default
-    if len(set(tasks.values())) != len(tasks):
-        raise ConfigError(f"data.tagging.tasks: two tasks with the same least weight would be the same task, got {dict(tasks)}")
-    return tasks

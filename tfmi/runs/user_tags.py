@@ -1,0 +1,195 @@
+"""A run of a user-tag model: load, build, train, evaluate beside counting, draw, export."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.config import RunConfig
+from tfmi.data.tagging.batches import StateGatherer, tag_batches
+from tfmi.data.tagging.datasets import load_tag_dataset
+from tfmi.data.tagging.structures import TagDataset
+from tfmi.errors import ConfigError, DataError
+from tfmi.evaluation.tag_diagnostics import expert_shares, gate_entropy, kernel_cosines
+from tfmi.evaluation.tags import TagEvaluator, mean_over_tasks
+from tfmi.files import write_json
+from tfmi.layers.virtual_kernel_encoder import VirtualKernelEncoder
+from tfmi.models.build import count_parameters, create_variables
+from tfmi.models.build_user_tags import build_user_tag_model
+from tfmi.models.user_tags import UserTagModel
+from tfmi.runs.fingerprint import tagging_fingerprint
+from tfmi.runs.folder import RunFolder
+from tfmi.runs.loading import restore_best, set_precision
+from tfmi.runs.plots import plot_curves
+from tfmi.runs.result import RunResult
+from tfmi.runs.training import Trainer, TrainingTask
+from tfmi.runs.user_tag_plots import plot_experts
+from tfmi.versions import versions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedTagRun:
+    """What a run trained, on what, and how it was described."""
+
+    config: RunConfig
+    dataset: TagDataset
+    model: UserTagModel
+
+
+def run(config: RunConfig, folder: RunFolder, target: Path | None, resume: bool = False) -> RunResult:
+    """Do what the configuration of a user-tag model describes; see ``tfmi.runs.runner.run``."""
+    started = time.perf_counter()
+    dataset = load_tag_dataset(config.data)
+    log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
+    trained = _train(config, dataset, folder, resume)
+    if trained is None:
+        return RunResult(None, folder, None)
+    model, train = trained
+    metrics = _measure(model, config, dataset, folder, train)
+    write_json(folder.metrics, metrics)
+    return RunResult(metrics, folder, None)
+
+
+def describe(config: RunConfig, metrics: dict[str, Any]) -> str:
+    """The test metrics as tables: of labelled rows, and of tags to foresee, the model beside the two ways of counting."""
+    rows = {name: value for name, value in metrics["test"].items() if name.partition(":")[0] in ("auc", "log_loss")}
+    lines = [f"{'labelled rows':<28} {'':>10}", *(f"{name:<28} {value:>10.4f}" for name, value in rows.items())]
+    shown = [f"{name}@{cutoff}" for name in ("precision", "recall", "ndcg") for cutoff in config.evaluation.cutoffs]
+    for task, kinds in metrics["test_tags"].items():
+        for kind, by_name in kinds.items():
+            title = f"{task}: {kind} later tags"
+            lines += ["", f"{title:<28} " + " ".join(f"{name:>12}" for name in shown)]
+            lines += [f"{name:<28} " + " ".join(f"{values[key]:>12.4f}" for key in shown) for name, values in by_name.items()]
+    return "\n".join(lines)
+
+
+def load_tag_run(folder: str | Path) -> LoadedTagRun:
+    """Load the folder of a finished run: its data again, and the weights that were best on validation.
+
+    Sets the global precision policy to the run's.
+
+    Raises:
+        ConfigError: The folder holds no run of a user-tag model, or one that has not come to its end.
+        DataError: The data cannot be read, or is not what the run was trained on.
+    """
+    run_folder = RunFolder(folder)
+    config = run_folder.stored_config()
+    if config.model.kind != "user_tags":
+        raise ConfigError(f"{run_folder.path}: expected the run of a model of tags, but its model.kind is {config.model.kind!r}")
+    if not run_folder.metrics.exists():
+        raise ConfigError(
+            f"{run_folder.path}: this run has not come to its end; continue it with training/train.py --resume --output {run_folder.path}"
+        )
+    dataset = load_tag_dataset(config.data)
+    if (run_folder.read_state() or {}).get("data") != tagging_fingerprint(dataset):
+        raise DataError(f"{run_folder.path}: the data {dataset.name!r} has changed since this run: its tags, rows or fields differ")
+    set_precision(config)
+    model = build_user_tag_model(config, dataset)
+    batches = tag_batches(dataset.train, StateGatherer(dataset.states), batch_size=config.training.batch_size)
+    create_variables(model, next(iter(batches.from_step(0).take(1))))
+    restore_best(model, run_folder)
+    return LoadedTagRun(config, dataset, model)
+
+
+def tag_task(model: UserTagModel, dataset: TagDataset, config: RunConfig) -> TrainingTask:
+    """What a user-tag model learns from: the training rows, judged on the validation part."""
+    evaluator = TagEvaluator(model, dataset, config.evaluation.cutoffs, config.evaluation.batch_size)
+    return TrainingTask(
+        dataset=dataset.name,
+        fingerprint=tagging_fingerprint(dataset),
+        num_examples=len(dataset.train),
+        batches=tag_batches(dataset.train, evaluator.states, batch_size=config.training.batch_size, seed=config.seed),
+        validate=evaluator.validate,
+    )
+
+
+def expert_diagnostics(model: UserTagModel, dataset: TagDataset) -> dict[str, Any]:
+    """How tasks use the experts: per task ``gate_entropy`` (1: all tags mix all alike) and ``shares``, over tags by their frequency; with
+    kernels, the largest and the mean ``kernel_cosine`` of two. Empty for models without a gate."""
+    tasks = range(len(dataset.task_names))
+    if all(len(model.user_encoder.experts_of(task)) == 1 for task in tasks):
+        return {}
+    described: dict[str, Any] = {
+        dataset.task_names[task]: {
+            "gate_entropy": gate_entropy(model, task),
+            "shares": {str(expert): share for expert, share in expert_shares(model, task, dataset.tag_counts[task]).items()},
+        }
+        for task in tasks
+    }
+    if isinstance(model.user_encoder, VirtualKernelEncoder):
+        cosines = kernel_cosines(model.user_encoder)
+        pairs = cosines[np.triu_indices(len(cosines), k=1)]
+        described["kernel_cosine"] = {"largest": float(pairs.max(initial=-1.0)), "mean": float(pairs.mean())}
+    return described
+
+
+def _train(config: RunConfig, dataset: TagDataset, folder: RunFolder, resume: bool) -> tuple[UserTagModel, dict[str, float]] | None:
+    # Under determinism TensorFlow picks kernels whose sums do not depend on thread timing: the same seed gives the same weights.
+    tf.config.experimental.enable_op_determinism()
+    set_precision(config)
+    model = build_user_tag_model(config, dataset)
+    trainer = Trainer(model, tag_task(model, dataset, config), config, folder)
+    if resume and trainer.restore():
+        where = f"step {trainer.state.step:,} of {trainer.total_steps:,}"
+        log.info("Training had finished at %s" if trainer.state.finished else "Resuming at %s", where)
+    parameters = count_parameters(model)
+    log.info(
+        "Training %s: %s parameters, tasks: %s; %s steps per epoch, at most %s steps",
+        config.system,
+        f"{parameters:,}",
+        ", ".join(dataset.task_names),
+        f"{trainer.steps_per_epoch:,}",
+        f"{trainer.total_steps:,}",
+    )
+    state = trainer.train()
+    if state.curve:
+        plot_curves(state.curve, config.training.monitor, folder.plots / "training.png")
+    if state.stopped:
+        log.info("Stopped at step %s. Continue with --resume --output %s", f"{state.step:,}", folder.path)
+        return None
+    return model, {
+        "steps": state.step,
+        "best_step": state.best_step,
+        "seconds": state.seconds,
+        "examples_per_second": state.step * config.training.batch_size / max(state.seconds, 1e-9),
+        "parameters": parameters,
+        "encoder_parameters": sum(int(variable.shape.num_elements()) for variable in model.user_encoder.trainable_variables),
+    }
+
+
+def _measure(model: UserTagModel, config: RunConfig, dataset: TagDataset, folder: RunFolder, train: dict[str, float]) -> dict[str, Any]:
+    evaluator = TagEvaluator(model, dataset, config.evaluation.cutoffs, config.evaluation.batch_size)
+    tags = evaluator.tag_metrics(dataset.test_tags)
+    experts = expert_diagnostics(model, dataset)
+    if experts:
+        shares = {name: expert_shares(model, task, dataset.tag_counts[task]) for task, name in enumerate(dataset.task_names)}
+        cosines = kernel_cosines(model.user_encoder) if isinstance(model.user_encoder, VirtualKernelEncoder) else None
+        plot_experts(shares, cosines, folder.plots / "experts.png")
+    return {
+        "test": {**evaluator.row_metrics(dataset.test), **mean_over_tasks([kinds["all"]["model"] for kinds in tags.values()])},
+        "test_tags": tags,
+        "valid": evaluator.validate(),
+        **({"experts": experts} if experts else {}),
+        "exact_by_inner_product": model.exact_by_inner_product,
+        "train": train,
+        "data": dict(dataset.report),
+        "versions": versions(),
+        "system": config.system,
+        "dataset": dataset.name,
+        "seed": config.seed,
+    }
+
+
+def _counts(dataset: TagDataset) -> str:
+    parts = ((name, getattr(dataset, name)) for name in ("train", "valid", "test"))
+    rows = ", ".join(f"{len(rows):,} rows to {name}" for name, rows in parts)
+    users = f"{len(dataset.users):,} users in {len(dataset.states):,} states"
+    return f"{len(dataset.tags):,} tags, {users}, tasks {', '.join(dataset.task_names)}; {rows}"
