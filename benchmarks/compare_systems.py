@@ -29,7 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.comparison.entries import Entry
+from benchmarks.comparison.entries import RETRIEVING_KINDS, Entry
 from benchmarks.comparison.jobs import Failure, Job, run_jobs
 from benchmarks.comparison.plan import Comparison, followed_by_variants
 from benchmarks.comparison.plots import draw_all
@@ -73,7 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("what is compared; the order given is that of the tables").add_argument
     add("--systems", dest="entries", action="extend", nargs="+", type=Entry.of_system, metavar="NAME", help="named systems")
     add("--configs", dest="entries", action="extend", nargs="+", type=_file_entry, metavar="FILE", help="configurations of train.py")
-    add("--data", type=_named_path, nargs="+", required=True, metavar="NAME=DIR", help="data by a name of your choice")
+    add(
+        "--data",
+        type=_named_path,
+        nargs="+",
+        required=True,
+        metavar="NAME=DIR",
+        help="data by a name of your choice; NAME=- where there is no DIR",
+    )
     add("--dataset", choices=typing.get_args(DatasetName), default="comirec", help="what the data is (default: comirec)")
     add("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3; the first is that of trials, exports and sweeps")
     add("--set", action="append", default=[], metavar="a.b=value", help="a setting for all runs; may be repeated")
@@ -87,7 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("what is reported").add_argument
     add("--part", choices=("test", "valid"), default="test", help="choose hyper-parameters on valid")
     add("--metrics", nargs="+", default=list(DEFAULT_METRICS), help=f"columns of the table (default: {' '.join(DEFAULT_METRICS)})")
-    add("--main-metric", metavar="METRIC", help="metric of slices and plots (default: recall at the largest cutoff of --metrics)")
+    add(
+        "--main-metric",
+        metavar="METRIC",
+        help="metric of slices and plots (default: recall at their largest cutoff, or the first)",
+    )
     add("--latency", action="store_true", help="export each system and measure requests to it")
     add("--latency-repeats", type=_positive, default=200, metavar="N", help="requests of each batch size (default: 200)")
     add("--sweep", type=float, nargs="*", metavar="λ", help="measure recall against diversity over λ; default: by each model's scores")
@@ -101,11 +112,11 @@ def _file_entry(text: str) -> Entry:
     return Entry.of_file(Path(text))
 
 
-def _named_path(text: str) -> tuple[str, str]:
+def _named_path(text: str) -> tuple[str, str | None]:
     name, separator, path = text.partition("=")
     if not (separator and name and path):
         raise argparse.ArgumentTypeError(f"expected NAME=DIR, got {text!r}")
-    return name, path
+    return name, None if path == "-" else path
 
 
 def _positive(text: str) -> int:
@@ -143,7 +154,8 @@ def _comparison(options: argparse.Namespace) -> Comparison:
         if len(set(values)) != len(values):
             raise ConfigError(f"{option}: expected each one once, got {' '.join(map(str, values))}")
     if options.main_metric is None:
-        options.main_metric = f"recall@{max(_cutoff(metric) for metric in options.metrics)}"
+        cutoffs = [cutoff for metric in options.metrics if (cutoff := _cutoff(metric)) is not None]
+        options.main_metric = f"recall@{max(cutoffs)}" if len(cutoffs) == len(options.metrics) else options.metrics[0]
     if (options.trials > 1) != (options.space is not None):
         raise ConfigError("--trials and --space need each other: a number of tries above 1, and the values to try")
     if options.trials == 1 and (options.tune_on or options.trial_set):
@@ -163,18 +175,22 @@ def _comparison(options: argparse.Namespace) -> Comparison:
     )
 
 
-def _cutoff(metric: str) -> int:
-    cutoff = metric.partition("@")[2]
-    if not cutoff.isdigit():
-        raise ConfigError(f"--metrics {metric}: expected a name and a cutoff, such as recall@50")
-    return int(cutoff)
+def _cutoff(metric: str) -> int | None:
+    """The N of a metric @N, None of a metric without, such as auc."""
+    name, separator, cutoff = metric.partition("@")
+    if not name or (separator and not cutoff.isdigit()):
+        raise ConfigError(f"--metrics {metric}: expected a name, with a cutoff if it has one, such as recall@50")
+    return int(cutoff) if separator else None
 
 
 def _check_measured(comparison: Comparison, metrics: Sequence[str]) -> None:
     """Raise ``ConfigError`` now, not after hours of training, if a configuration does not measure at a metric's cutoff."""
     for entry in comparison.entries:
-        cutoffs = comparison.plain_config(entry).evaluation.cutoffs
-        odd = [metric for metric in metrics if _cutoff(metric) not in cutoffs]
+        config = comparison.plain_config(entry)
+        cutoffs = config.evaluation.cutoffs
+        # Retrievers have no metrics without a cutoff.
+        retrieves = config.model.kind in RETRIEVING_KINDS
+        odd = [metric for metric in metrics if (cutoff := _cutoff(metric)) not in cutoffs and (retrieves or cutoff is not None)]
         if odd:
             raise ConfigError(f"{entry.label}: {odd[0]} is asked for, but evaluation.cutoffs are {cutoffs}; see --set and --metrics")
 
@@ -213,11 +229,12 @@ def _report(rows: Sequence[Row], first_runs: Sequence[Job], options: argparse.Na
         outcome.failures += failed + broken
     sweeps: dict[str, dict[str, Any]] = {}
     if options.sweep is not None:
-        if any(f"diversity@{_cutoff(metric)}" in row["mean"] for row in rows):
-            sweeps, failed = sweep_diversity(first_runs, _cutoff(metric), options.sweep, options.jobs)
+        cutoff = _cutoff(metric)
+        if cutoff is not None and any(f"diversity@{cutoff}" in row["mean"] for row in rows):
+            sweeps, failed = sweep_diversity(first_runs, cutoff, options.sweep, options.jobs)
             outcome.failures += failed
         else:
-            outcome.notes.add(f"recall against diversity of {dataset} left out: its items have no categories")
+            outcome.notes.add(f"recall against diversity of {dataset} left out: its items have no categories, or {metric} no cutoff")
     for row in rows:
         row |= {"latency": latency.get(row["config"], {}), "sweep": sweeps.get(row["config"], {})}
     if options.plots:

@@ -12,6 +12,9 @@ from tfmi.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS
 from tfmi.models.systems import load_config
 
+# The kinds of models that rank the catalogue, by metrics with a cutoff.
+RETRIEVING_KINDS = ("interests", "counting")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -77,7 +80,7 @@ def check_distinct(entries: Sequence[Entry]) -> None:
 
 def with_single_interest(entry: Entry, config: RunConfig) -> Entry | None:
     """The entry's variant with one interest, or None where ``config``, its configuration, has no more than that."""
-    if config.model.kind == "counting":
+    if config.model.kind != "interests":
         return None
     extractor = config.model.extractor
     parameter = EXTRACTORS.get(extractor["name"]).INTERESTS_PARAMETER

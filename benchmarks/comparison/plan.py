@@ -31,7 +31,7 @@ class Comparison:
     """
 
     entries: Sequence[Entry]
-    data: Mapping[str, str]
+    data: Mapping[str, str | None]
     kind: str
     seeds: Sequence[int]
     settings: Sequence[str]

@@ -13,7 +13,7 @@ from benchmarks.comparison.entries import Entry
 from benchmarks.comparison.jobs import ROOT, Failure, Job, Task, run_jobs, run_tasks
 from benchmarks.comparison.latency import BATCH_SIZES
 from benchmarks.comparison.plan import Comparison
-from benchmarks.comparison.tuning import AS_IT_IS, Trial, choose, validation_value
+from benchmarks.comparison.tuning import AS_IT_IS, Trial, choose, is_loss, validation_value
 from tfmi.config import validate_config
 from tfmi.errors import ConfigError, ExportError
 from tfmi.export.metadata import CONFIGURATION, load_metadata
@@ -74,7 +74,8 @@ def tune(comparison: Comparison, trials: Mapping[str, Sequence[Trial]], datasets
         tuning.chosen[dataset] = {}
         for entry in comparison.entries:
             tried = trials[entry.label]
-            number = choose({name: {trial.number: values[name, entry.label, trial.number] for trial in tried} for name in looked_at})
+            of_entry = {name: {trial.number: values[name, entry.label, trial.number] for trial in tried} for name in looked_at}
+            number = choose(of_entry, is_loss(jobs[looked_at[0], entry.label, tried[0].number]))
             tuning.chosen[dataset][entry.label] = None if number is None else tried[number]
     for (dataset, label, number), job in jobs.items():
         chosen = tuning.chosen[dataset][label]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.comparison.jobs import Job
@@ -13,6 +13,7 @@ from benchmarks.comparison.jobs import Job
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
+TRUTH = "truth"  # begins the parts of a run that are measured against what only a generator knows
 
 
 class Notes:
@@ -40,8 +41,9 @@ def summarize(jobs: Sequence[Job], part: str) -> list[Row]:
     Returns:
         ``dataset``, ``config`` (the label), ``system``; ``seeds``: how many runs; ``runs``: their seeds and folders; ``parameters``;
         means of ``seconds`` and ``examples_per_second`` of training; ``mean`` and ``deviation`` of every metric of ``part``; ``valid``:
-        the mean validation metrics; ``slices``: users, mean and deviation by slice, of the test part; ``interests``: means of what
-        ``tfmi.evaluation.diagnostics`` tells, with deviations in ``interests_deviation``.
+        the mean validation metrics; ``slices``: users or rows, mean and deviation by slice, of the test part; ``interests``: means of what
+        ``tfmi.evaluation.diagnostics`` tells, with deviations in ``interests_deviation``; ``others``: mean and deviation of every figure
+        of the parts called ``<part>_...`` or ``truth...``, by its place in them, such as ``test_tags/liked/all/model/recall@10``.
     """
     groups: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
@@ -76,9 +78,27 @@ def _figures(measured: Sequence[Mapping[str, Any]], part: str) -> Row:
         "deviation": deviation,
         "valid": valid,
         "slices": _slices([run.get("test_slices", {}) for run in measured]),
+        "others": _others(measured, part),
         "interests": interests,
         "interests_deviation": interests_deviation,
     }
+
+
+def _others(measured: Sequence[Mapping[str, Any]], part: str) -> dict[str, dict[str, float]]:
+    def chosen(run: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in run.items() if name.startswith((f"{part}_", TRUTH)) and name != "test_slices"}
+
+    mean, deviation = mean_and_deviation([dict(_figures_below("", chosen(run))) for run in measured])
+    return {"mean": mean, "deviation": deviation}
+
+
+def _figures_below(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested mappings, by its path."""
+    if isinstance(value, Mapping):
+        for name, below in value.items():
+            yield from _figures_below(f"{prefix}{name}/", below)
+    else:
+        yield prefix.rstrip("/"), value
 
 
 def _slices(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
@@ -86,7 +106,8 @@ def _slices(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]
     for name in runs[0]:
         if all(name in run for run in runs):
             mean, deviation = mean_and_deviation([run[name] for run in runs])
-            slices[name] = {"users": round(mean.pop("users")), "mean": mean, "deviation": deviation}
+            count = round(mean.pop("users") if "users" in mean else mean.pop("rows"))
+            slices[name] = {"users": count, "mean": mean, "deviation": deviation}
     return slices
 
 

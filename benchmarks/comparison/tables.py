@@ -57,14 +57,20 @@ def _latency_cells(measured: Mapping[str, Any] | None) -> list[str]:
 
 
 def slices_table(rows: Sequence[Row], metric: str) -> str:
-    """One metric by slice of one dataset's users, and the coverage of all recommendations; empty if no row has slices."""
+    """One metric by slice of one dataset's users, or rows, and the coverage of all recommendations; empty if no row has slices."""
     users = {name: figures["users"] for row in rows for name, figures in row["slices"].items()}
     if not users:
         return ""
-    coverage = f"coverage@{metric.partition('@')[2]}"
-    header = ["configuration", f"all users: {metric}", *(f"{name} ({count:,} users)" for name, count in users.items()), coverage]
+    _, has_cutoff, cutoff = metric.partition("@")
+    coverage = [f"coverage@{cutoff}"] if has_cutoff else []
+    header = ["configuration", f"all: {metric}", *(f"{name} ({count:,})" for name, count in users.items()), *coverage]
     lines = [
-        [row["config"], spread(row, row, metric), *(_slice_cell(row, name, metric) for name in users), spread(row, row, coverage)]
+        [
+            row["config"],
+            spread(row, row, metric),
+            *(_slice_cell(row, name, metric) for name in users),
+            *(spread(row, row, name) for name in coverage),
+        ]
         for row in rows
         if row["slices"]
     ]

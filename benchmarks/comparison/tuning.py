@@ -27,6 +27,7 @@ from benchmarks.comparison.jobs import Job
 from tfmi.config import RunConfig, read_config_file
 from tfmi.errors import ConfigError, nearest
 from tfmi.models.systems import SYSTEMS
+from tfmi.runs.training import LOWER_IS_BETTER
 
 Choices = dict[str, list[Any]]
 
@@ -109,12 +110,18 @@ def validation_value(job: Job) -> float | None:
     return float(job.metrics()["valid"][job.config.training.monitor]) if job.finished else None
 
 
-def choose(values: Mapping[str, Mapping[int, float | None]]) -> int | None:
+def is_loss(job: Job) -> bool:
+    """Whether less of the configuration's monitor is better."""
+    return job.config.training.monitor in LOWER_IS_BETTER
+
+
+def choose(values: Mapping[str, Mapping[int, float | None]], less_is_better: bool = False) -> int | None:
     """The number of the best trial, the lowest one among equals; None if none has succeeded everywhere.
 
     Args:
         values: Values by trial number, by dataset. With several datasets the best has the largest mean of its shares of each dataset's
             largest value, so that no dataset outweighs the others.
+        less_is_better: The best has the smallest mean instead.
     """
     numbers = sorted(set.intersection(*({n for n, value in each.items() if value is not None} for each in values.values())))
     if not numbers:
@@ -124,7 +131,7 @@ def choose(values: Mapping[str, Mapping[int, float | None]]) -> int | None:
     def share(number: int) -> float:
         return sum((each[number] or 0.0) / (largest[dataset] or 1.0) for dataset, each in values.items())
 
-    return max(numbers, key=lambda number: (share(number), -number))
+    return max(numbers, key=lambda number: (-share(number) if less_is_better else share(number), -number))
 
 
 def _combinations(choices: Choices) -> Iterator[tuple[str, ...]]:

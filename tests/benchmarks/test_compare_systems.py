@@ -17,7 +17,7 @@ from benchmarks.compare_systems import main
 from benchmarks.comparison import entries, jobs, latency
 from benchmarks.comparison.entries import Entry, with_single_interest
 from benchmarks.comparison.jobs import Task
-from benchmarks.comparison.summary import mean_and_deviation
+from benchmarks.comparison.summary import _others, mean_and_deviation
 from benchmarks.comparison.tuning import Trial, choose, plan_trials
 from tfmi.config import RunConfig, read_config_file, validate_config
 from tfmi.errors import ConfigError
@@ -202,7 +202,7 @@ def test_means_deviations_and_the_order_of_the_command_line(compare: Comparing, 
 
 def test_slices_have_a_table_with_coverage(compare: Comparing, programs: Programs) -> None:
     compare("--systems", "mind", "--seeds", "1")
-    assert "| configuration | all users: recall@20 | history:1-4 (7 users) | coverage@20 |" in compare.table
+    assert "| configuration | all: recall@20 | history:1-4 (7) | coverage@20 |" in compare.table
     assert "| mind | 0.1000 | 0.0500 | 0.3000 |" in compare.table
 
 
@@ -221,6 +221,39 @@ def test_figures_that_not_every_run_has_are_left_out() -> None:
     mean, deviation = mean_and_deviation([{"a": 1, "b": 2.0, "c": [1, 2]}, {"a": 3.0, "b": float("nan"), "c": [3, 4]}])
     assert mean == {"a": 2.0}
     assert deviation["a"] == pytest.approx(2**0.5)
+
+
+def test_figures_of_further_parts_are_found_by_their_place() -> None:
+    runs = [{"test": {"auc": 0.5}, "test_tags": {"liked": {"ndcg@5": value}}, "truth": {"auc": 0.6}, "valid": {}} for value in (0.1, 0.3)]
+    others = _others(runs, "test")
+    assert others["mean"] == pytest.approx({"test_tags/liked/ndcg@5": 0.2, "truth/auc": 0.6})
+    assert others["deviation"]["test_tags/liked/ndcg@5"] == pytest.approx(0.02**0.5)
+
+
+def test_metrics_without_a_cutoff_are_for_models_that_have_them(compare: Comparing, programs: Programs) -> None:
+    arguments = [
+        "--data",
+        "shop=-",
+        "--dataset",
+        "embedded",
+        "--seeds",
+        "1",
+        "--metrics",
+        "auc",
+        "--no-plots",
+        "--output",
+        str(compare.output),
+    ]
+    assert main(["--systems", "popularity", *arguments]) == 1
+    assert "popularity: auc is asked for" in compare.capsys.readouterr().err
+    assert not programs.ran
+    assert main(["--systems", "deepfm", *arguments, "--set", "training.monitor=log_loss"]) == 0
+    assert len(programs.ran) == 1
+
+
+def test_the_best_of_a_loss_is_the_smallest() -> None:
+    assert choose({"data": {0: 0.5, 1: 0.4, 2: None}}, less_is_better=True) == 1
+    assert choose({"data": {0: 0.5, 1: 0.4, 2: None}}) == 0
 
 
 def test_plots_are_drawn(compare: Comparing, programs: Programs) -> None:
@@ -318,7 +351,7 @@ def test_a_variant_of_one_interest_takes_over_the_chosen_settings(compare: Compa
 def test_every_system_with_several_interests_has_a_variant_of_one(name: str) -> None:
     config = load_config(system=name)
     variant = with_single_interest(Entry.of_system(name), config)
-    if config.model.kind == "counting" or EXTRACTORS.build(config.model.extractor, "extractor").num_interests == 1:
+    if config.model.kind != "interests" or EXTRACTORS.build(config.model.extractor, "extractor").num_interests == 1:
         assert variant is None
     else:
         assert variant is not None
