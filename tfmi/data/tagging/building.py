@@ -148,7 +148,7 @@ def ordered_values(names: Sequence[str], codes: np.ndarray, min_count: int) -> V
 def _prepare(log: TagLog, config: TaggingConfig, split: SplitConfig) -> _Source:
     moments = split_moments(log, split)
     event_codes = _event_tags(log, np.arange(len(log)), log.times, config.max_item_tags)  # [events, N]
-    positive = log.labels.any(axis=1)
+    positive = np.asarray(log.labels.any(axis=1))
     tags = ordered_values(log.tag_names, event_codes[positive & (log.times < moments[0])], config.min_tag_count)
     if not len(tags.vocabulary):
         raise DataError(
