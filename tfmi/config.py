@@ -158,6 +158,9 @@ class ExposuresConfig(Section):
         return self
 
 
+TagColumn = Literal["tags", "category", "brand"]
+
+
 class TaggingConfig(Section):
     """Labelled items with tags, and what is known of users, for models of kind user_tags."""
 
@@ -176,8 +179,8 @@ class TaggingConfig(Section):
         description="from what had occurred by then: uniform, any item; popular, an item as often as it occurred; tags, as many tags, each "
         "uniformly, as the event's item has",
     )
-    tag_columns: list[Literal["tags", "category", "brand"]] = Field(
-        default_factory=lambda: ["tags"], min_length=1, description="columns of the catalogue whose values are tags"
+    tag_columns: list[TagColumn] = Field(
+        default_factory=lambda: list[TagColumn](["tags"]), min_length=1, description="columns of the catalogue whose values are tags"
     )
     max_item_tags: int = Field(10, ge=1, description="N: the heaviest tags of an item")
     max_values: int = Field(30, ge=1, description="values of a multi-valued field of users, the heaviest or newest")
