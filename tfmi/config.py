@@ -240,6 +240,22 @@ class UserTowerConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
+class RetrieverConfig(Section):
+    """What finds the candidates that a ranker ranks, for an export: a system that is trained on the clicks of the same split."""
+
+    system: Name = Field("comirec_sa", description="a named system that retrieves")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="its configuration where it differs from the named one, such as {training: {max_epochs: 5}}"
+    )
+    run: str | None = Field(None, description="folder of a finished run on the same clicks, RANKER_RUN/retriever, to use instead")
+
+    @pydantic.model_validator(mode="after")
+    def _check_combinations(self) -> RetrieverConfig:
+        if self.run is not None and self.settings:
+            raise ValueError("settings do nothing to a run that is finished")
+        return self
+
+
 class RankerConfig(Section):
     """``kind: ranking``: a backbone that predicts clicks, and coarse heads beside it; ``coarse_features: []`` is the bare backbone."""
 
@@ -262,6 +278,7 @@ class RankerConfig(Section):
     fusion: bool = Field(True, description="predict by all heads together; off: by the fine head")
     fusion_bias: bool = False
     shuffle_coarse: bool = Field(False, description="for an ablation: coarse labels permuted among the rows of each user")
+    retriever: RetrieverConfig = Field(RetrieverConfig(), description="the stage before it in an export")
 
 
 class UserTagsConfig(Section):

@@ -152,7 +152,8 @@ def check_components(config: RunConfig) -> None:
             raise ConfigError(f"model.counter: model.kind 'counting' needs one; available: {', '.join(COUNTERS.names())}")
     elif model.counter is not None:
         raise ConfigError(f"model.counter: given, but model.kind is {model.kind!r}; set model.kind to 'counting' or leave the counter out")
-    if config.index.integration == "allotted":
+    # A ranker's retriever has a configuration of its own.
+    if config.index.integration == "allotted" and model.kind != "ranking":
         if model.kind == "counting":
             raise ConfigError("index.integration: 'allotted' shares an answer among interests, and a model that counts has none")
         if model.repetition is not None:

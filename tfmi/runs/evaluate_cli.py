@@ -61,12 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from tfmi.data.datasets import load_dataset
+    from tfmi.data.exposures.loading import load_ranking_dataset
     from tfmi.evaluation.metrics import ranking_metrics
     from tfmi.evaluation.slices import sliced_metrics
     from tfmi.export.evaluating import ServedRanker, share_known, usable_cutoffs
     from tfmi.export.loading import ExportedModel
+    from tfmi.export.publishing import newest_version
 
-    folder = _version_folder(options.savedmodel)
+    folder = newest_version(options.savedmodel)
     started = time.perf_counter()
     model = ExportedModel(folder)
     logging.info("Loaded %s (%s) in %.1f s", folder, model.metadata["system"], time.perf_counter() - started)
@@ -74,7 +76,9 @@ def _run(options: argparse.Namespace) -> int:
     evaluation = _changed(config.evaluation, {"batch_size": options.batch_size, "cutoffs": options.num_results}, "evaluation")
     cutoffs = usable_cutoffs(model, evaluation.cutoffs, required=options.num_results is not None)
 
-    dataset = load_dataset(_data_config(config.data, options))
+    data = _data_config(config.data, options)
+    # A model of two stages is measured on the clicks that its retriever learned from.
+    dataset = load_ranking_dataset(data).retrieval if config.model.kind == "ranking" else load_dataset(data)
     examples = {"test": dataset.test, "valid": dataset.valid}[options.split]
     logging.info("Asking for %s %s users of %s", f"{len(examples):,}", options.split, dataset.name)
     recommended = ServedRanker(model, dataset.catalogue.vocabulary, dataset.profiles, evaluation).rank(examples)
@@ -100,14 +104,6 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{name:<14} {int(values['users']):>7,} {values[shown]:>10.4f}")
     print(json.dumps({"savedmodel": str(folder), "split": options.split, "users": len(examples), "metrics": metrics, "slices": slices}))
     return 0
-
-
-def _version_folder(path: Path) -> Path:
-    """The folder itself if it is a version, else its newest version."""
-    from tfmi.export.publishing import published_versions
-
-    versions = [] if (path / "saved_model.pb").exists() else published_versions(path)
-    return path / str(versions[-1]) if versions else path
 
 
 def _configuration(metadata: dict[str, Any], folder: Path) -> RunConfig:

@@ -36,15 +36,26 @@ def load_run(folder: str | Path) -> LoadedRun:
         ConfigError: The folder holds no run, or one that has not come to its end.
         DataError: The data cannot be read, or is not what the run was trained on.
     """
-    run = RunFolder(folder)
+    config = finished_config(RunFolder(folder))
+    dataset = load_dataset(config.data)
+    return LoadedRun(config, dataset, load_recommender(folder, dataset))
+
+
+def finished_config(run: RunFolder) -> RunConfig:
+    """The configuration of a run that has come to its end; raises ``ConfigError`` if the folder holds none."""
     if not run.holds_run:
         raise ConfigError(f"{run.path}: expected the folder of a run, but there is no {run.config.name}")
     if not run.metrics.exists():
         raise ConfigError(f"{run.path}: this run has not come to its end; continue it with training/train.py --resume --output {run.path}")
-    config = run.stored_config()
-    dataset = load_dataset(config.data)
+    return run.stored_config()
+
+
+def load_recommender(folder: str | Path, dataset: Dataset) -> Recommender:
+    """What a finished run trained on ``dataset``; see ``load_run``, which loads that, too."""
+    run = RunFolder(folder)
+    config = finished_config(run)
     if config.model.kind == "counting":
-        return LoadedRun(config, dataset, build_counter(config, dataset))
+        return build_counter(config, dataset)
     state = run.read_state() or {}
     if state.get("data") != data_fingerprint(dataset):
         raise DataError(
@@ -54,7 +65,7 @@ def load_run(folder: str | Path) -> LoadedRun:
     model = build_model(config, dataset)
     create_variables(model, _one_batch(config, dataset))
     restore_best(model, run)
-    return LoadedRun(config, dataset, model)
+    return model
 
 
 def set_precision(config: RunConfig) -> None:

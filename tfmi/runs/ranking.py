@@ -29,6 +29,7 @@ from tfmi.runs.plots import plot_curves
 from tfmi.runs.ranking_plots import plot_reliability
 from tfmi.runs.result import RunResult
 from tfmi.runs.training import Trainer, TrainingTask
+from tfmi.runs.two_stage import TwoStageExport, describe_two_stage
 from tfmi.versions import versions
 
 log = logging.getLogger(__name__)
@@ -37,19 +38,25 @@ SHOWN = ("auc", "gauc", "log_loss", "calibration_error", "predicted_mean", "obse
 
 
 def run(config: RunConfig, folder: RunFolder, target: Path | None, resume: bool = False) -> RunResult:
-    """Do what the configuration of a ranker describes; see ``tfmi.runs.runner.run``. Nothing is exported: a ranker alone is not served."""
+    """Do what the configuration of a ranker describes; see ``tfmi.runs.runner.run``. An export is of two stages: see ``two_stage``."""
     started = time.perf_counter()
     dataset = load_ranking_dataset(config.data)
     log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
+    stages = None if target is None else TwoStageExport(config, dataset, folder, target)
     trained = _train(config, dataset, folder, resume)
     if trained is None:
         return RunResult(None, folder, None)
     model, train = trained
     metrics = _measure(model, config, dataset, folder, train)
+    if stages is None:
+        write_json(folder.metrics, metrics)
+        return RunResult(metrics, folder, None)
+    retriever = stages.obtain_retriever()
+    if retriever is None:
+        return RunResult(None, folder, None)
+    metrics["two_stage"] = stages.measure(retriever, model)
     write_json(folder.metrics, metrics)
-    if target is not None:
-        log.info("Not exported: a ranker is served behind a retriever")
-    return RunResult(metrics, folder, None)
+    return RunResult(metrics, folder, stages.publish(retriever, model, metrics))
 
 
 def describe(config: RunConfig, metrics: dict[str, Any]) -> str:
@@ -59,6 +66,8 @@ def describe(config: RunConfig, metrics: dict[str, Any]) -> str:
     lines = [f"{'':<15} " + " ".join(f"{name.replace('calibration_error', 'calib.err.'):>14}" for name in SHOWN)]
     for label, values in rows.items():
         lines.append(f"{label:<15} " + " ".join(f"{values[name]:>14.4f}" if name in values else f"{'-':>14}" for name in SHOWN))
+    if "two_stage" in metrics:
+        lines += ["", describe_two_stage(config, metrics["two_stage"])]
     return "\n".join(lines)
 
 

@@ -40,15 +40,10 @@ def run(config: RunConfig, folder: RunFolder, target: Path | None, resume: bool 
     started = time.perf_counter()
     dataset = load_dataset(config.data)
     log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
-    if config.model.kind == "counting":
-        recommender, train = _count(config, dataset)
-    else:
-        trained = _train(config, dataset, folder, resume)
-        if trained is None:
-            return RunResult(None, folder, None)
-        recommender, train = trained
-    metrics = _measure(recommender, config, dataset, train)
-    write_json(folder.metrics, metrics)
+    trained = train_recommender(config, dataset, folder, resume)
+    if trained is None:
+        return RunResult(None, folder, None)
+    recommender, metrics = trained
     savedmodel = None
     if target is not None:
         log.info("Exporting (index, warm-up, checks) ...")
@@ -63,6 +58,32 @@ def run(config: RunConfig, folder: RunFolder, target: Path | None, resume: bool 
             metadata={"system": config.system, "configuration": config.model_dump(), "metrics": metrics, "data": dict(dataset.report)},
         )
     return RunResult(metrics, folder, savedmodel)
+
+
+def train_recommender(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool = False
+) -> tuple[Recommender, dict[str, Any]] | None:
+    """Train or count a retriever on a dataset, and measure it.
+
+    Args:
+        config: What to train.
+        dataset: What to train it on, whatever ``config.data`` names.
+        folder: Already started or resumed with this configuration; gets everything that a run leaves, ``metrics.json`` included.
+        resume: Continue from the folder's last checkpoint.
+
+    Returns:
+        The retriever and its metrics; None if training was stopped.
+    """
+    if config.model.kind == "counting":
+        recommender, train = _count(config, dataset)
+    else:
+        trained = _train(config, dataset, folder, resume)
+        if trained is None:
+            return None
+        recommender, train = trained
+    metrics = _measure(recommender, config, dataset, train)
+    write_json(folder.metrics, metrics)
+    return recommender, metrics
 
 
 def describe(config: RunConfig, metrics: dict[str, Any]) -> str:
