@@ -408,6 +408,7 @@ class ExportConfig(Section):
     num_results: int = Field(50, ge=1, description="n: items per answer")
     exclusion_width: int = Field(50, ge=1, description="E: width that clients pad 'exclude' to")
     exclude_history: bool = Field(False, description="never answer with an item of the request's own history")
+    audience_size: int = Field(100, ge=0, description="user-tag models: users per answer of tag_users; 0: no user ids in the export")
     diversity_pool: int = Field(4, ge=1, description="with diversity, the best diversity_pool x num_results candidates compete")
     ranking_pool: int = Field(4, ge=1, description="with a ranker, it ranks the best ranking_pool x num_results that retrieval finds")
     warmup_batch_sizes: list[PositiveInteger] = Field(default_factory=lambda: [1, 8], min_length=1)
