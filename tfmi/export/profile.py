@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.structures import PADDING_INDEX, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
+from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
 from tfmi.export.checks import require_columns, require_rows, require_vector
 from tfmi.export.lookup import VocabularyTable
 
@@ -46,6 +46,9 @@ class ProfileInput(Protocol):
 
     def encode(self, inputs: Tensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """What the model reads, by feature name (see ``VectorRecommender.user_interests``)."""
+
+    def known(self, inputs: Tensors) -> tf.Tensor:
+        """bool [B]: whose value is one that the model knows, too."""
 
     def describe(self) -> dict[str, Any]:
         """For the metadata: kind, inputs and width."""
@@ -87,6 +90,10 @@ class CategoricalInput(_SingleInput):
         strings = require_rows(require_vector(inputs[self._key], self._key), self._key, rows)
         return {self._feature_name: self._table.indices(strings)}
 
+    def known(self, inputs: Tensors) -> tf.Tensor:
+        """See ``ProfileInput``."""
+        return self._table.indices(inputs[self._key]) >= FIRST_INDEX
+
     def describe(self) -> dict[str, Any]:
         """See ``ProfileInput``."""
         return {"feature": self._feature_name, "kind": "categorical", "inputs": [self._key]}
@@ -116,6 +123,10 @@ class NumberInput(_SingleInput):
         numbers = require_rows(require_vector(inputs[self._key], self._key), self._key, rows)
         standardised = (numbers - self._mean) / self._deviation
         return {self._feature_name: tf.where(tf.math.is_finite(standardised), standardised, 0.0)}
+
+    def known(self, inputs: Tensors) -> tf.Tensor:
+        """See ``ProfileInput``."""
+        return tf.math.is_finite(inputs[self._key])
 
     def describe(self) -> dict[str, Any]:
         """See ``ProfileInput``."""
@@ -159,12 +170,21 @@ class MultiValuedInput(tf.Module):
         strings = require_rows(require_columns(inputs[self._key], self._key, self._width), self._key, rows)
         weights = require_rows(require_columns(inputs[self._weights_key], self._weights_key, self._width), self._weights_key, rows)
         values = self._table.indices(strings)
-        usable = (values != PADDING_INDEX) & tf.math.is_finite(weights) & (weights > 0.0)
+        usable = (values != PADDING_INDEX) & _counts(weights)
         return {self._feature_name: values, f"{self._feature_name}_weights": tf.where(usable, weights, 0.0)}
+
+    def known(self, inputs: Tensors) -> tf.Tensor:
+        """See ``ProfileInput``."""
+        return tf.reduce_any((self._table.indices(inputs[self._key]) >= FIRST_INDEX) & _counts(inputs[self._weights_key]), axis=1)
 
     def describe(self) -> dict[str, Any]:
         """See ``ProfileInput``."""
         return {"feature": self._feature_name, "kind": "multi_valued", "inputs": [self._key, self._weights_key], "width": self._width}
+
+
+def _counts(weights: tf.Tensor) -> tf.Tensor:
+    """bool [...]: which weights are numbers above 0."""
+    return tf.math.is_finite(weights) & (weights > 0.0)
 
 
 def profile_input(name: str, key: str, feature: Feature) -> ProfileInput:
@@ -218,6 +238,10 @@ class ProfileInputs(tf.Module):
     def encode(self, inputs: Tensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """What the model reads, by feature name."""
         return {key: value for each in self._inputs for key, value in each.encode(inputs, rows).items()}
+
+    def known(self, inputs: Tensors) -> tf.Tensor:
+        """bool [B]: of whom anything is known that the model knows, too; there must be a feature."""
+        return tf.reduce_any(tf.stack([each.known(inputs) for each in self._inputs]), axis=0)
 
     def describe(self) -> list[dict[str, Any]]:
         """One entry per feature for the metadata."""

@@ -31,6 +31,12 @@ def published_versions(directory: Path) -> list[int]:
     return sorted(int(entry.name) for entry in directory.iterdir() if entry.is_dir() and entry.name.isascii() and entry.name.isdigit())
 
 
+def newest_version(path: Path) -> Path:
+    """The version folder that ``path`` is, or the newest in it; ``path`` itself if there is none."""
+    versions = [] if (path / "saved_model.pb").exists() else published_versions(path)
+    return path / str(versions[-1]) if versions else path
+
+
 def publish(directory: Path, fill: Callable[[Path], None], version: int | None = None) -> Path:
     """Let ``fill`` write a version into a temporary folder, then make it visible.
 

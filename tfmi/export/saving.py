@@ -29,9 +29,9 @@ class Servable:
     def __init__(self, functions: Mapping[str, SignatureFunction], *, resources: Sequence[Any], op_namespaces: Iterable[str] = ()) -> None:
         self._resources, self._op_namespaces = list(resources), sorted(set(op_namespaces))
         self.input_specs = {name: inputs for name, (_, inputs) in functions.items()}
-        self.signatures: dict[str, Any] = {
-            name: tf.function(function).get_concrete_function(**inputs) for name, (function, inputs) in functions.items()
-        }
+        traced = dict(functions.values())  # one that has two names is traced once
+        concrete = {function: tf.function(function).get_concrete_function(**inputs) for function, inputs in traced.items()}
+        self.signatures: dict[str, Any] = {name: concrete[function] for name, (function, _) in functions.items()}
 
     def save(self, folder: Path) -> None:
         """Write the SavedModel. Only what the signatures read is saved: no optimiser, no training functions."""

@@ -20,11 +20,13 @@ class FieldAttention(NamedTuple):
         names: The F fields.
         value_weights: Per field, float32 [B, Q, M_f]: the share of each value in its field; 0 where there is none.
         field_weights: float32 [B, Q, F]: the share of each field; 0 where the user has none.
+        by_expert: Whether each of the E experts looks for itself, in their order; otherwise all experts see what all queries look at.
     """
 
     names: tuple[str, ...]
     value_weights: tuple[tf.Tensor, ...]
     field_weights: tf.Tensor
+    by_expert: bool = False
 
 
 @runtime_checkable

@@ -120,4 +120,5 @@ class VirtualKernelEncoder(UserEncoder):
         vectors, present = fields.pooled()
         _, attention = self.virtual_kernels(vectors, present=present)
         shares = [tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=1, keepdims=True)) for weights in fields.weights]
-        return FieldAttention(fields.names, tuple(tf.repeat(share[:, None], self.num_experts, axis=1) for share in shares), attention)
+        per_expert = tuple(tf.repeat(share[:, None], self.num_experts, axis=1) for share in shares)
+        return FieldAttention(fields.names, per_expert, attention, by_expert=True)

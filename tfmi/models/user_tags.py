@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
@@ -18,6 +18,18 @@ from tfmi.losses.tasks import TaskLoss
 from tfmi.models.training_step import Batch, TrainedByLoss
 
 Fields = Mapping[str, tf.Tensor]
+
+
+class ExpertShares(NamedTuple):
+    """What each of the E experts has to say about a tag; 0 at experts that the task does not use, and for unknown tags.
+
+    Attributes:
+        gates: float32 [B, E]: how much the tag listens to each.
+        shares: float32 [B, E]: what each adds to the score, of which they are the sum.
+    """
+
+    gates: tf.Tensor
+    shares: tf.Tensor
 
 
 class UserTagModel(TrainedByLoss):
@@ -107,9 +119,10 @@ class UserTagModel(TrainedByLoss):
     @property
     def exact_by_inner_product(self) -> bool:
         """Whether ``task_query`` and ``tag_items`` give the model's own scores for every task."""
-        return all(self._is_linear(task) for task in range(len(self.task_names)))
+        return all(self.is_linear(task) for task in range(len(self.task_names)))
 
-    def _is_linear(self, task: int) -> bool:
+    def is_linear(self, task: int) -> bool:
+        """Whether one task's score is linear in the users' vectors; see ``exact_by_inner_product``."""
         return self.scoring != "cosine" or len(self.user_encoder.experts_of(task)) == 1
 
     # Training
@@ -201,7 +214,7 @@ class UserTagModel(TrainedByLoss):
     def task_query(self, queries: tf.Tensor, task: int) -> tf.Tensor:
         """float32 [B, S d] of ``user_queries``: what to search ``tag_items`` of the task with, by inner product."""
         experts = self._of_task(self._unstacked(queries), task)
-        if self.scoring == "cosine" and self._is_linear(task):
+        if self.scoring == "cosine" and self.is_linear(task):
             experts = tf.math.l2_normalize(experts, axis=-1)
         return tf.reshape(experts, [tf.shape(experts)[0], experts.shape[1] * experts.shape[2]])
 
@@ -219,7 +232,8 @@ class UserTagModel(TrainedByLoss):
         return tf.cast(self.tag_tower(tf.range(self.num_tag_rows), task=task, training=False), tf.float32)
 
     def _unstacked(self, queries: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(queries, [tf.shape(queries)[0], -1, self.user_encoder.dimension])
+        dimension = self.user_encoder.dimension
+        return tf.reshape(queries, [tf.shape(queries)[0], queries.shape[1] // dimension, dimension])
 
     def score(self, queries: tf.Tensor, tags: tf.Tensor, task: int) -> tf.Tensor:
         """The model's scores, whatever it scores by.
@@ -240,7 +254,7 @@ class UserTagModel(TrainedByLoss):
     def all_scores(self, queries: tf.Tensor, task: int) -> tf.Tensor:
         """float32 [B, V]: the ``score`` of every tag; -inf in columns 0 and 1."""
         scores = tf.matmul(self.task_query(queries, task), self.tag_items(task), transpose_b=True)
-        if not self._is_linear(task):
+        if not self.is_linear(task):
             gate = self.user_encoder.gate(task, self._all_tags(task))  # [V, S]
             experts = self._of_task(self._unstacked(queries), task)
             products = tf.matmul(experts, experts, transpose_b=True)  # [B, S, S]
@@ -252,7 +266,25 @@ class UserTagModel(TrainedByLoss):
 
     def probabilities(self, scores: tf.Tensor, task: int) -> tf.Tensor:
         """The probability of a task's action at ``scores`` of that task, of any shape."""
-        return tf.sigmoid(scores if self._biases is None else scores + self._biases[task])
+        return tf.sigmoid(scores + self.bias(task))
+
+    def bias(self, task: int) -> tf.Tensor:
+        """b_a, float32: what makes a logit of a task's score."""
+        return tf.zeros([]) if self._biases is None else self._biases[task]
+
+    def expert_shares(self, queries: tf.Tensor, tags: tf.Tensor, task: int) -> ExpertShares:
+        """What each expert adds to a task's scores of tags int32 [B] by users of ``user_queries`` [B, E d]."""
+        vectors = tf.cast(self.tag_tower(tags, task=task, training=False), tf.float32)  # [B, d]
+        every_expert = self._unstacked(queries)  # [B, E, d]
+        gate = self.user_encoder.gate(task, vectors)  # [B, S]
+        weighted = gate[..., None] * self._of_task(every_expert, task)  # [B, S, d]
+        if self.scoring == "cosine":
+            norm = tf.norm(tf.reduce_sum(weighted, axis=1, keepdims=True), axis=-1, keepdims=True)
+            weighted = tf.math.divide_no_nan(weighted, norm)
+        shares = tf.reduce_sum(weighted * self._scaled(vectors, task)[:, None], axis=-1)  # [B, S]
+        places = tf.one_hot(list(self.user_encoder.experts_of(task)), every_expert.shape[1])  # [S, E]
+        known = tf.cast(tags >= FIRST_INDEX, tf.float32)[:, None]
+        return ExpertShares(known * tf.matmul(gate, places), known * tf.matmul(shares, places))
 
 
 def _require_fit(encoder: UserEncoder, tower: TagTower, task_names: Sequence[str]) -> None:
