@@ -101,6 +101,14 @@ class SimilarItem:
 
 
 @dataclass(frozen=True)
+class RankedItem:
+    """A candidate with a ranker's score, a logit; -inf for an item that the model does not know."""
+
+    item: str
+    score: float
+
+
+@dataclass(frozen=True)
 class VersionStatus:
     """A version's state: ``START``, ``LOADING``, ``AVAILABLE``, ``UNLOADING`` or ``END``, and why if it failed."""
 
@@ -276,6 +284,40 @@ class Client:
         outputs = self._predict("similar_items", lambda _: {"item_ids": ids})
         rows = zip(outputs["item_ids"], outputs["scores"], strict=True)
         return [[SimilarItem(item, score) for item, score in zip(*row, strict=True) if item] for row in rows]
+
+    def rank(
+        self,
+        histories: Sequence[Sequence[str]],
+        candidates: Sequence[Sequence[str]],
+        profiles: Sequence[Mapping[str, ProfileValue]] | None = None,
+    ) -> list[list[RankedItem]]:
+        """Rank given items for users, for models with a ranker.
+
+        Args:
+            histories: As in ``recommend``.
+            candidates: One list of item ids per user, of any length.
+            profiles: As in ``recommend``.
+
+        Returns:
+            Every user's candidates, best first; equal ones in the order given, and items that the model does not know last.
+        """
+        rows = _check_lists("histories", histories)
+        given = _check_lists("candidates", candidates, len(rows))
+        if not rows:
+            return []
+        width = max(1, *(len(row) for row in given))
+        outputs = self._predict(
+            "rank",
+            lambda signature: {
+                **_history_inputs(signature, rows, None),
+                "candidates": [_pad(row, width, "") for row in given],
+                **_profile_inputs(signature, profiles, len(rows)),
+            },
+        )
+        return [
+            sorted((RankedItem(item, score) for item, score in zip(row, scores, strict=False)), key=lambda ranked: -ranked.score)
+            for row, scores in zip(given, outputs["scores"], strict=True)
+        ]
 
     def status(self) -> list[VersionStatus]:
         """The state of each version that the server knows of, newest first."""
@@ -667,28 +709,59 @@ def _recommend_command(client: Client, arguments: argparse.Namespace) -> Any:
     return [Recommendations(answer.items[: arguments.top]) for answer in answers]
 
 
-def _print_readably(arguments: argparse.Namespace, answer: Any) -> None:
-    if arguments.command == "recommend":
-        for history, found in zip(arguments.history, answer, strict=True):
-            print(f"after {', '.join(history) or '(nothing)'}:")
-            for place, item in enumerate(found.items, start=1):
-                origin = "cold start" if item.interest < 0 else f"interest {item.interest}"
-                print(f"  {place:3}. {item.item}  score {item.score:.4f}  {origin}")
-    elif arguments.command == "similar":
-        for wanted, neighbours in zip(arguments.item, answer, strict=True):
-            print(f"like {wanted}:" if neighbours else f"like {wanted}: unknown item")
-            for place, item in enumerate(neighbours, start=1):
-                print(f"  {place:3}. {item.item}  score {item.score:.4f}")
-    elif arguments.command == "status":
-        for version in answer:
-            reason = f"  {version.error_code}: {version.error_message}" if version.error_message else ""
-            print(f"version {version.version}  {version.state}{reason}")
-    else:
-        print(f"model {answer.model}, version {answer.version}")
-        for name, signature in sorted(answer.signatures.items()):
-            for kind, infos in (("takes", signature.inputs), ("gives", signature.outputs)):
-                described = ", ".join(f"{key} {info.dtype}{list(info.shape)}" for key, info in sorted(infos.items()))
-                print(f"  {name} {kind} {described}")
+def _rank_command(client: Client, arguments: argparse.Namespace) -> list[list[RankedItem]]:
+    histories = arguments.history
+    answers = client.rank(
+        histories,
+        _one_per_history("--candidates", arguments.candidates, len(histories)) or [],
+        profiles=_one_per_history("--profile", arguments.profile, len(histories)),
+    )
+    return [answer[: arguments.top] for answer in answers]
+
+
+def _print_recommendations(arguments: argparse.Namespace, answers: Sequence[Recommendations]) -> None:
+    for history, found in zip(arguments.history, answers, strict=True):
+        print(f"after {', '.join(history) or '(nothing)'}:")
+        for place, item in enumerate(found.items, start=1):
+            origin = "cold start" if item.interest < 0 else f"interest {item.interest}"
+            print(f"  {place:3}. {item.item}  score {item.score:.4f}  {origin}")
+
+
+def _print_ranks(arguments: argparse.Namespace, answers: Sequence[Sequence[RankedItem]]) -> None:
+    for history, ranked in zip(arguments.history, answers, strict=True):
+        print(f"after {', '.join(history) or '(nothing)'}:")
+        for place, item in enumerate(ranked, start=1):
+            print(f"  {place:3}. {item.item}  {'unknown item' if math.isinf(item.score) else f'score {item.score:.4f}'}")
+
+
+def _print_neighbours(arguments: argparse.Namespace, answers: Sequence[Sequence[SimilarItem]]) -> None:
+    for wanted, neighbours in zip(arguments.item, answers, strict=True):
+        print(f"like {wanted}:" if neighbours else f"like {wanted}: unknown item")
+        for place, item in enumerate(neighbours, start=1):
+            print(f"  {place:3}. {item.item}  score {item.score:.4f}")
+
+
+def _print_status(_: argparse.Namespace, versions: Sequence[VersionStatus]) -> None:
+    for version in versions:
+        reason = f"  {version.error_code}: {version.error_message}" if version.error_message else ""
+        print(f"version {version.version}  {version.state}{reason}")
+
+
+def _print_metadata(_: argparse.Namespace, answer: ModelMetadata) -> None:
+    print(f"model {answer.model}, version {answer.version}")
+    for name, signature in sorted(answer.signatures.items()):
+        for kind, infos in (("takes", signature.inputs), ("gives", signature.outputs)):
+            described = ", ".join(f"{key} {info.dtype}{list(info.shape)}" for key, info in sorted(infos.items()))
+            print(f"  {name} {kind} {described}")
+
+
+_PRINTERS: dict[str, Callable[[argparse.Namespace, Any], None]] = {
+    "recommend": _print_recommendations,
+    "rank": _print_ranks,
+    "similar": _print_neighbours,
+    "status": _print_status,
+    "metadata": _print_metadata,
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -710,6 +783,8 @@ def build_parser() -> argparse.ArgumentParser:
     python serving/client.py recommend --history item7,item2 --history item5 --exclude item1,item3 --diversity 0.1
   ids with commas in them, as JSON:
     python serving/client.py recommend --history '["a,b", "c"]'
+  which of three items to show first, for models with a ranker:
+    python serving/client.py rank --history item7,item2 --candidates item1,item3,item4
   neighbours of an item; which versions are being served; what the model takes and gives:
     python serving/client.py similar item7
     python serving/client.py status
@@ -717,21 +792,26 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     recommend = commands.add_parser("recommend", parents=[common], help="recommend items to users")
-    recommend.add_argument(
-        "--history", type=_parse_ids, action="append", required=True, metavar="IDS", help="a user's items, oldest first; repeatable"
+    rank = commands.add_parser("rank", parents=[common], help="rank given items for users, for models with a ranker")
+    for command in (recommend, rank):
+        command.add_argument(
+            "--history", type=_parse_ids, action="append", required=True, metavar="IDS", help="a user's items, oldest first; repeatable"
+        )
+        command.add_argument(
+            "--profile",
+            type=_parse_profile,
+            action="append",
+            default=[],
+            metavar="JSON",
+            help='e.g. \'{"age": 31, "city": "Oslo"}\'; once, or once per --history',
+        )
+    rank.add_argument(
+        "--candidates", type=_parse_ids, action="append", required=True, metavar="IDS", help="what to rank; once, or once per --history"
     )
     recommend.add_argument(
         "--exclude", type=_parse_ids, action="append", default=[], metavar="IDS", help="never answer these; once, or once per --history"
     )
     recommend.add_argument("--diversity", type=float, help="weight of category diversity, 0 or more")
-    recommend.add_argument(
-        "--profile",
-        type=_parse_profile,
-        action="append",
-        default=[],
-        metavar="JSON",
-        help='e.g. \'{"age": 31, "city": "Oslo"}\'; once, or once per --history',
-    )
     recommend.add_argument(
         "--timestamps",
         type=_parse_seconds,
@@ -742,7 +822,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     similar = commands.add_parser("similar", parents=[common], help="neighbours of items")
     similar.add_argument("item", nargs="+")
-    for command in (recommend, similar):
+    for command in (recommend, rank, similar):
         command.add_argument("--top", type=int, metavar="N", help="print the best N only (default: all that the model answers)")
     commands.add_parser("status", parents=[common], help="the versions being served")
     commands.add_parser("metadata", parents=[common], help="what the model takes and gives")
@@ -759,6 +839,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         client = Client(address, arguments.model, arguments.protocol, arguments.timeout, version=arguments.version)
         commands: dict[str, Callable[[], Any]] = {
             "recommend": lambda: _recommend_command(client, arguments),
+            "rank": lambda: _rank_command(client, arguments),
             "similar": lambda: [neighbours[: arguments.top] for neighbours in client.similar_items(arguments.item)],
             "status": client.status,
             "metadata": client.metadata,
@@ -772,7 +853,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json:
             print(json.dumps(answer, default=dataclasses.asdict, ensure_ascii=False, indent=1))
         else:
-            _print_readably(arguments, answer)
+            _PRINTERS[arguments.command](arguments, answer)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from serving import client as client_module
-from serving.client import Client, RecommendedItem, ServingError, SimilarItem, main
+from serving.client import Client, RankedItem, RecommendedItem, ServingError, SimilarItem, main
 from serving.local_server import LocalServer
 
 CLIENT_FILE = Path(client_module.__file__)
@@ -77,11 +78,36 @@ def test_similar_items(client: Client) -> None:
     assert unknown == []
 
 
+def test_candidates_come_back_best_first_and_unknown_ones_last(client: Client) -> None:
+    first, none, older = client.rank([["b"], [], ["a", "c"]], [["nobody", "h", "a", "c"], [], ["b"]], profiles=[{}, {}, {"age": 2}])
+    assert first == [RankedItem("c", 8.0), RankedItem("a", 0.0), RankedItem("h", -7.0), RankedItem("nobody", -math.inf)]
+    assert none == []
+    assert older == [RankedItem("b", 199.0)]
+
+
+def test_candidates_of_another_number_of_users_are_refused(client: Client) -> None:
+    with pytest.raises(ValueError, match=r"candidates: expected one list per history \(2\), got 1"):
+        client.rank([["a"], ["b"]], [["c"]])
+
+
+def test_rank_on_the_command_line(server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["rank", "--address", server.rest_address, "--model", "toy", "--history", "b", "--candidates", "nobody,a,c"]
+    assert main([*common, "--top", "2"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["after b:", "    1. c  score 8.0000", "    2. a  score 0.0000"]
+    assert main([*common, "--profile", '{"age": 1}']) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "    1. c  score 108.0000",
+        "    2. a  score 100.0000",
+        "    3. nobody  unknown item",
+    ]
+
+
 def test_no_users_need_no_server() -> None:
     unreachable = Client("http://127.0.0.1:1", "toy")
     assert unreachable.recommend([]) == []
     assert unreachable.user_interests([]) == []
     assert unreachable.similar_items([]) == []
+    assert unreachable.rank([], []) == []
 
 
 def test_status_and_metadata(client: Client) -> None:
@@ -91,7 +117,7 @@ def test_status_and_metadata(client: Client) -> None:
     assert (metadata.model, metadata.version, metadata.history_length) == ("toy", 1, 5)
     assert metadata.profile_columns == ["age", "home_city", "tags"]
     assert metadata.signatures["recommend"].inputs["exclude"].shape == (-1, 3)
-    assert set(metadata.signatures) == {"serving_default", "recommend", "recommend_examples", "user_interests", "similar_items"}
+    assert set(metadata.signatures) == {"serving_default", "recommend", "recommend_examples", "user_interests", "similar_items", "rank"}
 
 
 def test_a_version_can_be_chosen(server: LocalServer) -> None:

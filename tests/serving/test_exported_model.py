@@ -21,6 +21,7 @@ from tests.export.fake_recommenders import (
     NUM_RESULTS,
     REGION,
     NextInLine,
+    TableRanker,
     TableRecommender,
     make_catalogue,
     make_profiles,
@@ -56,6 +57,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with_profile = TableRecommender(catalogue, (REGION, AGE, GENRES))
     export_savedmodel(with_profile, catalogue, root / "scann", export=WIDTHS, index=IndexConfig(kind="scann"), profiles=make_profiles())
     export_savedmodel(NextInLine(catalogue), catalogue, root / "direct", export=WIDTHS)
+    ranker = TableRanker(catalogue, (AGE,))
+    export_savedmodel(
+        TableRecommender(catalogue),
+        catalogue,
+        root / "two_stage",
+        export=WIDTHS,
+        index=IndexConfig(kind="exact"),
+        profiles=make_profiles(),
+        ranker=ranker,
+    )
     with LocalServer(lambda: discover_models(root), rest_port=0, grpc_port=0, poll_seconds=0.2) as server:
         yield Served(root, server)
 
@@ -120,6 +131,30 @@ def test_interests_and_neighbours(served: Served, protocol: str) -> None:
     expected = exported.predict("similar_items", {"item_ids": np.array(["item-3"], dtype=object)})["item_ids"][0]
     assert [item.item for item in neighbours] == [name.decode() for name in expected]
     assert none == []
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_two_stages_answer_like_one_and_rank(served: Served, protocol: str) -> None:
+    client, exported = served.client("two_stage", protocol), served.exported("two_stage")
+    history, age = padded(HISTORIES, HISTORY_LENGTH), input_names([AGE])[AGE]
+    answers = client.recommend(HISTORIES)
+    expect(answers, exported.predict("serving_default", {"history": history}))
+    candidates = [["nobody", "item-3", "item-30"], ["item-1"], [], [f"item-{i}" for i in range(9)]]
+    ranked = client.rank(HISTORIES, candidates, [{AGE: 30}, {}, {}, {AGE: 64}])
+    ages = np.array([30, np.nan, np.nan, 64], np.float32)
+    scores = exported.predict("rank", {"history": history, "candidates": padded(candidates, 9), age: ages})["scores"]
+    for found, given, expected in zip(ranked, candidates, scores, strict=True):
+        order = np.argsort(-expected[: len(given)], kind="stable")
+        assert [item.item for item in found] == [given[place] for place in order]
+        np.testing.assert_allclose([item.score for item in found], expected[order], rtol=1e-5)
+    assert [item.score for item in ranked[0]][-1] == -np.inf
+    (again,) = client.rank(HISTORIES[:1], [[item.item for item in answers[0].items]])
+    assert [item.item for item in again] == [item.item for item in answers[0].items]
+
+
+def test_a_model_without_a_ranker_cannot_rank(served: Served) -> None:
+    with pytest.raises(ServingError, match="has no signature 'rank'"):
+        served.client("scann").rank([["item-1"]], [["item-2"]])
 
 
 def test_a_model_that_ranks_by_itself_has_no_interests(served: Served) -> None:

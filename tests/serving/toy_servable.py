@@ -2,6 +2,7 @@
 
 Items "a" to "h" are ranked by the history's newest known item: that item's successors in the alphabet first, going round. Scores count
 down from 1 in steps of 1/8, the interest is 0 for even positions and 1 for odd ones. A history without a known item answers "a", "b", ...
+``rank`` scores "a" 0, "b" -1, and so on, what comes first after the history 10 more, and everything 100 more for each year of age.
 """
 
 from __future__ import annotations
@@ -95,7 +96,16 @@ class ToyServable(tf.Module):
             known = self.table.lookup(item_ids)[:, None] >= 0
             return {"item_ids": tf.where(known, answer["item_ids"], ""), "scores": tf.where(known, answer["scores"], -float("inf"))}
 
+        def rank(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            order = serving_default(inputs["history"])["item_ids"]  # the first NUM_RESULTS of it
+            age = tf.where(tf.math.is_nan(inputs["profile_age"]), 0.0, inputs["profile_age"])
+            known = self.table.lookup(inputs["candidates"])
+            best = tf.cast(tf.equal(inputs["candidates"], order[:, :1]), tf.float32)
+            scores = 10.0 * best - tf.cast(known, tf.float32) + 100.0 * age[:, None]
+            return {"scores": tf.where(known >= 0, scores, -float("inf"))}
+
         functions = {
+            "rank": (rank, [history, age, tf.TensorSpec([None, None], tf.string, "candidates")]),
             "serving_default": (serving_default, [history]),
             "recommend": (recommend, [history, exclude, diversity, age, city, tags, weights]),
             "recommend_examples": (recommend_examples, [examples]),
