@@ -66,7 +66,7 @@ def test_fields_can_be_chosen(dataset: TagDataset) -> None:
 
 
 def test_an_entire_space_needs_two_tasks() -> None:
-    config = load_config(system="tag_esmm", settings=["data.dataset=embedded"])
+    config = load_config(system="tag_esmm")
     with pytest.raises(ConfigError, match="two nested tasks"):
         build_user_tag_model(config, make_dataset(LOG))
 

@@ -18,6 +18,8 @@ from tfmi.data.tagging.structures import TagDataset
 from tfmi.errors import ConfigError, DataError
 from tfmi.evaluation.tag_diagnostics import expert_shares, gate_entropy, kernel_cosines
 from tfmi.evaluation.tags import TagEvaluator, mean_over_tasks
+from tfmi.export import check_export
+from tfmi.export.user_tags import export_user_tags
 from tfmi.files import write_json
 from tfmi.layers.virtual_kernel_encoder import VirtualKernelEncoder
 from tfmi.models.build import count_parameters, create_variables
@@ -46,6 +48,8 @@ class LoadedTagRun:
 
 def run(config: RunConfig, folder: RunFolder, target: Path | None, resume: bool = False) -> RunResult:
     """Do what the configuration of a user-tag model describes; see ``tfmi.runs.runner.run``."""
+    if target is not None:
+        check_export(config.index, target, needs_index=True)
     started = time.perf_counter()
     dataset = load_tag_dataset(config.data)
     log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
@@ -55,7 +59,18 @@ def run(config: RunConfig, folder: RunFolder, target: Path | None, resume: bool 
     model, train = trained
     metrics = _measure(model, config, dataset, folder, train)
     write_json(folder.metrics, metrics)
-    return RunResult(metrics, folder, None)
+    savedmodel = None
+    if target is not None:
+        log.info("Exporting (indexes, warm-up, checks) ...")
+        savedmodel = export_user_tags(
+            model,
+            dataset,
+            target,
+            export=config.export,
+            index=config.index,
+            metadata={"system": config.system, "configuration": config.model_dump(), "metrics": metrics, "data": dict(dataset.report)},
+        )
+    return RunResult(metrics, folder, savedmodel)
 
 
 def describe(config: RunConfig, metrics: dict[str, Any]) -> str:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from tests.data.tagging.tag_logs import field_of, names
-from tfmi.config import DataConfig
+from tfmi.config import DataConfig, EmbeddedConfig
+from tfmi.data.embedded import generate
 from tfmi.data.tagging.batches import StateGatherer, tag_batches
 from tfmi.data.tagging.datasets import load_tag_dataset
+from tfmi.data.tagging.embedded import PURCHASE, embedded_shop, interest_weights
 from tfmi.data.tagging.structures import TagDataset
 from tfmi.errors import ConfigError, DataError
 
@@ -29,12 +31,22 @@ EMBEDDED = {"embedded": {"users": 120, "items": 80}}
 
 
 class TestEmbedded:
-    def test_has_one_task_and_profiles(self, tmp_path: Path) -> None:
+    def test_has_two_tasks_and_profiles(self, tmp_path: Path) -> None:
         dataset = load("embedded", None, tmp_path, **EMBEDDED)
-        assert dataset.task_names == ("clicked",)
-        assert {"tags", "items", "categories", "brands", "age_band", "region"} == set(dataset.states.fields)
+        assert dataset.task_names == ("clicked", "bought")
+        assert {"tags", "bought_tags", "items", "categories", "brands", "age_band", "region"} == set(dataset.states.fields)
         assert len(dataset.users) == 120
-        assert 0.15 < dataset.train.labels.mean() < 0.25  # one of five
+        clicked, bought = dataset.train.labels.mean(axis=0)
+        assert 0.15 < clicked < 0.25  # one of five
+        assert 0.2 * clicked < bought < 0.5 * clicked
+
+    def test_purchases_say_what_a_user_likes_and_leave_the_log_as_it_is(self) -> None:
+        config = EmbeddedConfig(users=200, items=80)
+        log, tables = generate(config), embedded_shop(config)
+        np.testing.assert_array_equal(log.events.item_codes, tables.events.item_codes)
+        weight, bought = interest_weights(log), np.asarray(tables.events.weights) == PURCHASE
+        assert bought[weight > 0.8].mean() > 0.45
+        assert bought[weight < 0.2].mean() < 0.2
 
     def test_is_the_same_every_time(self, tmp_path: Path) -> None:
         first, again = (load("embedded", None, tmp_path, **EMBEDDED) for _ in range(2))

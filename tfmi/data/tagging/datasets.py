@@ -6,13 +6,13 @@ from pathlib import Path
 
 from tfmi.config import DataConfig
 from tfmi.data.datasets import DEFAULT_CACHE, rejects_folder
-from tfmi.data.embedded import generate
 from tfmi.data.log import LogTables, read_log_files
 from tfmi.data.named.attributes import ATTRIBUTES_FILE, read_attributes
 from tfmi.data.named.download import MOVIELENS_URL, fetch_movielens
 from tfmi.data.named.sequences import SEQUENCES_FILE, read_sequences
 from tfmi.data.named.text import require_file
 from tfmi.data.tagging.building import build_tag_dataset
+from tfmi.data.tagging.embedded import embedded_shop
 from tfmi.data.tagging.lastfm import read_lastfm_tags
 from tfmi.data.tagging.log import TagLog
 from tfmi.data.tagging.movielens import read_movielens_tags
@@ -42,8 +42,7 @@ def read_tag_log(config: DataConfig) -> TagLog:
     if config.dataset == "embedded":
         if config.path is not None:
             raise ConfigError(f"data.path: the embedded dataset is generated and reads no file; name what {config.path} is with --dataset")
-        log = generate(config.embedded)
-        return tag_log_from_tables("embedded", LogTables(log.events, log.items, log.users), tagging, tasks)
+        return tag_log_from_tables("embedded", embedded_shop(config.embedded), tagging, tasks)
     if config.dataset == "movielens":
         folder = Path(config.path) if config.path else fetch_movielens(Path(config.cache or DEFAULT_CACHE), MOVIELENS_URL)
         return read_movielens_tags(folder, tagging, tasks, rejects_folder(config))

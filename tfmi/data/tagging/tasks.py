@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from tfmi.config import DataConfig
+from tfmi.data.tagging.embedded import CLICK, PURCHASE
 from tfmi.errors import ConfigError
 
 # Where data.tagging.tasks says nothing. Any rating is a movie watched; about half of them are at least 4.
-DEFAULT_TASKS = {"movielens": {"watched": 0.0, "liked": 4.0}, "lastfm": {"tagged": 0.0}}
+DEFAULT_TASKS = {
+    "embedded": {"clicked": CLICK, "bought": PURCHASE},
+    "movielens": {"watched": 0.0, "liked": 4.0},
+    "lastfm": {"tagged": 0.0},
+}
 ANY_EVENT = {"clicked": 0.0}
 
 
