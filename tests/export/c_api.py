@@ -4,8 +4,8 @@ Run as a program it answers one request of string tensors::
 
     python c_api.py MODEL_FOLDER SIGNATURE < inputs.json > outputs.json
 
-``inputs.json`` maps input names to lists of lists of strings. The outputs map output names to nested lists. ``--op-library FILE`` loads
-custom ops first.
+``inputs.json`` maps input names to lists of strings, or of lists of strings. The outputs map output names to nested lists.
+``--op-library FILE`` loads custom ops first.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class CSession:
         self._check()
         self.signatures = read_signatures(ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length))
 
-    def run(self, signature: str, inputs: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, Any]:
-        """Answer string tensors [rows, columns] with nested lists; raises ``RuntimeError`` with TensorFlow's message."""
+    def run(self, signature: str, inputs: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Answer string tensors [rows] or [rows, columns] with nested lists; raises ``RuntimeError`` with TensorFlow's message."""
         input_names, output_names = self.signatures[signature]
         feeds = [self._output(input_names[name]) for name in inputs]
         tensors = [self._string_tensor(rows) for rows in inputs.values()]
@@ -116,10 +116,11 @@ class CSession:
             raise KeyError(tensor_name)
         return Output(operation, int(index or 0))
 
-    def _string_tensor(self, rows: Sequence[Sequence[str]]) -> int:
-        shape = (ctypes.c_int64 * 2)(len(rows), len(rows[0]))
-        values = [value.encode() for row in rows for value in row]
-        tensor = self._c.TF_AllocateTensor(STRING, shape, 2, ctypes.c_size_t(TSTRING_BYTES * len(values)))
+    def _string_tensor(self, rows: Sequence[Any]) -> int:
+        flat = isinstance(rows[0], str)
+        shape = (ctypes.c_int64 * 2)(len(rows), 1 if flat else len(rows[0]))
+        values = [value.encode() for row in rows for value in ([row] if flat else row)]
+        tensor = self._c.TF_AllocateTensor(STRING, shape, 1 if flat else 2, ctypes.c_size_t(TSTRING_BYTES * len(values)))
         first = self._c.TF_TensorData(ctypes.c_void_p(tensor))
         for position, value in enumerate(values):
             cell = ctypes.c_void_p(first + TSTRING_BYTES * position)

@@ -1,0 +1,13 @@
+"""Say and draw why a user gets a tag. See ``--help``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tfmi.runs.explain_tags_cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

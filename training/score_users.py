@@ -1,0 +1,13 @@
+"""Write every user's best tags to Parquet. See ``--help``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tfmi.runs.score_users_cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
