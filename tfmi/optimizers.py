@@ -25,7 +25,7 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
         w_r <- w_r - learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m_r / (sqrt(v_r) + epsilon)
 
     t is the optimizer's step, the same for every row. Where every row is touched at every step, and for dense gradients, this is Keras'
-    Adam exactly. A row touched for the first time late in training moves by (1 - beta_1) / sqrt(1 - beta_2) learning rates (3.2 by
+    Adam. A row touched for the first time late in training moves by (1 - beta_1) / sqrt(1 - beta_2) learning rates (3.2 by
     default), as it does in Keras' Adam, where the remaining momentum would then carry it on for some ten steps more.
 
     Clipping sees each row once, with its duplicates summed: clipping the summands, as Keras does, is clipping another gradient.
@@ -81,11 +81,11 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Apply one gradient to one weight; rows of an ``IndexedSlices`` must be distinct, as ``apply_gradients`` makes them."""
-        if not isinstance(gradient, tf.IndexedSlices):
-            super().update_step(gradient, variable)
-            return
         position = self._index_dict[self._var_key(variable)]
         first_moment, second_moment = self._momentums[position], self._velocities[position]
+        if not isinstance(gradient, tf.IndexedSlices):
+            self._update_all(gradient, variable, first_moment, second_moment)
+            return
         rows, values = gradient.indices, gradient.values  # [R], [R, ...]
         # The order of operations is that of Keras' dense step, so that the results are equal and not merely close.
         first = _move_rows(first_moment, rows, values, 1 - self.beta_1)
@@ -93,6 +93,22 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
         change = (first * self._step_size(variable.dtype)) / (tf.sqrt(second) + self.epsilon)
         # Assigning rows is a copy of memory; TensorFlow's scatter_sub takes three times as long as both halves of this.
         variable.scatter_update(tf.IndexedSlices(tf.gather(variable, rows) - change, rows))
+
+    def _update_all(self, gradient: tf.Tensor, variable: tf.Variable, first_moment: tf.Variable, second_moment: tf.Variable) -> None:
+        """TensorFlow's own kernel: one pass over weight, gradient and moments, where Keras' operations make ten."""
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=first_moment.handle,
+            v=second_moment.handle,
+            beta1_power=tf.pow(tf.cast(self.beta_1, variable.dtype), step),
+            beta2_power=tf.pow(tf.cast(self.beta_2, variable.dtype), step),
+            lr=tf.cast(self.learning_rate, variable.dtype),
+            beta1=tf.cast(self.beta_1, variable.dtype),
+            beta2=tf.cast(self.beta_2, variable.dtype),
+            epsilon=tf.cast(self.epsilon, variable.dtype),
+            grad=gradient,
+        )
 
     def _step_size(self, dtype: tf.DType) -> tf.Tensor:
         """The learning rate with both bias corrections."""

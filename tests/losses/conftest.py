@@ -8,21 +8,36 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfmi.losses.base import CatalogueTable
+
 
 class ItemTable:
-    """An ``ItemSpace`` of one trainable table, row r being item r; remembers which items it was asked to embed."""
+    """An ``ItemSpace`` of one trainable table, row r being item r; remembers which items it was asked to embed.
 
-    def __init__(self, num_items: int, dimension: int = 8, seed: int = 0) -> None:
+    Args:
+        num_items: Real items.
+        dimension: d.
+        seed: Seed of the table.
+        shows_table: Say so, as a tower of ids alone does.
+        normalize: Vectors have unit length.
+    """
+
+    def __init__(self, num_items: int, dimension: int = 8, seed: int = 0, *, shows_table: bool = False, normalize: bool = False) -> None:
         self.num_rows = num_items + 2
         values = np.random.default_rng(seed).normal(size=(self.num_rows, dimension)).astype(np.float32)
         values[:2] = np.nan  # padding and unknown: whoever touches them spoils the loss
         self.table = tf.Variable(values)
+        self._shows_table, self._normalize = shows_table, normalize
 
     def embed(self, item_indices: tf.Tensor) -> tf.Tensor:
-        return tf.gather(self.table, item_indices)
+        vectors = tf.gather(self.table, item_indices)
+        return tf.math.l2_normalize(vectors, axis=-1) if self._normalize else vectors
 
     def embed_catalogue(self) -> tf.Tensor:
-        return self.table[2:]
+        return self.embed(tf.range(2, self.num_rows))
+
+    def catalogue_table(self) -> CatalogueTable | None:
+        return CatalogueTable(tf.convert_to_tensor(self.table), 2, self._normalize) if self._shows_table else None
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfmi.layers.base import MASKED_LOGIT
 from tfmi.losses import full_softmax
 from tfmi.losses.base import candidate_logits, target_logits
 from tfmi.losses.full_softmax import FullSoftmax
@@ -16,13 +17,13 @@ from tfmi.losses.full_softmax import FullSoftmax
 TARGETS = tf.constant([2, 3, 17, 41, 2])
 
 
-@pytest.fixture(params=["kept", "kept two rows at a time", "blocked"])
+@pytest.fixture(params=["kept", "kept in tiles", "blocked"])
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores that are few enough to keep, and too many."""
     if request.param == "blocked":
         monkeypatch.setattr(full_softmax, "KEPT_SCORES", 0)
-    if request.param == "kept two rows at a time":
-        monkeypatch.setattr(full_softmax, "_ROWS_AT_A_TIME", 2)
+    if request.param == "kept in tiles":
+        monkeypatch.setattr(full_softmax, "_TILE_SCORES", 5 * 16)  # 40 items and two rows before them are three tiles
 
 
 @pytest.mark.usefixtures("both_ways")
@@ -53,6 +54,54 @@ def test_loss_and_gradient_equal_the_plain_formula(
         )
     for ours, expected in zip(gradients, tape.gradient(plain, [queries, items.table]), strict=True):
         np.testing.assert_allclose(tf.convert_to_tensor(ours), tf.convert_to_tensor(expected), atol=1e-5)
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("batch_size", [5, 23])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_a_table_gives_what_its_rows_give(
+    normalize: bool, batch_size: int, scale: float, item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]
+) -> None:
+    """Rows before the first item, which hold no numbers, are left alone; items that do not count are left out in every tile."""
+    queries, targets = random_queries(batch_size, 8), 2 + tf.range(batch_size) % 40
+    queries.assign(queries * scale)
+    left_out = tf.stack([targets, tf.zeros_like(targets), 41 - targets % 7], axis=1)
+    items, plain = (item_table(40, shows_table=shows, normalize=normalize) for shows in (True, False))
+    items.table.assign(tf.tensor_scatter_nd_update(items.table, [[9]], tf.zeros([1, 8])))  # a vector without a direction
+    plain.table.assign(items.table)
+
+    @tf.function
+    def of_table() -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            contrast = FullSoftmax(16).contrast(queries, targets, items, left_out)
+            total = tf.reduce_sum(contrast.log_negatives * tf.range(1.0, batch_size + 1)) + tf.reduce_sum(contrast.positive)
+        return contrast.log_negatives, tape.gradient(total, [queries, items.table])
+
+    log_negatives, gradients = of_table()
+    with tf.GradientTape() as tape:
+        catalogue = plain.embed_catalogue()
+        scores = tf.matmul(queries, catalogue, transpose_b=True)
+        counts = tf.reduce_all(tf.range(2, 42)[None, None, :] != left_out[:, :, None], axis=1)
+        expected = tf.reduce_logsumexp(tf.where(counts, scores, -1e9), axis=1)
+        positive = tf.reduce_sum(queries * tf.gather(catalogue, targets - 2), axis=1)
+        total = tf.reduce_sum(expected * tf.range(1.0, batch_size + 1)) + tf.reduce_sum(positive)
+    by_queries, by_table = tape.gradient(total, [queries, plain.table])
+    np.testing.assert_allclose(log_negatives, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gradients[0], by_queries, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        tf.convert_to_tensor(gradients[1])[2:], tf.convert_to_tensor(by_table)[2:], rtol=1e-4, atol=1e-4 * scale * batch_size
+    )
+    np.testing.assert_array_equal(tf.convert_to_tensor(gradients[1])[:2], np.zeros([2, 8]))
+
+
+@pytest.mark.usefixtures("both_ways")
+def test_nothing_is_left_where_everything_is_left_out(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
+    queries = random_queries(1, 8)
+    with tf.GradientTape() as tape:
+        contrast = FullSoftmax(16).contrast(queries, tf.constant([2]), item_table(20), tf.range(2, 22)[None])
+    assert contrast.log_negatives[0] <= MASKED_LOGIT
+    assert np.isfinite(tape.gradient(contrast.log_negatives, queries)).all()
 
 
 def test_equal_interests_share_the_gradient_and_the_loss_is_that_of_one(

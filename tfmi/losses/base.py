@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
@@ -10,6 +11,25 @@ import tensorflow as tf
 from tfmi.errors import ConfigError
 from tfmi.layers.base import MASKED_LOGIT, ConfiguredLayer, InterestExtractor, InterestOutput, Readout
 from tfmi.registry import Registry
+
+
+class CatalogueTable(NamedTuple):
+    """A catalogue's item vectors as rows of one tensor.
+
+    Attributes:
+        vectors: [first_row + N, d].
+        first_row: The first real item's row; what stands before is no item.
+        normalize: Whether scores take the vectors at unit length.
+    """
+
+    vectors: tf.Tensor
+    first_row: int = 0
+    normalize: bool = False
+
+    def catalogue(self) -> tf.Tensor:
+        """Item vectors [N, d] as scores take them."""
+        rows = self.vectors[self.first_row :]
+        return tf.math.l2_normalize(rows, axis=-1) if self.normalize else rows
 
 
 class ItemSpace(Protocol):
@@ -23,6 +43,9 @@ class ItemSpace(Protocol):
     def embed_catalogue(self) -> tf.Tensor:
         """Item vectors [N, d] of every real item in index order: row r is item r + 2."""
 
+    def catalogue_table(self) -> CatalogueTable | None:
+        """The same as rows of a table that exists already, for whoever goes over it in parts; None if vectors are computed."""
+
 
 class Contrast(NamedTuple):
     """What a softmax loss compares: the target's logit, and all that stands against it.
@@ -32,11 +55,14 @@ class Contrast(NamedTuple):
         log_negatives: float32 [B], the log of the sum of exp(logit) over the negatives; ``MASKED_LOGIT`` or less where there are none.
         log_inclusion: The log of the share of the catalogue that is compared, where the logits are not corrected for it: it cancels
             between positive and negatives, but not with logits of another origin.
+        negatives: Computes the logits of the negatives one by one, float32 [B, C] with ``MASKED_LOGIT`` or less where there is none, for
+            weightings that ask for them; None where the objective does not compare with every item.
     """
 
     positive: tf.Tensor
     log_negatives: tf.Tensor
     log_inclusion: tf.Tensor | float = 0.0
+    negatives: Callable[[], tf.Tensor] | None = None
 
     def cross_entropy(self) -> tf.Tensor:
         """float32 [B]: ``-log p`` with ``p = exp(positive) / (exp(positive) + sum of exp(negatives))``."""
@@ -74,6 +100,8 @@ class Objective(ConfiguredLayer):
 
     # Whether the K interests of a user, as K examples, are compared with the same items: see ``Readout.SUMS_INTERESTS``.
     COMPARES_ALL_ALIKE: ClassVar[bool] = True
+    # Whether every item is compared, so that contrasts can tell the ``negatives`` one by one.
+    COMPARES_EVERY_ITEM: ClassVar[bool] = False
 
     def contrast(
         self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
@@ -107,6 +135,9 @@ class Weighting(ConfiguredLayer):
     def __init__(self, **kwargs: Any) -> None:
         # A contrast is float32 under any policy, and stays it.
         super().__init__(**{"autocast": False, **kwargs})
+
+    def check(self, objective: Objective, readout: Readout) -> None:
+        """Raise ``ConfigError`` with the reason if this weighting cannot work with the contrasts that come of the two."""
 
 
 class BatchContext(NamedTuple):

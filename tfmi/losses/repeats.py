@@ -23,8 +23,11 @@ def with_repeats(contrast: Contrast, own_logits: tf.Tensor, is_target: tf.Tensor
     # Everything in the history is compared for certain: what the objective drew stands for more than itself.
     own = tf.maximum(own_logits, MASKED_LOGIT) + contrast.log_inclusion
     is_target &= own_logits > MASKED_LOGIT
-    others = tf.reduce_logsumexp(tf.where(is_target, MASKED_LOGIT, own), axis=1)
+    other_own = tf.where(is_target, MASKED_LOGIT, own)  # [B, L]
+    others = tf.reduce_logsumexp(other_own, axis=1)
     largest = tf.maximum(others, contrast.log_negatives)
     log_negatives = largest + tf.math.log(tf.exp(others - largest) + tf.exp(contrast.log_negatives - largest))
     positive = tf.where(tf.reduce_any(is_target, axis=1), tf.reduce_max(tf.where(is_target, own, MASKED_LOGIT), axis=1), contrast.positive)
-    return Contrast(positive, log_negatives)
+    one_by_one = contrast.negatives
+    negatives = None if one_by_one is None else lambda: tf.concat([one_by_one(), other_own], axis=1)
+    return Contrast(positive, log_negatives, negatives=negatives)

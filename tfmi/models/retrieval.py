@@ -10,7 +10,7 @@ from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
 from tfmi.errors import ConfigError, DataError
 from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer
 from tfmi.layers.history_dropout import HistoryDropout
-from tfmi.losses.base import BatchContext, Contrast, Objective, Regularizer, Weighting, require_summable
+from tfmi.losses.base import BatchContext, CatalogueTable, Contrast, Objective, Regularizer, Weighting, require_summable
 from tfmi.losses.cross_entropy import CrossEntropy
 from tfmi.losses.interest_usage import usage_network
 from tfmi.losses.repeats import with_repeats
@@ -55,6 +55,11 @@ class ScoredItems:
         """Item vectors [N, d] of every real item."""
         return self.embed(tf.range(FIRST_INDEX, self.num_rows), training=training)
 
+    def catalogue_table(self) -> CatalogueTable | None:
+        """The catalogue as rows of the tower's table, if it has one."""
+        table = self._tower.table()
+        return None if table is None else CatalogueTable(table, FIRST_INDEX, self._normalize)
+
 
 class InterestRetrieval(TrainedByLoss):
     """Two towers in which a user is several vectors. A ``VectorRecommender``, trained with plain ``fit`` on ``training_batches``.
@@ -77,7 +82,8 @@ class InterestRetrieval(TrainedByLoss):
         seed: Seed of the dropout.
 
     Raises:
-        ConfigError: The readout or a regulariser cannot work with the extractor, or the extractor needs an input that is missing.
+        ConfigError: The readout or a regulariser cannot work with the extractor, or the weighting with the objective, or the extractor needs
+            an input that is missing.
     """
 
     def __init__(
@@ -117,6 +123,7 @@ class InterestRetrieval(TrainedByLoss):
         for component in (readout, *self.regularizers.values()):
             component.check(extractor)
         require_summable(readout, objective)
+        self.weighting.check(objective, readout)
         self._check_inputs(has_timestamps)
         available = {"profile": profile_encoder is not None, "timestamps": has_timestamps, "history_indices": True, "items": True}
         self._extractor_inputs = tuple(name for name in self.extractor.requested_inputs() if available[name])

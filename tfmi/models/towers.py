@@ -120,6 +120,12 @@ class ItemTower(tf.keras.layers.Layer):
         table = self._refreshed if self._current is None else self._current
         return tf.cast(tf.gather(table, item_indices), self.compute_dtype)
 
+    def table(self) -> tf.Tensor | None:
+        """The tensor [num_rows, d] whose rows are the vectors; None if they are computed from features or by layers."""
+        if self.propagation is not None:
+            return tf.convert_to_tensor(self._refreshed) if self._current is None else self._current
+        return tf.convert_to_tensor(self._id_table) if self._is_lookup else None
+
     @contextmanager
     def propagated(self, training: bool | None = None) -> Iterator[None]:
         """While this is entered, every vector comes from one propagation of the current weights, and gradients pass through it."""
