@@ -174,10 +174,11 @@ class TaggingConfig(Section):
         "all", description="all: every task is labelled on every row; conditional: only where the task before it has happened"
     )
     negatives: int = Field(4, ge=0, description="per event, so many items that the user has not acted on by then")
-    negative_sampling: Literal["uniform", "popular", "tags"] = Field(
-        "uniform",
+    negative_sampling: Literal["auto", "uniform", "popular", "tags"] = Field(
+        "auto",
         description="from what had occurred by then: uniform, any item; popular, an item as often as it occurred; tags, as many tags, each "
-        "uniformly, as the event's item has",
+        "uniformly, as the event's item has; "
+        "auto: tags where users give them, else uniform",
     )
     tag_columns: list[TagColumn] = Field(
         default_factory=lambda: list[TagColumn](["tags"]), min_length=1, description="columns of the catalogue whose values are tags"

@@ -196,14 +196,23 @@ def _label_rows(source: _Source) -> _Rows:
 def _negatives(source: _Source, positives: np.ndarray) -> np.ndarray:
     """int32 [E, count, N or more]: tags of items that the users had not acted on."""
     log, config, count = source.log, source.config, source.config.negatives
-    if config.negative_sampling == "tags":
+    sampling = resolved_sampling(log, config)
+    if sampling == "tags":
         first_met = FirstTimes(source.met.keys, source.tags.of(source.met.values), source.met.times, source.tags.vocabulary.num_rows)
         return draw_tags(log, positives, first_met, count=count, seed=config.seed)
-    drawn = draw_events(log, count, uniform=config.negative_sampling == "uniform", seed=config.seed).ravel()  # [E count]
+    drawn = draw_events(log, count, uniform=sampling == "uniform", seed=config.seed).ravel()  # [E count]
     codes = _event_tags(log, np.maximum(drawn, 0), np.repeat(log.times, count), config.max_item_tags)
     codes = np.where(drawn[:, None] == NONE, NO_VALUE, codes)
     width = max(positives.shape[1], codes.shape[1])
     return _widened(source.tags.of(codes), width).reshape(len(log), count, width)
+
+
+def resolved_sampling(log: TagLog, config: TaggingConfig) -> str:
+    """How negatives are drawn, ``auto`` resolved."""
+    if config.negative_sampling != "auto":
+        return config.negative_sampling
+    # Who gives tags chooses among all tags; who acts on an item chooses among items.
+    return "tags" if log.tags_belong_to == "events" else "uniform"
 
 
 def _widened(values: np.ndarray, width: int) -> np.ndarray:
@@ -340,7 +349,7 @@ def _report(source: _Source, dataset: TagDataset, dropped: int) -> dict[str, Any
             name: 1 if isinstance(feature, NumericFeature) else len(feature.vocabulary) for name, feature in dataset.states.fields.items()
         },
         "rows_without_known_tag": dropped,
-        "negatives": f"{config.negatives} per event, {config.negative_sampling}",
+        "negatives": f"{config.negatives} per event, {resolved_sampling(log, config)}",
         "read": dict(log.report),
     }
     for name, part in (("train", dataset.train), ("valid", dataset.valid), ("test", dataset.test)):
