@@ -233,7 +233,7 @@ def test_what_cannot_rank_or_sees_other_histories_is_refused(tmp_path: Path) -> 
     short.history_length = HISTORY_LENGTH - 1
     for ranker, complaint in ((recommender, "not a Reranker"), (short, "histories of 4 items, the recommender of 5")):
         with pytest.raises(ExportError, match=complaint):
-            export_savedmodel(recommender, catalogue, tmp_path / "m", export=WIDTHS, ranker=ranker)  # type: ignore[arg-type]
+            export_savedmodel(recommender, catalogue, tmp_path / "m", export=WIDTHS, ranker=ranker)
 
 
 def test_profile_features_that_only_the_ranker_reads_have_to_be_given(tmp_path: Path) -> None:
