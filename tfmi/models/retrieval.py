@@ -82,8 +82,8 @@ class InterestRetrieval(TrainedByLoss):
         seed: Seed of the dropout.
 
     Raises:
-        ConfigError: The readout or a regulariser cannot work with the extractor, or the weighting with the objective, or the extractor needs
-            an input that is missing.
+        ConfigError: The readout or a regulariser cannot work with the extractor, or the weighting with the objective, or the extractor
+            needs an input that is missing.
     """
 
     def __init__(
