@@ -50,8 +50,8 @@ class Section(pydantic.BaseModel):
 class EmbeddedExposuresConfig(Section):
     """What users of the embedded shop are shown, and how far clicks tell what they like."""
 
-    page_size: int = Field(3, ge=1, description="items shown per visit")
-    missed: float = Field(0.6, ge=0, lt=1, description="share of the liked items shown that get no click, less at a page's top")
+    page_size: int = Field(4, ge=1, description="items shown per visit")
+    missed: float = Field(0.5, ge=0, lt=1, description="share of the liked items shown that get no click, less at a page's top")
     false_clicks: float = Field(0.02, ge=0, lt=1, description="share of the other items shown that get one")
 
 

@@ -17,6 +17,7 @@ from tfmi.evaluation.exposures import ExposureEvaluator, exposure_metrics
 from tfmi.models.build import build_ranker
 from tfmi.models.systems import load_config
 from tfmi.runs.folder import RunFolder
+from tfmi.runs.loading import load_run
 from tfmi.runs.ranking import fusion_weights, load_ranker, ranker_batches
 from tfmi.runs.runner import describe, run
 
@@ -72,6 +73,8 @@ def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
     loaded = load_ranker(tmp_path / "run")
     evaluator = ExposureEvaluator(loaded.model, loaded.dataset, batch_size=50)
     assert exposure_metrics(loaded.dataset.test, evaluator.predict(loaded.dataset.test).logits) == pytest.approx(metrics["test"])
+    with pytest.raises(ConfigError, match="expected the run of a retriever, but 'mgipf' is of kind 'ranking'"):
+        load_run(tmp_path / "run")
     table = describe(config, metrics)
     assert f"{metrics['test']['auc']:.4f}" in table
     assert "items:rare" in table

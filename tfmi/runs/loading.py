@@ -33,7 +33,7 @@ def load_run(folder: str | Path) -> LoadedRun:
     Sets the global precision policy to the run's.
 
     Raises:
-        ConfigError: The folder holds no run, or one that has not come to its end.
+        ConfigError: The folder holds no run of a retriever, or one that has not come to its end.
         DataError: The data cannot be read, or is not what the run was trained on.
     """
     config = finished_config(RunFolder(folder))
