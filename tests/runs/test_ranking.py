@@ -121,7 +121,7 @@ def test_fusion_starts_as_the_mean() -> None:
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected the folder of a finished run"):
+    with pytest.raises(ConfigError, match="expected the folder of a run"):
         load_ranker(tmp_path)
 
 

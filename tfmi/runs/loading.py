@@ -37,6 +37,8 @@ def load_run(folder: str | Path) -> LoadedRun:
         DataError: The data cannot be read, or is not what the run was trained on.
     """
     config = finished_config(RunFolder(folder))
+    if config.model.kind not in {"interests", "counting"}:
+        raise ConfigError(f"{folder}: expected the run of a retriever, but {config.system!r} is of kind {config.model.kind!r}")
     dataset = load_dataset(config.data)
     return LoadedRun(config, dataset, load_recommender(folder, dataset))
 

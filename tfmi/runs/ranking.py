@@ -24,7 +24,7 @@ from tfmi.models.build import build_ranker, count_parameters, create_variables
 from tfmi.models.ranker import InterestRanker
 from tfmi.runs.fingerprint import exposures_fingerprint
 from tfmi.runs.folder import RunFolder
-from tfmi.runs.loading import restore_best, set_precision
+from tfmi.runs.loading import finished_config, restore_best, set_precision
 from tfmi.runs.plots import plot_curves
 from tfmi.runs.ranking_plots import plot_reliability
 from tfmi.runs.result import RunResult
@@ -90,11 +90,7 @@ def load_ranker(path: str | Path) -> LoadedRanker:
         DataError: The data cannot be read, or is not what the run was trained on.
     """
     folder = RunFolder(path)
-    if not folder.metrics.exists():
-        raise ConfigError(
-            f"{folder.path}: expected the folder of a finished run; continue it with training/train.py --resume, or give another"
-        )
-    config = folder.stored_config()
+    config = finished_config(folder)
     if config.model.kind != "ranking":
         raise ConfigError(f"{folder.path}: expected the run of a ranker, but {config.system!r} is of kind {config.model.kind!r}")
     dataset = load_ranking_dataset(config.data)
