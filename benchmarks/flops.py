@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+
 
 def distinct_draws(num_draws: int, num_items: int) -> float:
     """How many distinct items ``num_draws`` uniform draws from ``num_items`` give on average."""
@@ -43,3 +45,26 @@ def mind_step_flops(
     tower = 3 * sum(2 * rows * inputs * outputs for inputs, outputs in pairwise(widths))
     softmax = 3 * 2 * batch_size * (distinct_draws(num_sampled, num_items) + 1) * dimension
     return routing + tower + 2 * rows * dimension + softmax
+
+
+def interest_trend_example_flops(history_lengths: np.ndarray, dimension: int) -> float:
+    """Floating-point operations in the matrix products of MTAW's extractor for one example on average, forwards and backwards.
+
+    For a history of n real items, 2 operations per multiply-add, and twice the forward pass backwards:
+
+    - Interest tracking: three layers from d to d at every item, 3 2 n d^2; scores of the n (n + 1) / 2 pairs and the sums that they weigh,
+      2 2 d each.
+    - Interest enhancing: a layer at the newest item, 2 d^2; n scores and their sum, 2 2 n d.
+
+    Padding is not counted: what is spent on it is no use.
+    """
+    lengths = np.asarray(history_lengths, np.float64)
+    pairs = lengths * (lengths + 1) / 2
+    tracking = 6 * lengths * dimension**2 + 4 * pairs * dimension
+    enhancing = 2 * dimension**2 + 4 * lengths * dimension
+    return 3 * float(np.mean(tracking + enhancing))
+
+
+def softmax_example_flops(num_compared: float, dimension: int) -> float:
+    """Those of one example's softmax over ``num_compared`` items: the scores, and both their gradients."""
+    return 3 * 2 * num_compared * dimension

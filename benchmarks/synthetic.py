@@ -13,6 +13,9 @@ SHORTEST = 5
 # Amazon's 5-core data sets have about nine events a user, and popularity falls off more slowly than 1 / rank.
 MEAN_LENGTH = 9.0
 POPULARITY_EXPONENT = 0.7
+# Tmall's training sessions as papers on sessions use them.
+SHORTEST_SESSION, LONGEST_SESSION = 2, 40
+MEAN_SESSION_LENGTH = 6.38
 
 
 def synthetic_sequences(users: int, items: int, random: np.random.Generator, *, skewed: bool = True) -> Sequences:
@@ -25,6 +28,16 @@ def synthetic_sequences(users: int, items: int, random: np.random.Generator, *, 
         skewed: Popularity falls with the rank; otherwise all items are equally popular.
     """
     lengths = SHORTEST - 1 + random.geometric(1 / (MEAN_LENGTH - SHORTEST + 1), users)
+    return _sequences(lengths, items, random, skewed)
+
+
+def synthetic_sessions(sessions: int, items: int, random: np.random.Generator) -> Sequences:
+    """Sessions of 2 to 40 events, as many on average as Tmall's; item ``FIRST_INDEX`` is the most popular. Arguments as above."""
+    lengths = SHORTEST_SESSION - 1 + random.geometric(1 / (MEAN_SESSION_LENGTH - SHORTEST_SESSION + 1), sessions)
+    return _sequences(np.minimum(lengths, LONGEST_SESSION), items, random, skewed=True)
+
+
+def _sequences(lengths: np.ndarray, items: int, random: np.random.Generator, skewed: bool) -> Sequences:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     if skewed:
         weights = np.arange(1, items + 1) ** -POPULARITY_EXPONENT
@@ -36,7 +49,7 @@ def synthetic_sequences(users: int, items: int, random: np.random.Generator, *, 
         items=(np.minimum(ranks, items - 1) + FIRST_INDEX).astype(np.int32),
         timestamps=None,
         weights=None,
-        users=np.arange(users, dtype=np.int32),
+        users=np.arange(len(lengths), dtype=np.int32),
     )
 
 

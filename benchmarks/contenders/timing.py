@@ -24,9 +24,16 @@ def stay_on_cores(count: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-count:])
 
 
-def time_rounds(run_round: Callable[[], object], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call by the clock, and of processor time, which other processes on the same core do not add to."""
-    run_round()
+def time_rounds(run_round: Callable[[], object], rounds: int, *, warm_up: bool = True) -> dict[str, list[float]]:
+    """Seconds of each call by the clock, and of processor time, which other processes on the same core do not add to.
+
+    Args:
+        run_round: What is timed.
+        rounds: How often.
+        warm_up: Call it once before, untimed.
+    """
+    if warm_up:
+        run_round()
     seconds, processor_seconds = [], []
     for _ in range(rounds):
         start, processor_start = time.perf_counter(), time.process_time()

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.flops import distinct_draws, mind_step_flops
+from benchmarks.flops import distinct_draws, interest_trend_example_flops, mind_step_flops, softmax_example_flops
 from benchmarks.peer_environment import peer_python
-from benchmarks.synthetic import synthetic_sequences, write_comirec_files
+from benchmarks.synthetic import synthetic_sequences, synthetic_sessions, write_comirec_files
 from benchmarks.training_speed import REFERENCE, rate, run_contender, shared_setting, summarize
 from tfmi.config import SplitConfig
 from tfmi.data.named.comirec import load_comirec
@@ -146,3 +146,31 @@ def test_a_peer_without_its_python_is_refused(tmp_path: Path) -> None:
     requirements.write_text("peer==1.0\n", encoding="utf-8")
     with pytest.raises(TfmiError, match=r"the peer needs Python 2\.99.*--no-peer"):
         peer_python(tmp_path / "environment", requirements, "2.99")
+
+
+@pytest.mark.slow
+def test_session_training_speed_relates_both_objectives_to_the_matrix_product() -> None:
+    sizes = ["--sessions", "60", "--items", "90", "--steps", "2", "--repeats", "1", "--matrix-size", "32", "--products", "1"]
+    result = run("session_training_speed.py", *sizes, "--batch-sizes", "8", "--num-sampled", "20", "--set", "model.dimension=8")
+    assert set(result["cases"]) == {"full_softmax, batch 8", "sampled_softmax, batch 8"}
+    for case in result["cases"].values():
+        assert case["dimension"] == 8
+        assert case["processor_milliseconds_per_step"] > 0
+        assert case["share_of_float32_matmul"] > 0
+    full, sampled = result["cases"].values()
+    assert full["useful_gflop_per_step"] >= sampled["useful_gflop_per_step"]
+    assert len(result["targets"]) == 1
+
+
+def test_flops_of_sessions_counted_by_hand() -> None:
+    """Histories of one and three items, d 2: pairs 1 and 6."""
+    tracking = np.mean([3 * 2 * 1 * 4 + 2 * 2 * 2 * 1, 3 * 2 * 3 * 4 + 2 * 2 * 2 * 6])
+    enhancing = np.mean([2 * 4 + 2 * 2 * 2 * 1, 2 * 4 + 2 * 2 * 2 * 3])
+    assert interest_trend_example_flops(np.array([1, 3]), 2) == 3 * (tracking + enhancing)
+    assert softmax_example_flops(5, 2) == 3 * 5 * 2 * 2
+
+
+def test_synthetic_sessions_have_the_shape_of_tmalls() -> None:
+    lengths = synthetic_sessions(20_000, 100, np.random.default_rng(0)).lengths()
+    assert (lengths.min(), lengths.max()) == (2, 40)
+    assert lengths.mean() == pytest.approx(6.38, rel=0.02)

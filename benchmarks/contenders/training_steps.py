@@ -1,0 +1,44 @@
+"""Any trained system of this project: its configuration's model, compiled by its ``Trainer``, fitted on its pipeline."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.contenders.timing import contender_arguments, print_result, stay_on_cores, time_rounds
+
+
+def main() -> None:
+    """Time rounds of ``fit``."""
+    parser = contender_arguments(__doc__)
+    parser.add_argument("--config", required=True, help="a resolved configuration")
+    parser.add_argument("--steps", type=int, default=100, help="training steps per round")
+    options = parser.parse_args()
+    stay_on_cores(options.threads)
+
+    import tfmi  # noqa: F401 - selects Keras 2 before TensorFlow is imported
+    from benchmarks.common import limit_threads
+    from tfmi.config import read_config_file, validate_config
+    from tfmi.data.datasets import load_dataset
+    from tfmi.models.build import build_model, count_parameters
+    from tfmi.runs.folder import RunFolder
+    from tfmi.runs.retrieval import retrieval_task
+    from tfmi.runs.training import Trainer
+
+    limit_threads(options.threads)
+    config = validate_config(read_config_file(options.config))
+    dataset = load_dataset(config.data)
+    with tempfile.TemporaryDirectory() as folder:
+        model = build_model(config, dataset)
+        trainer = Trainer(model, retrieval_task(model, dataset, config), config, RunFolder(folder))
+        batches = trainer.task.batches.from_step(0)
+        timed = time_rounds(lambda: trainer.model.fit(batches, steps_per_epoch=options.steps, verbose=0), options.rounds)
+    epoch = {"steps_per_epoch": trainer.steps_per_epoch, "batch_size": config.training.batch_size}
+    print_result({**timed, "work_per_round": options.steps, **epoch, "parameters": count_parameters(model)})
+
+
+if __name__ == "__main__":
+    main()
