@@ -10,9 +10,14 @@ when the first client for gRPC is made.
     for found in answer.items:
         print(found.item, found.score, found.interest)
 
+and for a model of users' tags:
+
+    (answer,) = Client("http://127.0.0.1:8501", "mvke").user_tags([{"city": "Oslo", "tags": ["jazz", "rock"]}])
+
 On the command line:
 
     python serving/client.py recommend --model mind --history item1,item2
+    python serving/client.py tags --model mvke --user '{"city": "Oslo", "tags": ["jazz", "rock"]}'
 """
 
 from __future__ import annotations
@@ -40,6 +45,8 @@ ProfileValue = str | float | Sequence[str] | Mapping[str, float] | None
 _DEFAULT_SIGNATURE = "serving_default"
 _TIMESTAMPS = "timestamps"
 _PROFILE_PREFIX = "profile_"
+_USER_TAGS = "user_tags"
+_SCORES_SUFFIX = "_scores"
 _WEIGHTS_SUFFIX = "_weights"
 _PORTS = {"rest": 8501, "grpc": 8500}
 _FIRST_PAUSE_SECONDS = 0.1
@@ -109,6 +116,68 @@ class RankedItem:
 
 
 @dataclass(frozen=True)
+class ScoredTag:
+    """A tag and its score: a logit, whose sigmoid is the probability; for users of whom nothing is known, a share of training events."""
+
+    tag: str
+    score: float
+
+
+@dataclass(frozen=True)
+class UserTags:
+    """A user's best tags by task, best first. ``cold_start``: nothing was known of the user, so that these are the popular ones."""
+
+    tasks: dict[str, list[ScoredTag]]
+    cold_start: bool
+
+
+@dataclass(frozen=True)
+class ScoredUser:
+    """A user of a tag's audience, with the logit."""
+
+    user: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a field, or one of its values, did for a score.
+
+    Attributes:
+        field: The field; ``ModelMetadata.profile_columns`` has them all.
+        value: The value; None for the field as a whole.
+        effect: The score minus what it would be without.
+        attention: The share of what the model looked at; None for models that do not attend to fields.
+    """
+
+    field: str
+    value: str | None
+    effect: float
+    attention: float | None
+
+
+@dataclass(frozen=True)
+class TagExplanation:
+    """Why a user has a score for a tag, for one task.
+
+    Attributes:
+        score: The logit; -inf for an unknown tag.
+        bias: What it holds for every tag.
+        experts: What each of the model's experts adds: their sum and the bias are the score.
+        gates: How much the tag listens to each of them.
+        fields: Largest effects first.
+        values: Largest effects first, of fields with several values.
+    """
+
+    score: float
+    bias: float
+    experts: list[float]
+    gates: list[float]
+    fields: list[Evidence]
+    values: list[Evidence]
+
+
+@dataclass(frozen=True)
 class VersionStatus:
     """A version's state: ``START``, ``LOADING``, ``AVAILABLE``, ``UNLOADING`` or ``END``, and why if it failed."""
 
@@ -160,8 +229,14 @@ class ModelMetadata:
 
     @property
     def profile_columns(self) -> list[str]:
-        """The profile features that ``recommend`` takes."""
-        return sorted(_profile_infos(self.signatures["recommend"])) if "recommend" in self.signatures else []
+        """The profile features that ``recommend`` takes, or the fields that ``user_tags`` does."""
+        signature = self.signatures.get("recommend") or self.signatures.get(_USER_TAGS)
+        return [] if signature is None else sorted(_profile_infos(signature))
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks of a model of users' tags, as outputs call them."""
+        return _tasks(self.signatures[_USER_TAGS].outputs) if _USER_TAGS in self.signatures else []
 
 
 class _Transport(Protocol):
@@ -318,6 +393,68 @@ class Client:
             sorted((RankedItem(item, score) for item, score in zip(row, scores, strict=False)), key=lambda ranked: -ranked.score)
             for row, scores in zip(given, outputs["scores"], strict=True)
         ]
+
+    def user_tags(self, users: Sequence[Mapping[str, ProfileValue]], exclude: Sequence[Sequence[str]] | None = None) -> list[UserTags]:
+        """The best tags of users, for models of users' tags.
+
+        Args:
+            users: One mapping per user from field to value: a string, a number, or for a multi-valued field a list of strings or a
+                mapping from string to weight, of which the first ones are sent, as many as the model takes. What is left out counts as
+                unknown.
+            exclude: One list of tags per user that must not be answered with.
+
+        Returns:
+            One answer per user, in order.
+        """
+        excluded = None if exclude is None else _check_lists("exclude", exclude, len(users))
+        if not users:
+            return []
+
+        def inputs(signature: Signature) -> dict[str, Value]:
+            fields = _profile_inputs(signature, users, len(users))
+            return fields if excluded is None else {**fields, "exclude": _pad_exclusions(excluded, _width(signature, "exclude"))}
+
+        outputs = self._predict(_USER_TAGS if exclude is None else "recommend_tags", inputs)
+        answers = _by_task(outputs, "tags", ScoredTag)
+        return [UserTags(tasks, bool(is_cold)) for tasks, is_cold in zip(answers, outputs["cold_start"], strict=True)]
+
+    def tag_users(self, tags: Sequence[str]) -> list[dict[str, list[ScoredUser]]]:
+        """The users for each tag by task, best first; none for an unknown tag."""
+        (names,) = _check_lists("tags", [tags])
+        return _by_task(self._predict("tag_users", lambda _: {"tags": names}), "user_ids", ScoredUser) if names else []
+
+    def score_tags(self, users: Sequence[Mapping[str, ProfileValue]], tags: Sequence[Sequence[str]]) -> list[dict[str, list[float]]]:
+        """The scores of given tags, one list of tags per user, by task; -inf for unknown tags. Users as in ``user_tags``."""
+        rows = _check_lists("tags", tags, len(users))
+        if not rows:
+            return []
+
+        def inputs(signature: Signature) -> dict[str, Value]:
+            width, longest = _width(signature, "tags"), max(len(row) for row in rows)
+            if longest > width:
+                raise ValueError(f"tags: this model scores at most {width} tags per user at a time, got {longest}; ask several times")
+            return {**_profile_inputs(signature, users, len(users)), "tags": [_pad(row, width, "") for row in rows]}
+
+        outputs = self._predict("score_tags", inputs)
+        tasks = _tasks(outputs)
+        return [{task: outputs[f"{task}{_SCORES_SUFFIX}"][at][: len(row)] for task in tasks} for at, row in enumerate(rows)]
+
+    def explain_tags(self, users: Sequence[Mapping[str, ProfileValue]], tags: Sequence[str]) -> list[dict[str, TagExplanation]]:
+        """Why each user has a score for a tag, one tag per user, by task. Users as in ``user_tags``."""
+        (names,) = _check_lists("tags", [tags])
+        if len(names) != len(users):
+            raise ValueError(f"tags: expected one per user ({len(users)}), got {len(names)}")
+        if not names:
+            return []
+        fields: dict[str, Value] = {}
+
+        def inputs(signature: Signature) -> dict[str, Value]:
+            fields.clear()  # those of the signature that is asked in the end
+            fields.update(_profile_inputs(signature, users, len(users)))
+            return {**fields, "tags": names}
+
+        outputs = self._predict("explain_tags", inputs)
+        return [{task: _explanation(task, row, fields, outputs) for task in _tasks(outputs)} for row in range(len(names))]
 
     def status(self) -> list[VersionStatus]:
         """The state of each version that the server knows of, newest first."""
@@ -653,6 +790,46 @@ def _recommendations(outputs: Mapping[str, Value]) -> list[Recommendations]:
     return [Recommendations([RecommendedItem(*found) for found in zip(*row, strict=True) if found[0]]) for row in rows]
 
 
+def _tasks(outputs: Mapping[str, Any]) -> list[str]:
+    """The tasks of a model of users' tags: each has an output of scores."""
+    return sorted(name.removesuffix(_SCORES_SUFFIX) for name in outputs if name.endswith(_SCORES_SUFFIX))
+
+
+def _by_task(outputs: Mapping[str, Value], names: str, make: Callable[[str, float], T]) -> list[dict[str, list[T]]]:
+    """What each row's answer holds by task, without padding; ``names`` is the end of the outputs that hold strings."""
+    tasks = _tasks(outputs)
+    columns = {task: list(zip(outputs[f"{task}_{names}"], outputs[f"{task}{_SCORES_SUFFIX}"], strict=True)) for task in tasks}
+    return [
+        {task: [make(name, score) for name, score in zip(*columns[task][row], strict=True) if name] for task in tasks}
+        for row in range(len(columns[tasks[0]]))
+    ]
+
+
+def _explanation(task: str, row: int, fields: Mapping[str, Value], outputs: Mapping[str, Value]) -> TagExplanation:
+    def output(name: str) -> Any:
+        values = outputs.get(f"{task}_{name}")
+        return None if values is None else values[row]
+
+    of_fields, of_values = [], []
+    for key, sent in fields.items():
+        column = key.removeprefix(_PROFILE_PREFIX)
+        effect, effects = output(f"effect_{column}"), output(f"value_effects_{column}")
+        if effect is None:
+            continue  # the weights of a field with several values
+        of_fields.append(Evidence(column, None, effect, output(f"attention_{column}")))
+        if effects is not None:
+            looked = output(f"value_attention_{column}") or [None] * len(effects)
+            of_values += [Evidence(column, *cell) for cell in zip(sent[row], effects, looked, strict=True) if cell[0]]
+    return TagExplanation(
+        score=output("scores"),
+        bias=output("biases"),
+        experts=output("experts"),
+        gates=output("gates"),
+        fields=sorted(of_fields, key=lambda each: -abs(each.effect)),
+        values=sorted(of_values, key=lambda each: -abs(each.effect)),
+    )
+
+
 # Command line
 
 
@@ -690,11 +867,15 @@ def _parse_profile(text: str) -> dict[str, ProfileValue]:
 
 def _one_per_history(option: str, values: Sequence[T], histories: int) -> list[T] | None:
     """No value, one for all histories, or one for each."""
+    return _one_per(option, values, histories, "histories, or once per --history")
+
+
+def _one_per(option: str, values: Sequence[T], count: int, of: str) -> list[T] | None:
     if not values:
         return None
-    if len(values) not in (1, histories):
-        raise ValueError(f"{option}: give it once for all histories, or once per --history ({histories}); got {len(values)}")
-    return list(values) * (histories if len(values) == 1 else 1)
+    if len(values) not in (1, count):
+        raise ValueError(f"{option}: give it once for all {of} ({count}); got {len(values)}")
+    return list(values) * (count if len(values) == 1 else 1)
 
 
 def _recommend_command(client: Client, arguments: argparse.Namespace) -> Any:
@@ -719,6 +900,20 @@ def _rank_command(client: Client, arguments: argparse.Namespace) -> list[list[Ra
     return [answer[: arguments.top] for answer in answers]
 
 
+def _tags_command(client: Client, arguments: argparse.Namespace) -> list[UserTags]:
+    exclude = _one_per("--exclude", arguments.exclude, len(arguments.user), "users, or once per --user")
+    answers = client.user_tags(arguments.user, exclude=exclude)
+    return [UserTags({task: tags[: arguments.top] for task, tags in answer.tasks.items()}, answer.cold_start) for answer in answers]
+
+
+def _users_command(client: Client, arguments: argparse.Namespace) -> list[dict[str, list[ScoredUser]]]:
+    return [{task: users[: arguments.top] for task, users in answer.items()} for answer in client.tag_users(arguments.tag)]
+
+
+def _explain_command(client: Client, arguments: argparse.Namespace) -> list[dict[str, TagExplanation]]:
+    return client.explain_tags([arguments.user] * len(arguments.tag), arguments.tag)
+
+
 def _print_recommendations(arguments: argparse.Namespace, answers: Sequence[Recommendations]) -> None:
     for history, found in zip(arguments.history, answers, strict=True):
         print(f"after {', '.join(history) or '(nothing)'}:")
@@ -741,6 +936,38 @@ def _print_neighbours(arguments: argparse.Namespace, answers: Sequence[Sequence[
             print(f"  {place:3}. {item.item}  score {item.score:.4f}")
 
 
+def _print_tags(arguments: argparse.Namespace, answers: Sequence[UserTags]) -> None:
+    for user, found in zip(arguments.user, answers, strict=True):
+        print(f"{json.dumps(user, ensure_ascii=False)}{', of whom nothing is known' if found.cold_start else ''}:")
+        for task, tags in found.tasks.items():
+            print(f"  {task}")
+            for place, tag in enumerate(tags, start=1):
+                print(f"  {place:3}. {tag.tag}  score {tag.score:.4f}")
+
+
+def _print_users(arguments: argparse.Namespace, answers: Sequence[Mapping[str, Sequence[ScoredUser]]]) -> None:
+    for tag, found in zip(arguments.tag, answers, strict=True):
+        print(f"for {tag}:" if any(found.values()) else f"for {tag}: unknown tag")
+        for task, users in found.items():
+            print(f"  {task}")
+            for place, user in enumerate(users, start=1):
+                print(f"  {place:3}. {user.user}  score {user.score:.4f}")
+
+
+def _print_explanations(arguments: argparse.Namespace, answers: Sequence[Mapping[str, TagExplanation]]) -> None:
+    for tag, by_task in zip(arguments.tag, answers, strict=True):
+        for task, why in by_task.items():
+            if math.isinf(why.score):
+                print(f"{tag}, {task}: unknown tag")
+                continue
+            shares = zip(why.experts, why.gates, strict=True)
+            parts = [f"expert {k} {share:+.4f} (gate {gate:.2f})" for k, (share, gate) in enumerate(shares) if gate]
+            print(f"{tag}, {task}: score {why.score:.4f} = {', '.join([*parts, *([f'bias {why.bias:+.4f}'] if why.bias else [])])}")
+            for each in [*why.fields[: arguments.top], *why.values[: arguments.top]]:
+                looked = "" if each.attention is None else f"  attention {each.attention:.3f}"
+                print(f"  {each.field if each.value is None else f'{each.field}: {each.value}'}  {each.effect:+.4f}{looked}")
+
+
 def _print_status(_: argparse.Namespace, versions: Sequence[VersionStatus]) -> None:
     for version in versions:
         reason = f"  {version.error_code}: {version.error_message}" if version.error_message else ""
@@ -758,6 +985,9 @@ def _print_metadata(_: argparse.Namespace, answer: ModelMetadata) -> None:
 _PRINTERS: dict[str, Callable[[argparse.Namespace, Any], None]] = {
     "recommend": _print_recommendations,
     "rank": _print_ranks,
+    "tags": _print_tags,
+    "users": _print_users,
+    "explain": _print_explanations,
     "similar": _print_neighbours,
     "status": _print_status,
     "metadata": _print_metadata,
@@ -774,7 +1004,7 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for an answer (default: %(default)s)")
     common.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser = argparse.ArgumentParser(
-        description="Ask a served model for recommendations.",
+        description="Ask a served model for recommendations, or for the tags of users.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   what to show a user who clicked three items, oldest first:
@@ -785,6 +1015,10 @@ def build_parser() -> argparse.ArgumentParser:
     python serving/client.py recommend --history '["a,b", "c"]'
   which of three items to show first, for models with a ranker:
     python serving/client.py rank --history item7,item2 --candidates item1,item3,item4
+  the tags of a user, the users for a tag, and what speaks for a tag of a user:
+    python serving/client.py tags --model mvke --user '{"city": "Oslo", "tags": {"jazz": 3, "rock": 1}}'
+    python serving/client.py users --model mvke blues
+    python serving/client.py explain --model mvke --user '{"tags": ["jazz"]}' blues
   neighbours of an item; which versions are being served; what the model takes and gives:
     python serving/client.py similar item7
     python serving/client.py status
@@ -822,7 +1056,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     similar = commands.add_parser("similar", parents=[common], help="neighbours of items")
     similar.add_argument("item", nargs="+")
-    for command in (recommend, rank, similar):
+    tags = commands.add_parser("tags", parents=[common], help="the tags of users")
+    tags.add_argument("--user", type=_parse_profile, action="append", required=True, metavar="JSON", help="a user's fields; repeatable")
+    tags.add_argument(
+        "--exclude", type=_parse_ids, action="append", default=[], metavar="TAGS", help="never answer these; once, or once per --user"
+    )
+    users = commands.add_parser("users", parents=[common], help="the users for tags")
+    users.add_argument("tag", nargs="+")
+    explain = commands.add_parser("explain", parents=[common], help="what speaks for tags of a user, and what against")
+    explain.add_argument("--user", type=_parse_profile, required=True, metavar="JSON", help="the user's fields")
+    explain.add_argument("tag", nargs="+")
+    for command in (recommend, rank, similar, tags, users, explain):
         command.add_argument("--top", type=int, metavar="N", help="print the best N only (default: all that the model answers)")
     commands.add_parser("status", parents=[common], help="the versions being served")
     commands.add_parser("metadata", parents=[common], help="what the model takes and gives")
@@ -840,6 +1084,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands: dict[str, Callable[[], Any]] = {
             "recommend": lambda: _recommend_command(client, arguments),
             "rank": lambda: _rank_command(client, arguments),
+            "tags": lambda: _tags_command(client, arguments),
+            "users": lambda: _users_command(client, arguments),
+            "explain": lambda: _explain_command(client, arguments),
             "similar": lambda: [neighbours[: arguments.top] for neighbours in client.similar_items(arguments.item)],
             "status": client.status,
             "metadata": client.metadata,

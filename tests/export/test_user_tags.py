@@ -180,6 +180,7 @@ def test_what_experts_say_adds_up_and_effects_are_what_leaving_out_does(exported
     known = np.array([True, True, False, True])
     for task, name in enumerate(TASKS):
         own = scores({}, name)
+        shown = np.where(known, own, 0)
         np.testing.assert_allclose(answer[f"{name}_scores"], own, atol=1e-5)
         together = answer[f"{name}_experts"].sum(axis=1) + answer[f"{name}_biases"]
         np.testing.assert_allclose(together[known], own[known], atol=1e-5)
@@ -192,12 +193,12 @@ def test_what_experts_say_adds_up_and_effects_are_what_leaving_out_does(exported
             "liked": {"profile_liked": np.full([4, WIDTH], "", dtype=object)},
         }
         for field, changed in left_out.items():
-            effect = np.where(known, own - scores(changed, name), 0)
+            effect = shown - np.where(known, scores(changed, name), 0)
             np.testing.assert_allclose(answer[f"{name}_effect_{field}"], effect, atol=1e-5)
         for column in range(WIDTH):
             without = fields["profile_liked"].copy()
             without[:, column] = ""
-            effect = np.where(known, own - scores({"profile_liked": without}, name), 0)
+            effect = shown - np.where(known, scores({"profile_liked": without}, name), 0)
             np.testing.assert_allclose(answer[f"{name}_value_effects_liked"][:, column], effect, atol=1e-5)
         looked = sum(answer[f"{name}_attention_{field}"] for field in left_out)
         np.testing.assert_allclose(looked[:3], known[:3], atol=1e-5)
