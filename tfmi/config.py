@@ -368,6 +368,10 @@ class EvaluationConfig(Section):
     batch_size: int = Field(256, ge=1)
     exclude_history: bool = Field(False, description="leave out what the user already has; ComiRec's protocol does not")
     ndcg_ideal: Literal["targets", "hits"] = Field("targets", description="targets: standard; hits: ComiRec's published code")
+    best_test_epoch: bool = Field(
+        False,
+        description="retrievers: look at the test users at every validation too, and report the best value of each metric; chooses nothing",
+    )
 
 
 class IndexConfig(Section):

@@ -16,6 +16,7 @@ import yaml
 
 from tfmi.config import RunConfig, validate_config
 from tfmi.data.datasets import load_dataset
+from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.models.systems import SYSTEMS, load_config
 from tfmi.runs.cli import main
 from tfmi.runs.folder import RunFolder
@@ -195,3 +196,25 @@ def test_sessions_are_reported_by_their_names_and_by_whether_the_target_repeats(
     assert (metrics["test_repeat"]["users"], metrics["test_new"]["users"]) == (1, 2)
     mean = (metrics["test_repeat"]["mrr@3"] + 2 * metrics["test_new"]["mrr@3"]) / 3
     assert metrics["test"]["mrr@3"] == pytest.approx(mean)
+
+
+def test_the_best_test_epoch_is_reported_and_chooses_nothing(small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [*small_run, "training.max_steps=30", "evaluation.cutoffs=[5]", "training.monitor=recall@5"]
+    plain = _run(load_config(settings=settings), tmp_path / "plain")
+    measured: list[dict[str, float]] = []
+    evaluate = CatalogueEvaluator.evaluate
+
+    def remembering(evaluator: CatalogueEvaluator, *arguments: Any) -> dict[str, float]:
+        measured.append(evaluate(evaluator, *arguments))
+        return measured[-1]
+
+    monkeypatch.setattr(CatalogueEvaluator, "evaluate", remembering)
+    looking = _run(load_config(settings=[*settings, "evaluation.best_test_epoch=true"]), tmp_path / "looking")
+    *rounds, _ = measured  # the last one is the finished model's on the validation users
+    assert len(rounds) == 6
+    assert looking["best_test_epoch"] == {name: max(each[name] for each in rounds[1::2]) for name in rounds[1]}
+    assert "best_test_epoch" not in plain
+    for name in ("test", "valid", "test_slices"):
+        assert looking[name] == plain[name]
+    assert looking["best_test_epoch"]["recall@5"] >= looking["test"]["recall@5"]
+    assert RunFolder(tmp_path / "looking").read_state()["observed_best"] == looking["best_test_epoch"]

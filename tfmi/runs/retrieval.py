@@ -76,12 +76,15 @@ def train_recommender(
     """
     if config.model.kind == "counting":
         recommender, train = _count(config, dataset)
+        observed: dict[str, float] = {}
     else:
         trained = _train(config, dataset, folder, resume)
         if trained is None:
             return None
-        recommender, train = trained
+        recommender, train, observed = trained
     metrics = _measure(recommender, config, dataset, train)
+    if observed:
+        metrics["best_test_epoch"] = {**session_metrics(observed), **observed} if config.data.holds_sessions() else observed
     write_json(folder.metrics, metrics)
     return recommender, metrics
 
@@ -125,6 +128,7 @@ def retrieval_task(model: InterestRetrieval, dataset: Dataset, config: RunConfig
         num_examples=examples,
         batches=batches,
         validate=lambda: evaluator.evaluate(dataset.valid, dataset.profiles),
+        observe=(lambda: evaluator.evaluate(dataset.test, dataset.profiles)) if config.evaluation.best_test_epoch else None,
     )
 
 
@@ -141,7 +145,10 @@ def _count(config: RunConfig, dataset: Dataset) -> tuple[Recommender, dict[str, 
     return counter, {"steps": 0, "seconds": seconds, "examples_per_second": events / max(seconds, 1e-9), "parameters": 0}
 
 
-def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool) -> tuple[Recommender, dict[str, float]] | None:
+def _train(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool
+) -> tuple[Recommender, dict[str, float], dict[str, float]] | None:
+    """The trained retriever, what its training took, and the best of what was observed meanwhile; None if training was stopped."""
     # Under determinism TensorFlow picks kernels whose sums do not depend on thread timing: the same seed gives the same weights.
     tf.config.experimental.enable_op_determinism()
     set_precision(config)
@@ -167,13 +174,14 @@ def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool)
         return None
     plot_routing(model, dataset.valid, dataset.catalogue, folder.plots / "routing.png", profiles=dataset.profiles)
     examples = state.step * config.training.batch_size
-    return model, {
+    took = {
         "steps": state.step,
         "best_step": state.best_step,
         "seconds": state.seconds,
         "examples_per_second": examples / max(state.seconds, 1e-9),
         "parameters": parameters,
     }
+    return model, took, state.observed_best
 
 
 def _measure(recommender: Recommender, config: RunConfig, dataset: Dataset, train: dict[str, float]) -> dict[str, Any]:

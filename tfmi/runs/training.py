@@ -47,6 +47,8 @@ class TrainingTask:
         num_examples: Examples of an epoch, at least 1.
         batches: What ``fit`` gets.
         validate: The metrics of the model as it is now, ``training.monitor`` among them.
+        observe: Further metrics of the model as it is now, of which more is better. They are looked at after every validation and choose
+            nothing: neither when training ends nor which weights are kept. None: there are none.
     """
 
     dataset: str
@@ -54,6 +56,7 @@ class TrainingTask:
     num_examples: int
     batches: BatchStream
     validate: Callable[[], dict[str, float]]
+    observe: Callable[[], dict[str, float]] | None = None
 
 
 @dataclass
@@ -70,6 +73,7 @@ class TrainingState:
         checkpoint: The checkpoint that belongs to this state.
         curve: One row per validation.
         data: The fingerprint of what the run trains on.
+        observed_best: The largest value so far of each metric of ``TrainingTask.observe``.
         round_steps, round_losses: Steps since the last validation, and sums of the losses over them; not 0 where a round was stopped.
     """
 
@@ -83,6 +87,7 @@ class TrainingState:
     checkpoint: str = ""
     curve: list[dict[str, float]] = field(default_factory=list)
     data: str = ""
+    observed_best: dict[str, float] = field(default_factory=dict)
     round_steps: int = 0
     round_losses: dict[str, float] = field(default_factory=dict)
 
@@ -281,6 +286,9 @@ class Trainer:
                 self._best.write(str(self.folder.best_weights))
         else:
             state.rounds_without_improvement += 1
+        if self.task.observe is not None:
+            observed = self.task.observe()
+            state.observed_best = {name: max(value, state.observed_best.get(name, value)) for name, value in observed.items()}
         row = {"step": float(state.step), "seconds": state.seconds, **state.finish_round(), **metrics}
         state.curve.append(row)
         write_json(self.folder.curves, state.curve)
