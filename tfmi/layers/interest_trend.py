@@ -10,8 +10,13 @@ from tfmi.layers.arguments import require_choice
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, masked_softmax, num_real_items
 from tfmi.layers.click_attention import single_interest, weighted_sum
 from tfmi.layers.interest_tracking import InterestTrackingEncoder
+from tfmi.layers.length_groups import LengthGroups
 from tfmi.layers.positions import PositionOrder
 from tfmi.layers.sequence_encoder import built, newest_item
+
+# Training reads a batch of at least so many histories in groups of like lengths.
+_GROUPED_FROM = 64
+_NUM_GROUPS = 4
 
 
 @EXTRACTORS.register("interest_trend")
@@ -92,12 +97,23 @@ class InterestTrend(InterestExtractor):
         Returns:
             One interest, [B, 1, d].
         """
+        if not training or (history.shape[0] or 0) < _GROUPED_FROM:
+            interests, active, weights, trend = self._read(history, mask, training)
+            return InterestOutput(interests, active, weights, {"trend": trend})
+        groups = LengthGroups(mask, _NUM_GROUPS)
+        read = [self._read(part, part_mask, training) for part, part_mask in zip(groups.histories(history), groups.masks, strict=True)]
+        interests, active, weights, trend = zip(*read, strict=True)
+        weights, trend = ([_padded(part, tf.shape(mask)[1]) for part in parts] for parts in (weights, trend))
+        return InterestOutput(groups.joined(interests), groups.joined(active), groups.joined(weights), {"trend": groups.joined(trend)})
+
+    def _read(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The interest [B, 1, d], whether it is active [B, 1], how much of each item is in it and the trend, both [B, 1, L]."""
         states, tracking = self.encoder(history, mask, training=training)  # [B, L, d], [B, L, L]
         queries = tf.cast(self.query_layer(self._asking(states, mask)), tf.float32)[:, None, :]  # [B, 1, d]
         logits = tf.matmul(queries, tf.cast(states, tf.float32), transpose_b=True) * states.shape[-1] ** -0.5  # [B, 1, L]
         trend = masked_softmax(logits, mask[:, None, :])
         interests, active = single_interest(weighted_sum(trend[:, 0], states), mask)
-        return InterestOutput(interests, active, tf.matmul(trend, tracking), {"trend": trend})
+        return interests, active, tf.matmul(trend, tracking), trend
 
     def _asking(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """[B, d]: the instant interest that asks."""
@@ -105,3 +121,8 @@ class InterestTrend(InterestExtractor):
             return tf.matmul(newest_item(mask, states.dtype), states)[:, 0]
         each = tf.math.reciprocal_no_nan(tf.cast(num_real_items(mask), tf.float32))[:, None]  # [B, 1]
         return weighted_sum(each * tf.cast(mask, tf.float32), states)
+
+
+def _padded(weights: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """``weights`` [b, 1, l] with zeros up to ``length``."""
+    return tf.pad(weights, [[0, 0], [0, 0], [0, length - tf.shape(weights)[2]]])
