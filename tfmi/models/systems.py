@@ -126,8 +126,19 @@ def _component_name(described: Mapping[str, Any], part: str) -> str | None:
     return component.get("name") if isinstance(component, Mapping) else None
 
 
+# What has passed check_components: constructing every component takes a while, and the same description comes again and again.
+_passed: set[str] = set()
+
+
 def check_components(config: RunConfig) -> None:
     """Check every component's parameters and the combinations that the schema cannot express; raises ``ConfigError``."""
+    described = config.model_dump_json()
+    if described not in _passed:
+        _check_components(config)
+        _passed.add(described)
+
+
+def _check_components(config: RunConfig) -> None:
     model = config.model
     # Constructors check ranges. In a graph of their own, which is thrown away, they neither wake devices nor use up Keras' names.
     with tf.Graph().as_default():
