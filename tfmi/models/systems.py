@@ -132,7 +132,7 @@ _passed: set[str] = set()
 
 def check_components(config: RunConfig) -> None:
     """Check every component's parameters and the combinations that the schema cannot express; raises ``ConfigError``."""
-    described = config.model_dump_json()
+    described = repr(config)  # JSON would have no word for nan
     if described not in _passed:
         _check_components(config)
         _passed.add(described)
