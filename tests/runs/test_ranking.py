@@ -89,6 +89,12 @@ def test_a_bare_backbone_has_neither_coarse_heads_nor_fusion(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_the_truth_is_that_of_shown_rows_also_where_others_are_drawn(tmp_path: Path) -> None:
+    metrics = _run(small("deepfm", "data.exposures.sampled_negatives=2"), tmp_path / "run")
+    assert metrics["truth"]["observed_mean"] > metrics["test"]["observed_mean"]
+
+
+@pytest.mark.slow
 def test_a_longer_run_continues_a_shorter_one_exactly(tmp_path: Path) -> None:
     settings = ("model.ranker.backbone={name: deepfm}", "training.patience=9")
     whole = _run(small("mgipf", *settings), tmp_path / "whole")

@@ -205,6 +205,8 @@ def _measured(rows: ExposureRows, logits: Any, dataset: RankingDataset, suffix: 
         f"test{suffix}_slices": exposure_slices(rows, logits, dataset),
     }
     if dataset.truth:
+        shown = rows.row_ids < len(dataset.truth["liked"])  # nobody knows of drawn rows what they would have come to
+        rows, logits = rows.take(shown), logits[shown]
         rare = dataset.catalogue.counts[rows.items] < RARE_EXPOSURES
         measured[f"truth{suffix}"] = truth_metrics(rows, logits, dataset)
         if rare.any():
