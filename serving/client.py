@@ -963,7 +963,8 @@ def _print_explanations(arguments: argparse.Namespace, answers: Sequence[Mapping
             shares = zip(why.experts, why.gates, strict=True)
             parts = [f"expert {k} {share:+.4f} (gate {gate:.2f})" for k, (share, gate) in enumerate(shares) if gate]
             print(f"{tag}, {task}: score {why.score:.4f} = {', '.join([*parts, *([f'bias {why.bias:+.4f}'] if why.bias else [])])}")
-            for each in [*why.fields[: arguments.top], *why.values[: arguments.top]]:
+            fields, values = ([each for each in part if each.effect or each.attention] for part in (why.fields, why.values))
+            for each in [*fields[: arguments.top], *values[: arguments.top]]:
                 looked = "" if each.attention is None else f"  attention {each.attention:.3f}"
                 print(f"  {each.field if each.value is None else f'{each.field}: {each.value}'}  {each.effect:+.4f}{looked}")
 

@@ -23,7 +23,9 @@ class VocabularyTable(tf.Module):
 
     def indices(self, strings: tf.Tensor) -> tf.Tensor:
         """int32 indices of a string tensor or ragged tensor of any shape."""
-        return self._table.lookup(strings)
+        found = self._table.lookup(strings)
+        # A loaded table forgets how many dimensions its answers have, and TensorFlow then complains when it estimates costs.
+        return tf.ensure_shape(found, strings.shape) if isinstance(strings, tf.Tensor) else found
 
 
 class ItemVocabulary(VocabularyTable):

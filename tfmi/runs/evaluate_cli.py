@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmi.config import DataConfig, DatasetName, RunConfig, merge, parse_settings, validate_config
-from tfmi.errors import ConfigError, DataError
+from tfmi.errors import ConfigError, DataError, ExportError
 from tfmi.runs.program import quiet_libraries, run_program
 
 EXAMPLES = """\
@@ -67,11 +67,16 @@ def _run(options: argparse.Namespace) -> int:
     from tfmi.export.evaluating import ServedRanker, share_known, usable_cutoffs
     from tfmi.export.loading import ExportedModel
     from tfmi.export.publishing import newest_version
+    from tfmi.export.user_tags import KIND
 
     folder = newest_version(options.savedmodel)
     started = time.perf_counter()
     model = ExportedModel(folder)
     logging.info("Loaded %s (%s) in %.1f s", folder, model.metadata["system"], time.perf_counter() - started)
+    if model.metadata.get("kind") == KIND:
+        raise ExportError(
+            f"{folder}: answers with tags, and this program measures recommended items; its run has measured it: metrics.json"
+        )
     config = _changed_by_settings(_configuration(model.metadata, folder), options.set)
     evaluation = _changed(config.evaluation, {"batch_size": options.batch_size, "cutoffs": options.num_results}, "evaluation")
     cutoffs = usable_cutoffs(model, evaluation.cutoffs, required=options.num_results is not None)
