@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from tfmi.config import merge, parse_settings, read_config_file, validate_config
 from tfmi.errors import ConfigError
+from tfmi.layers.base import ConfiguredLayer
+from tfmi.layers.history_dropout import ElementDropout
 from tfmi.models.systems import SYSTEMS, load_config
 
 
@@ -184,6 +187,14 @@ def test_checking_components_starts_no_device() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_checking_components_leaves_layers_that_are_alive_alone() -> None:
+    layer = ElementDropout(0.0)
+    bases = ConfiguredLayer.__bases__
+    load_config(settings=["model.extractor.num_interests=7"])
+    assert ConfiguredLayer.__bases__ == bases
+    assert layer(tf.ones([2])).numpy().tolist() == [1.0, 1.0]
 
 
 def test_another_component_name_drops_the_old_parameters() -> None:

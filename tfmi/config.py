@@ -39,6 +39,7 @@ def _sorted_distinct(values: list[int]) -> list[int]:
 
 Name = Annotated[str, pydantic.AfterValidator(_check_name)]
 PositiveInteger = Annotated[int, Field(ge=1)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 
 
 class Section(pydantic.BaseModel):
@@ -416,6 +417,9 @@ class ExportConfig(Section):
     audience_size: int = Field(100, ge=0, description="user-tag models: users per answer of tag_users; 0: no user ids in the export")
     diversity_pool: int = Field(4, ge=1, description="with diversity, the best diversity_pool x num_results candidates compete")
     ranking_pool: int = Field(4, ge=1, description="with a ranker, it ranks the best ranking_pool x num_results that retrieval finds")
+    retrieval_weight: NonNegativeFloat | Literal["auto"] = Field(
+        "auto", description="with a ranker, its logit plus this times retrieval's score orders the pool; auto: what is best on validation"
+    )
     warmup_batch_sizes: list[PositiveInteger] = Field(default_factory=lambda: [1, 8], min_length=1)
 
 

@@ -13,7 +13,7 @@ from tests.export.fake_recommenders import AGE, HISTORY_LENGTH, NextInLine, Tabl
 from tfmi.config import EvaluationConfig, ExportConfig, IndexConfig
 from tfmi.evaluation.full_catalogue import evaluate, recommend
 from tfmi.evaluation.metrics import ranking_metrics
-from tfmi.evaluation.two_stage import TwoStageRanker, two_stage_metrics
+from tfmi.evaluation.two_stage import RETRIEVAL_WEIGHTS, TwoStageRanker, choose_retrieval_weight, two_stage_metrics
 from tfmi.export import ExportedModel, export_savedmodel
 
 CONFIG = EvaluationConfig(cutoffs=[3, 10], batch_size=7)
@@ -108,3 +108,26 @@ def test_what_is_measured_is_what_is_served(tmp_path: Path) -> None:
     known = (history >= 2).any(axis=1)
     assert known.sum() > 15
     np.testing.assert_array_equal(np.char.decode(served[known].astype(bytes)), ids[ranked[known]].astype(str))
+
+
+@pytest.mark.parametrize("weight", [0.5, 100.0])
+def test_retrieval_s_score_is_added_with_its_weight(weight: float) -> None:
+    examples, ranker = random_examples(), TableRanker(CATALOGUE)
+    stages = TwoStageRanker(TableRecommender(CATALOGUE), ranker, 12, retrieval_weight=weight)
+    found = stages.retrieve(examples, batch_size=7)
+    ranked = stages.order(found, examples, batch_size=7)
+    history = tf.constant(examples.histories.padded(HISTORY_LENGTH), tf.int32)
+    scores = ranker.score(history, {}, tf.constant(found.items)).numpy() + weight * found.scores
+    order = np.argsort(-scores, axis=1, kind="stable")
+    np.testing.assert_allclose(ranked.scores, np.take_along_axis(scores, order, axis=1), rtol=1e-4, atol=1e-4)
+
+
+def test_the_weight_that_is_chosen_is_the_best_of_those_that_are_tried() -> None:
+    examples, recommender, ranker = random_examples(), TableRecommender(CATALOGUE), TableRanker(CATALOGUE)
+    chosen = choose_retrieval_weight(recommender, ranker, examples, CATALOGUE, CONFIG, pool=20)
+    quality = {
+        weight: two_stage_metrics(recommender, ranker, examples, CATALOGUE, CONFIG, pool=20, retrieval_weight=weight)["ranked"]["ndcg@10"]
+        for weight in RETRIEVAL_WEIGHTS
+    }
+    assert quality[chosen] == pytest.approx(max(quality.values()))
+    assert len(set(quality.values())) > 1

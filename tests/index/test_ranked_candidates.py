@@ -96,3 +96,12 @@ def test_neighbours_are_the_retrievers() -> None:
     retrieval = _retrieval()
     found = RankedCandidates(retrieval, TableRanker(CATALOGUE), 6).similar(tf.constant([5]), 4)
     np.testing.assert_array_equal(found.items, retrieval.similar(tf.constant([5]), 4).items)
+
+
+def test_retrieval_s_score_is_added_with_its_weight_and_what_is_missing_stays_missing() -> None:
+    retrieval, ranker = _retrieval(), TableRanker(CATALOGUE)
+    pool = retrieval.candidates(USERS, 60)  # more than there are
+    ranked = rank_candidates(ranker, USERS, pool, retrieval_weight=2.0)
+    scores = ranker.score(USERS.history, {}, pool.items).numpy() + 2.0 * pool.scores.numpy()
+    np.testing.assert_allclose(ranked.scores, -np.sort(-scores, axis=1), rtol=1e-5)
+    assert np.isneginf(ranked.scores[:, 40:]).all()

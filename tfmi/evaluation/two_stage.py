@@ -26,14 +26,18 @@ class TwoStageRanker:
         recommender: Finds the pool.
         ranker: Orders it.
         pool: Items per user that are ranked again; a catalogue of fewer is ranked again as a whole.
+        retrieval_weight: How much of the recommender's score is added to the ranker's.
         quota_exponent: See ``CatalogueRanker``; the places that are allotted are those of the pool.
 
     Raises:
         ConfigError: The recommender does not know shares by which to allot places.
     """
 
-    def __init__(self, recommender: Recommender, ranker: Reranker, pool: int, quota_exponent: float | None = None) -> None:
+    def __init__(
+        self, recommender: Recommender, ranker: Reranker, pool: int, *, retrieval_weight: float = 0.0, quota_exponent: float | None = None
+    ) -> None:
         self.pool = min(pool, len(ranker.vocabulary))
+        self.retrieval_weight = retrieval_weight
         self._retrieval = CatalogueRanker(recommender, quota_exponent)
         self._ranker = ranker
         self._order = tf.function(self._ordered)
@@ -50,15 +54,62 @@ class TwoStageRanker:
         """What ``retrieve`` ``found`` for these users, in the ranker's order and with its scores."""
         batches = evaluation_batches(examples, history_length=self._ranker.history_length, batch_size=batch_size, profiles=profiles)
         # With the dataset's own specification the last, smaller batch needs no second trace.
-        order = self._order.get_concrete_function(UserInputs.of_batch(batches.element_spec), tf.TensorSpec([None, self.pool], tf.int32))
-        answers = [order(UserInputs.of_batch(batch), tf.constant(found.items[batch["row"].numpy()], tf.int32)) for batch in batches]
+        specs = (tf.TensorSpec([None, self.pool], tf.int32), tf.TensorSpec([None, self.pool], tf.float32))
+        order = self._order.get_concrete_function(UserInputs.of_batch(batches.element_spec), *specs)
+        answers = []
+        for batch in batches:
+            rows = batch["row"].numpy()
+            items, scores = tf.constant(found.items[rows], tf.int32), tf.constant(found.scores[rows], tf.float32)
+            answers.append(order(UserInputs.of_batch(batch), items, scores))
         if not answers:
             return found
         return RecommendedItems(*(np.concatenate([part[place].numpy() for part in answers]) for place in (0, 1)))
 
-    def _ordered(self, inputs: UserInputs, items: tf.Tensor) -> Candidates:
+    def _ordered(self, inputs: UserInputs, items: tf.Tensor, scores: tf.Tensor) -> Candidates:
         unknown = tf.zeros_like(items)  # which interest found what
-        return rank_candidates(self._ranker, inputs, Candidates(items, tf.zeros_like(items, tf.float32), unknown))
+        return rank_candidates(self._ranker, inputs, Candidates(items, scores, unknown), self.retrieval_weight)
+
+
+# From the ranker alone to hardly more than retrieval's own order; a retriever's unit vectors differ by tenths, logits by ones.
+RETRIEVAL_WEIGHTS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+
+
+def choose_retrieval_weight(
+    recommender: Recommender,
+    ranker: Reranker,
+    examples: EvaluationSet,
+    catalogue: Catalogue,
+    config: EvaluationConfig,
+    *,
+    pool: int,
+    profiles: UserProfiles | None = None,
+    quota_exponent: float | None = None,
+) -> float:
+    """The weight of retrieval's score with the best NDCG, at the largest cutoff, on ``examples``, which should not be those that are
+    reported. Arguments as for ``two_stage_metrics``."""
+    stages = TwoStageRanker(recommender, ranker, pool, quota_exponent=quota_exponent)
+    found = stages.retrieve(examples, batch_size=config.batch_size, exclude_history=config.exclude_history, profiles=profiles)
+    # The ranker's logits once; every weight then orders them anew.
+    ranked = stages.order(found, examples, batch_size=config.batch_size, profiles=profiles)
+    logits = np.take_along_axis(ranked.scores, _places(ranked.items, found.items), axis=1)
+    cutoff = max(config.cutoffs)
+
+    def quality(weight: float) -> float:
+        with np.errstate(invalid="ignore"):  # missing places are -inf in both
+            scores = np.where(np.isfinite(found.scores), logits + weight * found.scores, -np.inf)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        items = np.take_along_axis(found.items, order, axis=1)
+        metrics = ranking_metrics(items, examples.targets, cutoffs=[cutoff], num_rows=catalogue.num_rows, ndcg_ideal=config.ndcg_ideal)
+        return metrics[f"ndcg@{cutoff}"]
+
+    return max(RETRIEVAL_WEIGHTS, key=quality)
+
+
+def _places(ordered: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where in each row of ``ordered`` the items of the same row of ``wanted``, a permutation of it, stand."""
+    by_item = np.argsort(ordered, axis=1, kind="stable")
+    ranks = np.argsort(np.argsort(wanted, axis=1, kind="stable"), axis=1, kind="stable")
+    return np.take_along_axis(by_item, ranks, axis=1)
 
 
 def two_stage_metrics(
@@ -69,6 +120,7 @@ def two_stage_metrics(
     config: EvaluationConfig,
     *,
     pool: int,
+    retrieval_weight: float = 0.0,
     profiles: UserProfiles | None = None,
     quota_exponent: float | None = None,
 ) -> dict[str, dict[str, float]]:
@@ -81,6 +133,7 @@ def two_stage_metrics(
         catalogue: The items, of both stages.
         config: Cutoffs and options.
         pool: Items per user that the ranker ranks.
+        retrieval_weight: How much of the recommender's score is added to the ranker's.
         profiles: Features of the users, for stages that read any.
         quota_exponent: See ``CatalogueRanker``.
 
@@ -91,7 +144,7 @@ def two_stage_metrics(
     Raises:
         DataError: No user has a target.
     """
-    stages = TwoStageRanker(recommender, ranker, pool, quota_exponent)
+    stages = TwoStageRanker(recommender, ranker, pool, retrieval_weight=retrieval_weight, quota_exponent=quota_exponent)
     found = stages.retrieve(examples, batch_size=config.batch_size, exclude_history=config.exclude_history, profiles=profiles)
     ranked = stages.order(found, examples, batch_size=config.batch_size, profiles=profiles)
     alone = CatalogueEvaluator(recommender, catalogue, config, quota_exponent)

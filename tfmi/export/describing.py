@@ -12,7 +12,7 @@ from tfmi.config import ExportConfig
 from tfmi.data.slicing import whole_rows
 from tfmi.data.structures import FIRST_INDEX, Catalogue, Feature, Sequences
 from tfmi.export.profile import ProfileInputs, profile_values
-from tfmi.export.signatures import ServingSignatures
+from tfmi.export.signatures import ServingSignatures, weight_of_retrieval
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
 from tfmi.index.recall import Searches, measure_recall
@@ -49,7 +49,9 @@ def describe_stages(ranker: Reranker | None, catalogue: Catalogue, export: Expor
         "ranking": {
             **ranker.describe(),
             "pool": min(export.ranking_pool * export.num_results, len(catalogue.vocabulary)),
-            "scores": "the ranker's, logits of a click; of the cold-start list shares of training events; of similar_items the retriever's",
+            "retrieval_weight": weight_of_retrieval(export),
+            "scores": "the ranker's logits of a click, plus retrieval_weight times the retriever's score; of rank the logits alone; of the "
+            "cold-start list shares of training events; of similar_items the retriever's",
         },
     }
 

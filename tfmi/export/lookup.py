@@ -24,8 +24,11 @@ class VocabularyTable(tf.Module):
     def indices(self, strings: tf.Tensor) -> tf.Tensor:
         """int32 indices of a string tensor or ragged tensor of any shape."""
         found = self._table.lookup(strings)
-        # A loaded table forgets how many dimensions its answers have, and TensorFlow then complains when it estimates costs.
-        return tf.ensure_shape(found, strings.shape) if isinstance(strings, tf.Tensor) else found
+        if not isinstance(strings, tf.Tensor) or strings.shape.rank is None:
+            return found
+        # A loaded table forgets how many dimensions its answers have, and TensorFlow then complains when it estimates costs. Of the sizes
+        # a signature may promise more than a request keeps.
+        return tf.ensure_shape(found, [None] * strings.shape.rank)
 
 
 class ItemVocabulary(VocabularyTable):

@@ -26,6 +26,11 @@ from tfmi.models.recommender import Recommender, Reranker, UserInputs, VectorRec
 MOST_EXCLUSIONS = 10_000
 
 
+def weight_of_retrieval(export: ExportConfig) -> float:
+    """How much of retrieval's score is added to a ranker's: 0 where nobody has chosen it on validation users."""
+    return 0.0 if export.retrieval_weight == "auto" else export.retrieval_weight
+
+
 class ServingSignatures(Servable):
     """Functions from strings to strings for every signature, and how to save them.
 
@@ -65,7 +70,7 @@ class ServingSignatures(Servable):
         self.results_per_interest = export.num_results * (1 if ranker is None else export.ranking_pool)
         self._source = candidate_source(recommender, index, self.results_per_interest, quota_exponent)
         if ranker is not None:
-            self._source = RankedCandidates(self._source, ranker, self.results_per_interest)
+            self._source = RankedCandidates(self._source, ranker, self.results_per_interest, weight_of_retrieval(export))
         self._export = export
         self.history_length = recommender.history_length
         self._num_items = catalogue.num_rows - FIRST_INDEX

@@ -178,7 +178,10 @@ class DirectCandidates(CandidateSource):
 
 
 class RankedCandidates(CandidateSource):
-    """The best of another source's candidates, in the order and with the scores of a model that ranks.
+    """The best of another source's candidates, in the order and with the scores of a model that ranks, or of both models together.
+
+    A ranker that has learned from what was shown knows little of what nobody would have shown: retrieval's score, added to its logit with
+    a weight, keeps such candidates down.
 
     Each user has a pool of ``size`` candidates, whoever else is in the batch: the source's best that are not excluded.
 
@@ -186,11 +189,12 @@ class RankedCandidates(CandidateSource):
         source: Where candidates come from.
         ranker: Scores them.
         size: Candidates per user that are ranked.
+        retrieval_weight: How much of the source's score is added to the ranker's.
     """
 
-    def __init__(self, source: CandidateSource, ranker: Reranker, size: int) -> None:
+    def __init__(self, source: CandidateSource, ranker: Reranker, size: int, retrieval_weight: float = 0.0) -> None:
         super().__init__()
-        self.source, self.ranker = source, ranker
+        self.source, self.ranker, self.retrieval_weight = source, ranker, retrieval_weight
         self.size = min(size, len(ranker.vocabulary))
 
     def candidates(
@@ -203,7 +207,7 @@ class RankedCandidates(CandidateSource):
         excluded = 0 if exclude is None else most_distinct_items(exclude)
         depth = tf.minimum(self.size + excluded, len(self.ranker.vocabulary))
         pool = select(self.source.candidates(inputs, depth, exclude), self.size, exclude)
-        ranked = rank_candidates(self.ranker, inputs, pool)
+        ranked = rank_candidates(self.ranker, inputs, pool, self.retrieval_weight)
         width = tf.maximum(self.size, k)
         paddings = Candidates(PADDING_INDEX, MISSING_SCORE, NO_INTEREST)
         return Candidates(*(pad_columns(values, width, padding) for values, padding in zip(ranked, paddings, strict=True)))
@@ -217,9 +221,11 @@ class RankedCandidates(CandidateSource):
         return self.source.similar(items, k)
 
 
-def rank_candidates(ranker: Reranker, inputs: UserInputs, candidates: Candidates) -> Candidates:
-    """``candidates`` [B, C] in the order of a ranker's scores, and with these; ties keep the order given."""
+def rank_candidates(ranker: Reranker, inputs: UserInputs, candidates: Candidates, retrieval_weight: float = 0.0) -> Candidates:
+    """``candidates`` [B, C] in the order of a ranker's scores plus their own times a weight, and with these; ties keep the order given."""
     scores = ranker.score(inputs.history, inputs.profile, candidates.items)  # -inf at missing ones
+    if retrieval_weight:
+        scores += retrieval_weight * candidates.scores
     # NaN would stand before everything else.
     scores = tf.where(scores > MISSING_SCORE, scores, MISSING_SCORE)
     return best_candidates(candidates._replace(scores=scores), tf.shape(scores)[1])

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tf_keras.src.utils import version_utils
 
 from tfmi.config import RankerConfig, RunConfig, merge, parse_settings, parse_yaml, read_config_file, validate_config
 from tfmi.data.tagging.tasks import task_thresholds
@@ -138,10 +140,23 @@ def check_components(config: RunConfig) -> None:
         _passed.add(described)
 
 
+@contextmanager
+def _thrown_away() -> Iterator[None]:
+    """A graph of its own, which is thrown away: layers that are made in it neither wake devices nor use up Keras' names."""
+    decide = version_utils.should_use_v2
+    # In a graph Keras would put its version 1 under a layer's class, and under the layers of that class in models that are alive.
+    version_utils.should_use_v2 = lambda: True
+    try:
+        with tf.Graph().as_default():
+            yield
+    finally:
+        version_utils.should_use_v2 = decide
+
+
 def _check_components(config: RunConfig) -> None:
     model = config.model
-    # Constructors check ranges. In a graph of their own, which is thrown away, they neither wake devices nor use up Keras' names.
-    with tf.Graph().as_default():
+    # Constructors check ranges.
+    with _thrown_away():
         extractor = EXTRACTORS.build(model.extractor, "model.extractor")
         readout = READOUTS.build(model.readout, "model.readout")
         readout.check(extractor)

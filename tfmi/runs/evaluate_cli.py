@@ -74,9 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     model = ExportedModel(folder)
     logging.info("Loaded %s (%s) in %.1f s", folder, model.metadata["system"], time.perf_counter() - started)
     if model.metadata.get("kind") == KIND:
-        raise ExportError(
-            f"{folder}: answers with tags, and this program measures recommended items; its run has measured it: metrics.json"
-        )
+        raise ExportError(f"{folder}: answers with tags, which are not measured here but by the run itself, in its metrics.json")
     config = _changed_by_settings(_configuration(model.metadata, folder), options.set)
     evaluation = _changed(config.evaluation, {"batch_size": options.batch_size, "cutoffs": options.num_results}, "evaluation")
     cutoffs = usable_cutoffs(model, evaluation.cutoffs, required=options.num_results is not None)

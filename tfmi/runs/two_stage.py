@@ -9,7 +9,7 @@ from typing import Any
 from tfmi.config import RunConfig, merge
 from tfmi.data.exposures.structures import RankingDataset
 from tfmi.errors import ConfigError, DataError
-from tfmi.evaluation.two_stage import two_stage_metrics
+from tfmi.evaluation.two_stage import choose_retrieval_weight, two_stage_metrics
 from tfmi.export import check_export, export_savedmodel
 from tfmi.models.ranker import InterestRanker
 from tfmi.models.recommender import Recommender
@@ -101,18 +101,34 @@ class TwoStageExport:
 
     def measure(self, retriever: Recommender, ranker: InterestRanker) -> dict[str, Any]:
         """Retrieval alone and retrieve-then-rank on the clicks of the test part, with the pool that is served."""
-        config = self._config
-        measured = two_stage_metrics(
-            retriever,
-            ranker,
-            self._dataset.retrieval.test,
-            self._dataset.catalogue,
-            config.evaluation,
-            pool=config.export.ranking_pool * config.export.num_results,
-            profiles=self._dataset.profiles,
-            quota_exponent=config.index.allotment(),
+        weight = self._weight(retriever, ranker)
+        together = two_stage_metrics(
+            retriever, ranker, self._dataset.retrieval.test, **self._measuring(), retrieval_weight=weight
         )
-        return {"retriever": self._retriever_config.system, **measured}
+        alone = two_stage_metrics(retriever, ranker, self._dataset.retrieval.test, **self._measuring()) if weight else together
+        return {
+            "retriever": self._retriever_config.system,
+            **together,
+            "ranked_by_logits": alone["ranked"],
+            "retrieval_weight": weight,
+        }
+
+    def _weight(self, retriever: Recommender, ranker: InterestRanker) -> float:
+        """How much of retrieval's score is added to the ranker's: as configured, or what is best on validation users."""
+        configured = self._config.export.retrieval_weight
+        if configured != "auto":
+            return configured
+        return choose_retrieval_weight(retriever, ranker, self._dataset.retrieval.valid, **self._measuring())
+
+    def _measuring(self) -> dict[str, Any]:
+        config = self._config
+        return {
+            "catalogue": self._dataset.catalogue,
+            "config": config.evaluation,
+            "pool": config.export.ranking_pool * config.export.num_results,
+            "profiles": self._dataset.profiles,
+            "quota_exponent": config.index.allotment(),
+        }
 
     def publish(self, retriever: Recommender, ranker: InterestRanker, metrics: dict[str, Any]) -> Path:
         """Publish both stages as one version; see ``export_savedmodel``."""
@@ -122,7 +138,7 @@ class TwoStageExport:
             retriever,
             clicks.catalogue,
             self._target,
-            export=config.export,
+            export=config.export.model_copy(update={"retrieval_weight": metrics["two_stage"]["retrieval_weight"]}),
             index=config.index,
             profiles=clicks.profiles,
             histories=clicks.valid.histories,
@@ -141,9 +157,11 @@ def describe_two_stage(config: RunConfig, measured: dict[str, Any]) -> str:
     pool = measured["pool"]
     columns = [f"{name}@{cutoff}" for name in SHOWN for cutoff in config.evaluation.cutoffs]
     lines = [f"{'clicks to come':<20} " + " ".join(f"{column:>10}" for column in columns)]
-    for stage, label in (("retrieval", measured["retriever"]), ("ranked", "and ranked")):
+    stages = (("retrieval", measured["retriever"]), ("ranked_by_logits", "ranked by logits"), ("ranked", "ranked by both"))
+    for stage, label in stages:
         lines.append(f"{label:<20} " + " ".join(f"{measured[stage][column]:>10.4f}" for column in columns))
-    return "\n".join([*lines, f"ranked: {pool['size']:.0f} candidates each, whose recall is {pool['recall']:.4f}"])
+    return "\n".join([*lines, f"ranked: {pool['size']:.0f} candidates each, whose recall is {pool['recall']:.4f}; by both: logit + "
+        f"{measured['retrieval_weight']:g} x retrieval's score"])
 
 
 def _check_retrieves(config: RunConfig, what: str) -> None:

@@ -73,7 +73,7 @@ def test_the_retriever_is_a_run_of_its_own_in_the_folder(finished: Path) -> None
 def test_both_stages_are_reported_and_served(finished: Path) -> None:
     metrics = json.loads((finished / "run" / "metrics.json").read_text())
     measured = metrics["two_stage"]
-    assert set(measured) == {"retriever", "retrieval", "ranked", "pool"}
+    assert set(measured) == {"retriever", "retrieval", "ranked", "ranked_by_logits", "retrieval_weight", "pool"}
     assert measured["pool"]["size"] == 20
     assert measured["ranked"]["recall@10"] <= measured["pool"]["recall"]
     table = describe(small(), metrics)
@@ -82,6 +82,7 @@ def test_both_stages_are_reported_and_served(finished: Path) -> None:
     model = ExportedModel(finished / "models" / "deepfm" / "1")
     assert model.metadata["stages"] == ["retrieval", "ranking"]
     assert model.metadata["ranking"]["backbone"] == "deepfm"
+    assert model.metadata["ranking"]["retrieval_weight"] == measured["retrieval_weight"]
     assert model.metadata["metrics"]["two_stage"]["ranked"]["recall@10"] == measured["ranked"]["recall@10"]
     assert {"rank", "user_interests", "recommend"} <= set(model.signature_names)
 
@@ -91,7 +92,8 @@ def test_what_is_served_is_what_both_stages_answer_in_memory(finished: Path) -> 
     loaded = load_ranker(finished / "run")
     clicks = loaded.dataset.retrieval
     examples = clicks.test
-    stages = TwoStageRanker(load_recommender(finished / "run" / "retriever", clicks), loaded.model, 20)
+    weight = json.loads((finished / "run" / "metrics.json").read_text())["two_stage"]["retrieval_weight"]
+    stages = TwoStageRanker(load_recommender(finished / "run" / "retriever", clicks), loaded.model, 20, retrieval_weight=weight)
     found = stages.retrieve(examples, batch_size=32, profiles=clicks.profiles)
     expected = stages.order(found, examples, batch_size=32, profiles=clicks.profiles)
     model = ExportedModel(finished / "models" / "deepfm" / "1")
