@@ -102,17 +102,18 @@ def measure(case: Case, config: RunConfig, dataset: Dataset, options: argparse.N
     optimizer = build_optimizer(config.optimizer, total_steps=options.steps * (options.repeats + 1))
     train_steps = step_runner(config, dataset, optimizer, options.steps)
     train_steps(0)  # compilation
-    flops = example_flops(config, dataset.train, options.items) * case.batch_size
-    seconds, shares, shares_by_processor, rates = [], [], [], []
+    flops = example_flops(config, dataset.train.in_memory(), options.items) * case.batch_size
+    seconds: list[float] = []
+    rates: list[float] = []
+    shares: dict[str, list[float]] = {"seconds": [], "processor_seconds": []}
     before = time_rounds(multiply, options.products)
     for repeat in range(options.repeats):
         timed = time_rounds(lambda: train_steps(repeat), 1, warm_up=False)  # noqa: B023 - called at once
         after = time_rounds(multiply, options.products)
-        for clock, found in (("seconds", shares), ("processor_seconds", shares_by_processor)):
+        for clock, found in shares.items():
             rate = product_flops / statistics.median([*before[clock], *after[clock]])
             found.append(flops * options.steps / timed[clock][0] / rate)
-            if clock == "processor_seconds":
-                rates.append(rate)
+        rates.append(rate)  # by processor time
         seconds.append(timed["processor_seconds"][0] / options.steps)
         before = after
     step = statistics.median(seconds)
@@ -122,8 +123,8 @@ def measure(case: Case, config: RunConfig, dataset: Dataset, options: argparse.N
         "processor_seconds_per_epoch": round(step * examples / case.batch_size, 1),
         "useful_gflop_per_step": round(flops / 1e9, 2),
         "float32_matmul_gflop_per_second": round(statistics.median(rates) / 1e9, 1),
-        "share_of_float32_matmul": round(statistics.median(shares), 3),
-        "share_of_float32_matmul_by_processor_time": round(statistics.median(shares_by_processor), 3),
+        "share_of_float32_matmul": round(statistics.median(shares["seconds"]), 3),
+        "share_of_float32_matmul_by_processor_time": round(statistics.median(shares["processor_seconds"]), 3),
     }
 
 
@@ -132,7 +133,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = benchmark_arguments(__doc__ or "", repeats=5)
     parser.add_argument("--config", type=Path, default=SESSIONS, help="a configuration of MTAW")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=value", help="a setting, such as model.dimension=128")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[100, 512], help="examples per step")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[100, 512, 1024], help="examples per step")
     parser.add_argument("--num-sampled", type=int, default=4096, help="draws of the sampled softmax")
     parser.add_argument("--sessions", type=int, default=65_286, help="synthetic training sessions")
     parser.add_argument("--items", type=int, default=40_727, help="items of the catalogue")

@@ -226,4 +226,6 @@ def test_the_best_test_epoch_is_reported_and_chooses_nothing(small_run: list[str
     for name in ("test", "valid", "test_slices"):
         assert looking[name] == plain[name]
     assert looking["best_test_epoch"]["recall@5"] >= looking["test"]["recall@5"]
-    assert RunFolder(tmp_path / "looking").read_state()["observed_best"] == looking["best_test_epoch"]
+    state = RunFolder(tmp_path / "looking").read_state()
+    assert state is not None
+    assert state["observed_best"] == looking["best_test_epoch"]
