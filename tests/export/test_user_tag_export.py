@@ -200,7 +200,7 @@ def test_what_experts_say_adds_up_and_effects_are_what_leaving_out_does(exported
             without[:, column] = ""
             effect = shown - np.where(known, scores({"profile_liked": without}, name), 0)
             np.testing.assert_allclose(answer[f"{name}_value_effects_liked"][:, column], effect, atol=1e-5)
-        looked = sum(answer[f"{name}_attention_{field}"] for field in left_out)
+        looked = np.sum([answer[f"{name}_attention_{field}"] for field in left_out], axis=0)
         np.testing.assert_allclose(looked[:3], known[:3], atol=1e-5)
         np.testing.assert_allclose(answer[f"{name}_value_attention_liked"].sum(axis=1), answer[f"{name}_attention_liked"], atol=1e-5)
 
@@ -280,6 +280,7 @@ def test_answers_other_than_in_memory_block_publishing(tmp_path: Path, monkeypat
     write_warmup = releasing.write_warmup
 
     def change_after_saving(*arguments: Any) -> None:
+        assert model._biases is not None
         model._biases.assign([0.5, 0.5])
         write_warmup(*arguments)
 

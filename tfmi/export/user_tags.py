@@ -125,7 +125,7 @@ def _known_users(
         chosen = states[rows[start : start + USERS_PER_BATCH]]
         blocks.append(model.user_queries({name: tf.constant(array[chosen]) for name, array in arrays.items()}).numpy())
     queries = np.concatenate(blocks)
-    table = UserTable([dataset.users.ids[row] for row in rows], queries) if with_table else None
+    table = UserTable([dataset.users.ids[int(row)] for row in rows], queries) if with_table else None
     return tf.constant(sample_rows(queries)), table
 
 

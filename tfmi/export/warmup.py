@@ -135,7 +135,7 @@ def _example(row: Mapping[str, Any]) -> bytes:
     for name, value in row.items():
         values = np.atleast_1d(np.asarray(value))
         weighted = row.get(name.removesuffix("_weights")) if name.endswith("_weights") else None
-        if np.ndim(weighted):
+        if weighted is not None and np.ndim(weighted):
             values = values[np.asarray(weighted) != ""]  # left out with what they weigh
         if values.dtype.kind == "f":
             features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
