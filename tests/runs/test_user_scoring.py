@@ -19,11 +19,11 @@ from tests.export.tag_datasets import NUM_RESULTS, ExportedTags, export_tags
 from tests.models.user_tag_models import ENCODERS
 from tfmi.errors import ConfigError, DataError
 from tfmi.export.user_fields import UserFields
-from tfmi.runs import explain_tags_cli, score_users_cli, trained_users
+from tfmi.runs import evaluate_cli, explain_tags_cli, score_users_cli, trained_users
 from tfmi.runs.user_scoring import MANIFEST, TagScorer, UserFile, Users, UsersInMemory, score_users
 
 ROOT = Path(__file__).resolve().parents[2]
-FIELDS = [
+FIELDS: list[dict[str, Any]] = [
     {"feature": "age", "kind": "number", "inputs": ["profile_age"]},
     {"feature": "city", "kind": "categorical", "inputs": ["profile_city"]},
     {"feature": "liked tags", "kind": "multi_valued", "inputs": ["profile_liked_tags", "profile_liked_tags_weights"], "width": 2},
@@ -137,7 +137,7 @@ def test_no_more_tags_than_the_model_has_can_be_asked_for() -> None:
 
 # Files
 
-USERS = [
+USERS: list[dict[str, Any]] = [
     {"user_id": "ann", "city": " Oslo ", "age": 31, "liked tags": {"jazz": 3.0, "rock": 1.0, "folk": 2.0}},
     {"user_id": "bob", "city": "", "age": None, "liked tags": {}},
     {"user_id": "", "city": "Oslo", "age": 1, "liked tags": {}},
@@ -148,7 +148,7 @@ USERS = [
 
 
 def write(path: Path) -> Path:
-    cells = ["|".join(f"{tag}:{weight}" for tag, weight in row["liked tags"].items()) for row in USERS]  # type: ignore[attr-defined]
+    cells = ["|".join(f"{tag}:{weight}" for tag, weight in row["liked tags"].items()) for row in USERS]
     if path.suffix == ".csv":
         lines = [
             f"{row['user_id']},{row['city']},{'' if row['age'] is None else row['age']},{cell}"
@@ -283,6 +283,12 @@ def test_what_cannot_be_explained_is_told(
 ) -> None:
     assert explain_tags_cli.main([str(exported.folder), *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_items_are_not_measured_on_a_model_of_tags(exported: ExportedTags, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate_cli.main([str(exported.folder)]) == 1
+    assert "answers with tags" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--top", "--batch-size", "--part-rows"])
