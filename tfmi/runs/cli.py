@@ -6,13 +6,16 @@ import argparse
 import logging
 import time
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfmi.config import DatasetName, RunConfig, merge, parse_settings, read_config_file, validate_config
 from tfmi.errors import ConfigError
 from tfmi.runs.program import STOPPED_BY_USER, quiet_libraries, run_program
+
+if TYPE_CHECKING:
+    from tfmi.models.systems import System
 
 EXAMPLES = """\
 examples:
@@ -21,20 +24,37 @@ examples:
   python training/train.py --dataset movielens --system item_knn
   python training/train.py --dataset log --data clicks.csv --set data.log.columns.user=customer_id
   python training/train.py --config training/configs/reference/mind.yaml --dataset comirec --data DIR --seed 2
+  python training/train.py --system mvke --dataset movielens       which tags users watch and like
+  python training/train.py --system mgipf                          a ranker, and a retriever in front of it
   python training/train.py --resume --output runs/mind-embedded-20260101-120000
 """
+
+
+# How --help groups the systems: by model.kind.
+LISTED_KINDS = {
+    "systems that retrieve items": ("interests", "counting"),
+    "systems that know users by tags": ("user_tags",),
+    "systems that rank candidates": ("ranking",),
+}
+
+
+def _listed(title: str, kinds: Sequence[str], systems: Mapping[str, System]) -> str:
+    """One group of systems, a line each."""
+    of_kind = {name: system for name, system in systems.items() if system.recipe["model"].get("kind", "interests") in kinds}
+    width = max(map(len, of_kind))
+    return "\n".join([f"{title}:", *(f"  {name:<{width}}  {system.summary}" for name, system in of_kind.items())])
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; its help lists every system."""
     from tfmi.models.systems import SYSTEMS
 
-    systems = "\n".join(f"  {name:<12} {system.summary}" for name, system in SYSTEMS.items())
+    systems = "\n\n".join(_listed(title, kinds, SYSTEMS) for title, kinds in LISTED_KINDS.items())
     parser = argparse.ArgumentParser(
         prog="training/train.py",
-        description="Train a multi-interest retriever, evaluate it on the full catalogue, and export a SavedModel for TensorFlow Serving.\n"
-        "Without arguments it trains MIND on the embedded data.",
-        epilog=f"systems:\n{systems}\n\n{EXAMPLES}",
+        description="Train a multi-interest retriever, a model of users' tags or a ranker, evaluate it, and export a SavedModel for\n"
+        "TensorFlow Serving. Without arguments it trains MIND on the embedded data.",
+        epilog=f"{systems}\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML configuration; anything it leaves out keeps its default")
