@@ -130,4 +130,5 @@ def test_the_weight_that_is_chosen_is_the_best_of_those_that_are_tried() -> None
         for weight in RETRIEVAL_WEIGHTS
     }
     assert quality[chosen] == pytest.approx(max(quality.values()))
+    assert choose_retrieval_weight(recommender, ranker, examples, CATALOGUE, CONFIG, pool=4) in RETRIEVAL_WEIGHTS  # fewer than the cutoff
     assert len(set(quality.values())) > 1

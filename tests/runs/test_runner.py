@@ -130,16 +130,16 @@ def test_training_beats_popularity_by_a_wide_margin(tmp_path: Path) -> None:
     assert trained["test"]["recall@20"] > 2 * popular["test"]["recall@20"]
 
 
-# Tag models and rankers are exported by one way for all encoders, and one for all backbones.
-NOT_EXPORTED = {name for name, system in SYSTEMS.items() if system.recipe["model"].get("kind") in ("user_tags", "ranking")} - {
-    "mgipf",
-    "mvke",
-    "utpm",
-}
+# Backbones and user encoders differ inside of one model each, which tests/models trains with every one of them.
+LEFT_OUT = {
+    "autoint", "dcn", "din", "fignn", "finalmlp", "xdeepfm", "tag_mmoe", "tag_ple", "tag_shared_bottom", "tag_two_tower"
+}  # fmt: skip
+# Of systems of one kind that are exported in one way, the others are.
+NOT_EXPORTED = {"deepfm", "fpmc", "gc_san", "narm", "nextitnet", "sr_gnn", "stamp", "tag_esmm"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("system", sorted(SYSTEMS))
+@pytest.mark.parametrize("system", sorted(SYSTEMS.keys() - LEFT_OUT))
 def test_every_system_runs_through_the_same_commands(system: str, tmp_path: Path, small_run_flags: list[str]) -> None:
     flags = small_run_flags if SYSTEMS[system].recipe["model"].get("kind") != "counting" else small_run_flags[:6]
     output, models = tmp_path / "run", tmp_path / "models"

@@ -98,8 +98,10 @@ def choose_retrieval_weight(
         with np.errstate(invalid="ignore"):  # missing places are -inf in both
             scores = np.where(np.isfinite(found.scores), logits + weight * found.scores, -np.inf)
         order = np.argsort(-scores, axis=1, kind="stable")
-        items = np.take_along_axis(found.items, order, axis=1)
-        metrics = ranking_metrics(items, examples.targets, cutoffs=[cutoff], num_rows=catalogue.num_rows, ndcg_ideal=config.ndcg_ideal)
+        best = _as_long_as(
+            RecommendedItems(np.take_along_axis(found.items, order, axis=1), np.take_along_axis(scores, order, axis=1)), cutoff
+        )
+        metrics = ranking_metrics(best.items, examples.targets, cutoffs=[cutoff], num_rows=catalogue.num_rows, ndcg_ideal=config.ndcg_ideal)
         return metrics[f"ndcg@{cutoff}"]
 
     return max(RETRIEVAL_WEIGHTS, key=quality)
