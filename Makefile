@@ -10,7 +10,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types tests short clean clean-runs
+.PHONY: help install demo test test-all lint types tests short clean clean-runs
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,7 +28,10 @@ $(VENV)/.installed: requirements.lock setup.py
 demo: install ## train, evaluate, export, serve and ask for recommendations
 	@$(BIN)/python training/demo.py
 
-test: lint types tests ## lint, types and all tests
+test: lint types tests ## lint, types and the tests
+
+test-all: lint types install ## and every system through all commands, ten minutes more
+	$(PYTEST)
 
 lint: install
 	$(BIN)/ruff check $(SOURCES)
@@ -38,7 +41,7 @@ types: install
 	$(BIN)/mypy $(SOURCES)
 
 tests: install
-	$(PYTEST)
+	$(PYTEST) -m "not long"
 
 short: install ## the tests that take seconds
 	$(PYTEST) -m "not slow"
