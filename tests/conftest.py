@@ -11,13 +11,6 @@ import pytest
 
 import tfmi  # noqa: F401 - selects Keras 2 before any test imports TensorFlow
 
-# isort: split
-import tensorflow as tf
-
-# Tests trace hundreds of functions and call each a few times: making graphs faster takes longer than they then run. Programs that tests
-# start as processes of their own have TensorFlow's usual settings.
-tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
 DATA_DIRECTORY = Path(os.environ.get("TFMI_DATA_DIR", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 

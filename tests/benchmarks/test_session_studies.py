@@ -107,6 +107,7 @@ def test_an_epoch_is_extrapolated_from_the_median_round() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_efficiency_trains_for_real(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random = np.random.default_rng(0)
     data = tmp_path / "data"

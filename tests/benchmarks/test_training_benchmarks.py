@@ -42,6 +42,7 @@ def test_training_speed_measures_ours_against_the_matrix_product() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_step_time_by_catalogue_measures_both_optimizers() -> None:
     sizes = ["--small", "100", "--large", "300", "--users", "60", "--steps", "4", "--repeats", "1", "--peer-steps", "1"]
     result = run("step_time_by_catalogue.py", *sizes, "--peer-items", "200")
@@ -149,6 +150,7 @@ def test_a_peer_without_its_python_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_session_training_speed_relates_both_objectives_to_the_matrix_product() -> None:
     sizes = ["--sessions", "60", "--items", "90", "--steps", "2", "--repeats", "1", "--matrix-size", "32", "--products", "1"]
     result = run("session_training_speed.py", *sizes, "--batch-sizes", "8", "--num-sampled", "20", "--set", "model.dimension=8")

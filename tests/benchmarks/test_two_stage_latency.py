@@ -8,6 +8,7 @@ from tests.benchmarks.test_index_and_evaluation_benchmarks import last_line, run
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_stages_are_timed_beside_retrieval_alone() -> None:
     sizes = ("--items", "300", "--results", "5", "--pool", "3", "--repeats", "3", "--users", "2", "--index", "exact")
     result = last_line(run("two_stage_latency.py", *sizes, "--ranker", "deepfm"))

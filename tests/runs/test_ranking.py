@@ -95,6 +95,7 @@ def test_the_truth_is_that_of_shown_rows_also_where_others_are_drawn(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_longer_run_continues_a_shorter_one_exactly(tmp_path: Path) -> None:
     settings = ("model.ranker.backbone={name: deepfm}", "training.patience=9")
     whole = _run(small("mgipf", *settings), tmp_path / "whole")

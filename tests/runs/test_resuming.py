@@ -80,8 +80,8 @@ def _metrics(path: Path) -> dict[str, Any]:
         (17, []),
         (20, []),  # just before the validation
         (STEPS, []),
-        (17, ["model.objective={name: in_batch}"]),
-        (17, ["data.examples=random_position"]),
+        pytest.param(17, ["model.objective={name: in_batch}"], marks=pytest.mark.long),
+        pytest.param(17, ["data.examples=random_position"], marks=pytest.mark.long),
         (18, ["training.steps_per_execution=4"]),  # ends of executions: 4, 8, 10 in each round
     ],
     ids=["mid-round", "round's end", "run's end", "in_batch", "random_position", "several steps per execution"],
@@ -141,6 +141,7 @@ def test_a_finished_run_is_exported_without_training(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_more_steps_continue_a_finished_run(
     tmp_path: Path, small_run: list[str], uninterrupted: Callable[[RunConfig], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -132,8 +132,7 @@ def test_training_beats_popularity_by_a_wide_margin(tmp_path: Path) -> None:
 
 # One or two of each kind: the others differ from these in a layer, which has tests of its own, and are left to `make test-all`.
 ALWAYS_RUN = {
-    "anchored_mixture", "comirec_sa", "gce_gnn", "item_knn", "mgipf", "mind", "mtaw", "mvke", "octopus", "pimirec", "popularity", "re4",
-    "s2_dhcn", "session_popularity", "sine", "tag_esmm", "umi", "utpm",
+    "anchored_mixture", "comirec_sa", "gce_gnn", "item_knn", "mgipf", "mind", "mvke", "octopus", "pimirec", "s2_dhcn", "sine", "umi",
 }  # fmt: skip
 
 

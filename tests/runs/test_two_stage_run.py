@@ -125,6 +125,7 @@ def test_the_export_is_measured_through_its_signatures_on_the_same_clicks(finish
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_resumed_it_exports_again_without_training(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--resume", "--output", str(finished / "run"), "--savedmodels", str(finished / "again"), "--set", "export.ranking_pool=3"]
     before = (finished / "run" / "retriever" / "curves.json").read_text()
@@ -135,6 +136,7 @@ def test_resumed_it_exports_again_without_training(finished: Path, capsys: pytes
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_another_ranker_can_use_the_retriever_of_a_finished_run(finished: Path, tmp_path: Path) -> None:
     settings = [setting for setting in SETTINGS if not setting.startswith(RETRIEVER)]
     config = load_config(system="dcn", settings=[*settings, f"{RETRIEVER}.run={finished / 'run' / 'retriever'}"])
