@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from tfmi.config import RunConfig
 from tfmi.data.exposures.batches import exposure_batches
 from tfmi.data.exposures.coarse import training_coarse_labels
@@ -20,15 +18,15 @@ from tfmi.errors import ConfigError, DataError
 from tfmi.evaluation.binary_metrics import reliability_bins, sigmoid
 from tfmi.evaluation.exposures import RARE_EXPOSURES, ExposureEvaluator, exposure_metrics, exposure_slices, truth_metrics
 from tfmi.files import write_json
-from tfmi.models.build import build_ranker, count_parameters, create_variables
+from tfmi.models.build import build_ranker, create_variables
 from tfmi.models.ranker import InterestRanker
 from tfmi.runs.fingerprint import exposures_fingerprint
+from tfmi.runs.fitting import fit_model
 from tfmi.runs.folder import RunFolder
 from tfmi.runs.loading import finished_config, restore_best, set_precision
-from tfmi.runs.plots import plot_curves
 from tfmi.runs.ranking_plots import plot_reliability
 from tfmi.runs.result import RunResult
-from tfmi.runs.training import Trainer, TrainingTask
+from tfmi.runs.training import TrainingTask
 from tfmi.runs.two_stage import TwoStageExport, describe_two_stage
 from tfmi.versions import versions
 
@@ -43,11 +41,18 @@ def run(config: RunConfig, folder: RunFolder, target: Path | None, resume: bool 
     dataset = load_ranking_dataset(config.data)
     log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
     stages = None if target is None else TwoStageExport(config, dataset, folder, target)
-    trained = _train(config, dataset, folder, resume)
-    if trained is None:
+    fitted = fit_model(
+        lambda: build_ranker(config, dataset),
+        lambda model: ranking_task(model, dataset, config),
+        config,
+        folder,
+        resume=resume,
+        about=lambda model: f"coarse features: {', '.join(model.coarse_features) or 'none'}",
+    )
+    if fitted is None:
         return RunResult(None, folder, None)
-    model, train = trained
-    metrics = _measure(model, config, dataset, folder, train)
+    model = fitted.model
+    metrics = _measure(model, config, dataset, folder, fitted.took)
     if stages is None:
         write_json(folder.metrics, metrics)
         return RunResult(metrics, folder, None)
@@ -137,39 +142,6 @@ def fusion_weights(model: InterestRanker) -> dict[str, float]:
     names = ["fine", *model.coarse_features]
     weights = {f"fusion_{name}": float(value) for name, value in zip(names, model.fusion.weighing.numpy(), strict=True)}
     return weights if model.fusion.bias is None else {**weights, "fusion_bias": float(model.fusion.bias.numpy())}
-
-
-def _train(config: RunConfig, dataset: RankingDataset, folder: RunFolder, resume: bool) -> tuple[InterestRanker, dict[str, float]] | None:
-    # Under determinism TensorFlow picks kernels whose sums do not depend on thread timing: the same seed gives the same weights.
-    tf.config.experimental.enable_op_determinism()
-    set_precision(config)
-    model = build_ranker(config, dataset)
-    trainer = Trainer(model, ranking_task(model, dataset, config), config, folder)
-    if resume and trainer.restore():
-        where = f"step {trainer.state.step:,} of {trainer.total_steps:,}"
-        log.info("Training had finished at %s" if trainer.state.finished else "Resuming at %s", where)
-    parameters = count_parameters(model)
-    log.info(
-        "Training %s: %s parameters, coarse features: %s; %s steps per epoch, at most %s steps",
-        config.system,
-        f"{parameters:,}",
-        ", ".join(model.coarse_features) or "none",
-        f"{trainer.steps_per_epoch:,}",
-        f"{trainer.total_steps:,}",
-    )
-    state = trainer.train()
-    if state.curve:
-        plot_curves(state.curve, config.training.monitor, folder.plots / "training.png")
-    if state.stopped:
-        log.info("Stopped at step %s. Continue with --resume --output %s", f"{state.step:,}", folder.path)
-        return None
-    return model, {
-        "steps": state.step,
-        "best_step": state.best_step,
-        "seconds": state.seconds,
-        "examples_per_second": state.step * config.training.batch_size / max(state.seconds, 1e-9),
-        "parameters": parameters,
-    }
 
 
 def _measure(

@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from tfmi.config import RunConfig
 from tfmi.data.datasets import load_dataset
 from tfmi.data.pipeline import TrainingBatches, examples_per_epoch
@@ -19,15 +17,15 @@ from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.evaluation.metrics import session_metrics
 from tfmi.export import check_export, export_savedmodel
 from tfmi.files import write_json
-from tfmi.models.build import build_counter, build_model, count_parameters
+from tfmi.models.build import build_counter, build_model
 from tfmi.models.recommender import Recommender
 from tfmi.models.retrieval import InterestRetrieval
 from tfmi.runs.fingerprint import data_fingerprint
+from tfmi.runs.fitting import fit_model
 from tfmi.runs.folder import RunFolder, differing_keys
-from tfmi.runs.loading import set_precision
-from tfmi.runs.plots import plot_curves, plot_routing
+from tfmi.runs.plots import plot_routing
 from tfmi.runs.result import RunResult
-from tfmi.runs.training import Trainer, TrainingTask
+from tfmi.runs.training import TrainingTask
 from tfmi.versions import versions
 
 log = logging.getLogger(__name__)
@@ -78,10 +76,13 @@ def train_recommender(
         recommender, train = _count(config, dataset)
         observed: dict[str, float] = {}
     else:
-        trained = _train(config, dataset, folder, resume)
-        if trained is None:
+        fitted = fit_model(
+            lambda: build_model(config, dataset), lambda model: retrieval_task(model, dataset, config), config, folder, resume=resume
+        )
+        if fitted is None:
             return None
-        recommender, train, observed = trained
+        plot_routing(fitted.model, dataset.valid, dataset.catalogue, folder.plots / "routing.png", profiles=dataset.profiles)
+        recommender, train, observed = fitted.model, fitted.took, fitted.observed_best
     metrics = _measure(recommender, config, dataset, train)
     if observed:
         metrics["best_test_epoch"] = {**session_metrics(observed), **observed} if config.data.holds_sessions() else observed
@@ -143,45 +144,6 @@ def _count(config: RunConfig, dataset: Dataset) -> tuple[Recommender, dict[str, 
     events = dataset.train.num_events
     log.info("Counted %s events in %.1f s", f"{events:,}", seconds)
     return counter, {"steps": 0, "seconds": seconds, "examples_per_second": events / max(seconds, 1e-9), "parameters": 0}
-
-
-def _train(
-    config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool
-) -> tuple[Recommender, dict[str, float], dict[str, float]] | None:
-    """The trained retriever, what its training took, and the best of what was observed meanwhile; None if training was stopped."""
-    # Under determinism TensorFlow picks kernels whose sums do not depend on thread timing: the same seed gives the same weights.
-    tf.config.experimental.enable_op_determinism()
-    set_precision(config)
-    model = build_model(config, dataset)
-    trainer = Trainer(model, retrieval_task(model, dataset, config), config, folder)
-    if resume and trainer.restore():
-        where = f"step {trainer.state.step:,} of {trainer.total_steps:,}"
-        log.info("Training had finished at %s" if trainer.state.finished else "Resuming at %s", where)
-    parameters = count_parameters(model)
-    log.info(
-        "Training %s: %s parameters, %s steps per epoch of %s examples, at most %s steps",
-        config.system,
-        f"{parameters:,}",
-        f"{trainer.steps_per_epoch:,}",
-        f"{trainer.steps_per_epoch * config.training.batch_size:,}",
-        f"{trainer.total_steps:,}",
-    )
-    state = trainer.train()
-    if state.curve:
-        plot_curves(state.curve, config.training.monitor, folder.plots / "training.png")
-    if state.stopped:
-        log.info("Stopped at step %s. Continue with --resume --output %s", f"{state.step:,}", folder.path)
-        return None
-    plot_routing(model, dataset.valid, dataset.catalogue, folder.plots / "routing.png", profiles=dataset.profiles)
-    examples = state.step * config.training.batch_size
-    took = {
-        "steps": state.step,
-        "best_step": state.best_step,
-        "seconds": state.seconds,
-        "examples_per_second": examples / max(state.seconds, 1e-9),
-        "parameters": parameters,
-    }
-    return model, took, state.observed_best
 
 
 def _measure(recommender: Recommender, config: RunConfig, dataset: Dataset, train: dict[str, float]) -> dict[str, Any]:

@@ -102,9 +102,7 @@ class TwoStageExport:
     def measure(self, retriever: Recommender, ranker: InterestRanker) -> dict[str, Any]:
         """Retrieval alone and retrieve-then-rank on the clicks of the test part, with the pool that is served."""
         weight = self._weight(retriever, ranker)
-        together = two_stage_metrics(
-            retriever, ranker, self._dataset.retrieval.test, **self._measuring(), retrieval_weight=weight
-        )
+        together = two_stage_metrics(retriever, ranker, self._dataset.retrieval.test, **self._measuring(), retrieval_weight=weight)
         alone = two_stage_metrics(retriever, ranker, self._dataset.retrieval.test, **self._measuring()) if weight else together
         return {
             "retriever": self._retriever_config.system,
@@ -160,8 +158,13 @@ def describe_two_stage(config: RunConfig, measured: dict[str, Any]) -> str:
     stages = (("retrieval", measured["retriever"]), ("ranked_by_logits", "ranked by logits"), ("ranked", "ranked by both"))
     for stage, label in stages:
         lines.append(f"{label:<20} " + " ".join(f"{measured[stage][column]:>10.4f}" for column in columns))
-    return "\n".join([*lines, f"ranked: {pool['size']:.0f} candidates each, whose recall is {pool['recall']:.4f}; by both: logit + "
-        f"{measured['retrieval_weight']:g} x retrieval's score"])
+    return "\n".join(
+        [
+            *lines,
+            f"ranked: {pool['size']:.0f} candidates each, whose recall is {pool['recall']:.4f}; by both: logit + "
+            f"{measured['retrieval_weight']:g} x retrieval's score",
+        ]
+    )
 
 
 def _check_retrieves(config: RunConfig, what: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfmi.config import RunConfig
 from tfmi.data.tagging.batches import StateGatherer, tag_batches
@@ -22,15 +21,15 @@ from tfmi.export import check_export
 from tfmi.export.user_tags import export_user_tags
 from tfmi.files import write_json
 from tfmi.layers.virtual_kernel_encoder import VirtualKernelEncoder
-from tfmi.models.build import count_parameters, create_variables
+from tfmi.models.build import create_variables
 from tfmi.models.build_user_tags import build_user_tag_model
 from tfmi.models.user_tags import UserTagModel
 from tfmi.runs.fingerprint import tagging_fingerprint
+from tfmi.runs.fitting import fit_model
 from tfmi.runs.folder import RunFolder
-from tfmi.runs.loading import restore_best, set_precision
-from tfmi.runs.plots import plot_curves
+from tfmi.runs.loading import finished_config, restore_best, set_precision
 from tfmi.runs.result import RunResult
-from tfmi.runs.training import Trainer, TrainingTask
+from tfmi.runs.training import TrainingTask
 from tfmi.runs.user_tag_plots import plot_experts
 from tfmi.versions import versions
 
@@ -53,11 +52,19 @@ def run(config: RunConfig, folder: RunFolder, target: Path | None, resume: bool 
     started = time.perf_counter()
     dataset = load_tag_dataset(config.data)
     log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
-    trained = _train(config, dataset, folder, resume)
-    if trained is None:
+    fitted = fit_model(
+        lambda: build_user_tag_model(config, dataset),
+        lambda model: tag_task(model, dataset, config),
+        config,
+        folder,
+        resume=resume,
+        about=lambda model: f"tasks: {', '.join(model.task_names)}",
+    )
+    if fitted is None:
         return RunResult(None, folder, None)
-    model, train = trained
-    metrics = _measure(model, config, dataset, folder, train)
+    model = fitted.model
+    of_encoder = sum(int(variable.shape.num_elements()) for variable in model.user_encoder.trainable_variables)
+    metrics = _measure(model, config, dataset, folder, {**fitted.took, "encoder_parameters": of_encoder})
     write_json(folder.metrics, metrics)
     savedmodel = None
     if target is not None:
@@ -99,10 +106,7 @@ def load_tag_run(folder: str | Path) -> LoadedTagRun:
     config = run_folder.stored_config()
     if config.model.kind != "user_tags":
         raise ConfigError(f"{run_folder.path}: expected the run of a model of tags, but its model.kind is {config.model.kind!r}")
-    if not run_folder.metrics.exists():
-        raise ConfigError(
-            f"{run_folder.path}: this run has not come to its end; continue it with training/train.py --resume --output {run_folder.path}"
-        )
+    finished_config(run_folder)
     dataset = load_tag_dataset(config.data)
     if (run_folder.read_state() or {}).get("data") != tagging_fingerprint(dataset):
         raise DataError(f"{run_folder.path}: the data {dataset.name!r} has changed since this run: its tags, rows or fields differ")
@@ -144,40 +148,6 @@ def expert_diagnostics(model: UserTagModel, dataset: TagDataset) -> dict[str, An
         pairs = cosines[np.triu_indices(len(cosines), k=1)]
         described["kernel_cosine"] = {"largest": float(pairs.max(initial=-1.0)), "mean": float(pairs.mean())}
     return described
-
-
-def _train(config: RunConfig, dataset: TagDataset, folder: RunFolder, resume: bool) -> tuple[UserTagModel, dict[str, float]] | None:
-    # Under determinism TensorFlow picks kernels whose sums do not depend on thread timing: the same seed gives the same weights.
-    tf.config.experimental.enable_op_determinism()
-    set_precision(config)
-    model = build_user_tag_model(config, dataset)
-    trainer = Trainer(model, tag_task(model, dataset, config), config, folder)
-    if resume and trainer.restore():
-        where = f"step {trainer.state.step:,} of {trainer.total_steps:,}"
-        log.info("Training had finished at %s" if trainer.state.finished else "Resuming at %s", where)
-    parameters = count_parameters(model)
-    log.info(
-        "Training %s: %s parameters, tasks: %s; %s steps per epoch, at most %s steps",
-        config.system,
-        f"{parameters:,}",
-        ", ".join(dataset.task_names),
-        f"{trainer.steps_per_epoch:,}",
-        f"{trainer.total_steps:,}",
-    )
-    state = trainer.train()
-    if state.curve:
-        plot_curves(state.curve, config.training.monitor, folder.plots / "training.png")
-    if state.stopped:
-        log.info("Stopped at step %s. Continue with --resume --output %s", f"{state.step:,}", folder.path)
-        return None
-    return model, {
-        "steps": state.step,
-        "best_step": state.best_step,
-        "seconds": state.seconds,
-        "examples_per_second": state.step * config.training.batch_size / max(state.seconds, 1e-9),
-        "parameters": parameters,
-        "encoder_parameters": sum(int(variable.shape.num_elements()) for variable in model.user_encoder.trainable_variables),
-    }
 
 
 def _measure(model: UserTagModel, config: RunConfig, dataset: TagDataset, folder: RunFolder, train: dict[str, float]) -> dict[str, Any]:
