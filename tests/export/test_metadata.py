@@ -81,6 +81,9 @@ class HalfBlind(InterestIndex):
         scores, items = self.exact.search(queries, k)
         return scores, tf.where(items % 2 == 0, items, 0)
 
+    def vectors(self, items: tf.Tensor) -> tf.Tensor:
+        return self.exact.vectors(items)
+
     def parameters(self) -> dict[str, int | str]:
         return {"kind": self.kind}
 

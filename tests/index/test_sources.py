@@ -36,6 +36,12 @@ class CountingIndex(InterestIndex):
         self.searches += 1
         return self.index.search(queries, k)
 
+    def vectors(self, items: tf.Tensor) -> tf.Tensor:
+        return self.index.vectors(items)
+
+    def parameters(self) -> dict[str, int | str]:
+        return self.index.parameters()
+
 
 @pytest.mark.parametrize("kind", ["exact", "scann"])
 def test_candidates_rank_items_by_their_best_active_interest(recommender: TableRecommender, kind: str) -> None:

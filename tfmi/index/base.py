@@ -6,6 +6,7 @@ ignored and never found. Shapes: M queries, d width, N items.
 
 from __future__ import annotations
 
+import abc
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from tfmi.errors import IndexBuildError
 MISSING_SCORE = float("-inf")
 
 
-class InterestIndex(tf.Module):
+class InterestIndex(tf.Module, abc.ABC):
     """Search for the items whose vectors have the largest inner products with a query.
 
     Subclasses implement ``search``, ``vectors`` and ``parameters``. Everything is traceable by ``tf.function`` and can be saved in a
@@ -41,6 +42,7 @@ class InterestIndex(tf.Module):
         """N, the number of real items."""
         return self.num_rows - FIRST_INDEX
 
+    @abc.abstractmethod
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """Find the best ``k`` items of each query.
 
@@ -51,15 +53,14 @@ class InterestIndex(tf.Module):
         Returns:
             Inner products float32 [M, k] and item indices int32 [M, k], best first; missing ones are -inf and 0.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def vectors(self, items: tf.Tensor) -> tf.Tensor:
         """Vectors float32 [B, d] of item indices int32 [B]; 0 at padding and unknown."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def parameters(self) -> dict[str, int | str]:
         """How the index was built, for reports."""
-        raise NotImplementedError
 
 
 def check_item_vectors(item_vectors: np.ndarray | tf.Tensor) -> np.ndarray:

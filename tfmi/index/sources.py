@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+
 import tensorflow as tf
 
 from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
@@ -23,9 +25,10 @@ from tfmi.models.recommender import (
 )
 
 
-class CandidateSource(tf.Module):
+class CandidateSource(tf.Module, abc.ABC):
     """Where a servable's candidates come from. Traceable by ``tf.function``, for any batch size."""
 
+    @abc.abstractmethod
     def candidates(
         self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
     ) -> Candidates:
@@ -40,15 +43,14 @@ class CandidateSource(tf.Module):
         Returns:
             ``Candidates`` with at least k columns.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def describe_integration(self) -> dict[str, str | float]:
         """How an answer is made of what several interests found, for reports."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def similar(self, items: tf.Tensor, k: tf.Tensor | int) -> Candidates:
         """The best ``k`` neighbours [B, k] of item indices int32 [B], themselves left out; none for padding and unknown items."""
-        raise NotImplementedError
 
 
 class InterestCandidates(CandidateSource):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -82,7 +83,7 @@ class Contrast(NamedTuple):
         return Contrast(averaged(self.positive), averaged(self.log_negatives), self.log_inclusion)
 
 
-class Objective(ConfiguredLayer):
+class Objective(ConfiguredLayer, abc.ABC):
     """Base of the losses that pull the target up and others down.
 
     Subclasses implement ``contrast(queries, targets, items, left_out=None, training=None)``:
@@ -103,11 +104,11 @@ class Objective(ConfiguredLayer):
     # Whether every item is compared, so that contrasts can tell the ``negatives`` one by one.
     COMPARES_EVERY_ITEM: ClassVar[bool] = False
 
+    @abc.abstractmethod
     def contrast(
         self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
     ) -> Contrast:
         """What the loss compares; see the class."""
-        raise NotImplementedError
 
     def call(
         self,
