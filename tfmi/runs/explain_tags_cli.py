@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
     from tfmi.export.loading import ExportedModel
     from tfmi.export.publishing import newest_version
     from tfmi.export.user_fields import require_user_tags
-    from tfmi.runs.tag_plots import plot_explanation
+    from tfmi.runs.explanation_plots import plot_explanation
 
     folder = newest_version(options.savedmodel)
     model = require_user_tags(ExportedModel(folder))

@@ -331,7 +331,7 @@ class Trainer:
 
 
 def is_improvement(monitor: str, value: float, best: float | None) -> bool:
-    """Whether ``value`` is the best of ``monitor`` so far; a metric that is not a number never is, unless it is the first."""
-    if best is None:
+    """Whether ``value`` is the best of ``monitor`` so far: anything is better than nothing, and than what is not a number."""
+    if best is None or math.isnan(best):
         return True
     return value < best if monitor in LOWER_IS_BETTER else value > best

@@ -30,7 +30,7 @@ from tfmi.runs.folder import RunFolder
 from tfmi.runs.loading import finished_config, restore_best, set_precision
 from tfmi.runs.result import RunResult
 from tfmi.runs.training import TrainingTask
-from tfmi.runs.user_tag_plots import plot_experts
+from tfmi.runs.expert_plots import plot_experts
 from tfmi.versions import versions
 
 log = logging.getLogger(__name__)

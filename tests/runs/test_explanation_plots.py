@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tfmi.export.explanations import Evidence, TagExplanation
-from tfmi.runs.tag_plots import plot_explanation
+from tfmi.runs.explanation_plots import plot_explanation
 
 FIELDS = (Evidence("city", None, 0.5, 0.75), Evidence("tags", None, -0.25, 0.25))
 VALUES = tuple(Evidence("tags", f"${i}$" * 20, i / 10, 0.1) for i in range(-9, 9))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfmi.runs.user_tag_plots import plot_experts
+from tfmi.runs.expert_plots import plot_experts
 
 
 def test_experts_are_drawn_with_and_without_kernels(tmp_path: Path) -> None:
