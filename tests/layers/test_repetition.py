@@ -44,6 +44,17 @@ def test_the_gate_is_the_networks_output_written_out() -> None:
         np.testing.assert_allclose(before[row][np.isfinite(before[row])], hidden @ [0.3, -0.2], rtol=1e-5)
 
 
+def test_without_similarity_and_users_scores_follow_from_counts_ages_and_lengths_alone() -> None:
+    layer = gate(similarity_start=None, by_user=False)
+    layer.gate_weights.assign([0.3, -0.2])
+    layer.by_age.assign(tf.range(64, dtype=tf.float32))
+    scores, _ = layer(USERS, ACTIVE, VECTORS, INDICES)
+    other, _ = layer(5.0 - USERS, ACTIVE, 3.0 - VECTORS, INDICES)
+    np.testing.assert_array_equal(scores, other)
+    gates = [np.tanh(np.array([np.log1p(n), share]) @ layer.gate_kernel.numpy()) @ [0.3, -0.2] for n, share in ((3, 2 / 3), (1, 1.0))]
+    np.testing.assert_allclose([scores[0, 2], scores[0, 1], scores[1, 0]], [gates[0], gates[0] + 1, gates[1]], rtol=1e-5)
+
+
 def test_more_padding_and_what_stands_there_change_nothing() -> None:
     layer = gate()
     wider = tf.pad(VECTORS, [[0, 0], [0, 3], [0, 0]], constant_values=np.inf)
@@ -53,14 +64,15 @@ def test_more_padding_and_what_stands_there_change_nothing() -> None:
     assert np.all(np.isneginf(scores[:, 4:]))
 
 
-def test_gradients_reach_every_weight_and_are_finite() -> None:
-    layer = gate()
+@pytest.mark.parametrize("by_vectors", [True, False])
+def test_gradients_reach_every_weight_and_are_finite(by_vectors: bool) -> None:
+    layer = gate() if by_vectors else gate(similarity_start=None, by_user=False)
     layer.gate_weights.assign([0.1, 0.1])
     users, vectors = tf.Variable(USERS), tf.Variable(tf.where(tf.math.is_nan(VECTORS), 0.0, VECTORS))
     with tf.GradientTape() as tape:
         scores, _ = layer(users, ACTIVE, vectors, INDICES)
         total = tf.reduce_sum(tf.where(tf.math.is_inf(scores), 0.0, scores) * [[1.0, 2.0, 3.0, 4.0]])
-    for gradient in tape.gradient(total, [*layer.trainable_variables, users, vectors]):
+    for gradient in tape.gradient(total, [*layer.trainable_variables, *([users, vectors] if by_vectors else [])]):
         values = tf.convert_to_tensor(gradient).numpy()
         assert np.isfinite(values).all()
         assert np.abs(values).sum() > 0

@@ -36,31 +36,42 @@ class LearnedGate(RepeatScorer):
     Args:
         max_count: Items that occur more often count as occurring this often.
         hidden_dimension: Width of the gate's hidden layer; None takes d.
-        similarity_start: w at the start; it is learned.
+        similarity_start: w at the start; it is learned. None takes w as 0: where vectors know training histories by heart, what they
+            say of a history's items misleads.
+        by_user: Whether a depends on the vectors v_k, besides n and the share of distinct items.
 
     Raises:
         ValueError: An argument out of its range.
     """
 
-    def __init__(self, max_count: int = 5, hidden_dimension: int | None = None, similarity_start: float = 0.5, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        max_count: int = 5,
+        hidden_dimension: int | None = None,
+        similarity_start: float | None = 0.5,
+        by_user: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         require_at_least(1, max_count=max_count, hidden_dimension=hidden_dimension)
         self.max_count = max_count
         self.hidden_dimension = hidden_dimension
         self.similarity_start = similarity_start
+        self.by_user = by_user
 
     def build(self, input_shape: Any) -> None:
-        """Create w, b [64], c [max_count], W1 [d + 2, hidden], b1, W2 [hidden, 1] and b2; all in float32."""
+        """Create w, b [64], c [max_count], W1 [d + 2, hidden] (or [2, hidden]), b1, W2 [hidden, 1] and b2; all in float32."""
         width = int(input_shape[-1])
         hidden = self.hidden_dimension or width
 
         def weight(name: str, shape: list[int], initializer: Any) -> tf.Variable:
             return self.add_weight(name, shape, initializer=initializer, experimental_autocast=False)
 
-        self.similarity = weight("similarity", [], tf.keras.initializers.Constant(self.similarity_start))
+        if self.similarity_start is not None:
+            self.similarity = weight("similarity", [], tf.keras.initializers.Constant(self.similarity_start))
         self.by_age = weight("by_age", [_NEWEST_AGES], "zeros")
         self.by_count = weight("by_count", [self.max_count], "zeros")
-        self.gate_kernel = weight("gate_kernel", [width + 2, hidden], "glorot_uniform")
+        self.gate_kernel = weight("gate_kernel", [width + 2 if self.by_user else 2, hidden], "glorot_uniform")
         self.gate_bias = weight("gate_bias", [hidden], "zeros")
         self.gate_weights = weight("gate_weights", [hidden], "zeros")
         self.gate_offset = weight("gate_offset", [], "zeros")
@@ -77,18 +88,21 @@ class LearnedGate(RepeatScorer):
         positions = tf.range(tf.shape(indices)[1])
         has_newer = tf.reduce_any(same & (positions[None, None, :] > positions[None, :, None]), axis=2)
         distinct = mask & ~has_newer
-        scores = self.similarity * tf.reduce_max(similarities, axis=1)
-        scores += tf.gather(self.by_age, tf.minimum(items_after(mask), _NEWEST_AGES - 1))
+        scores = tf.gather(self.by_age, tf.minimum(items_after(mask), _NEWEST_AGES - 1))
         scores += tf.gather(self.by_count, tf.clip_by_value(counts, 1, self.max_count) - 1)
+        if self.similarity_start is not None:
+            scores += self.similarity * tf.reduce_max(similarities, axis=1)
         scores += self._gate(users, active, mask, distinct)[:, None]
         return tf.where(distinct, scores, -float("inf")), tf.argmax(similarities, axis=1, output_type=tf.int32)
 
     def _gate(self, users: tf.Tensor, active: tf.Tensor, mask: tf.Tensor, distinct: tf.Tensor) -> tf.Tensor:
         """a(user), [B]."""
-        weights = tf.cast(active, tf.float32)
-        mean = tf.einsum("bkd,bk->bd", users, weights) / tf.reduce_sum(weights, axis=1, keepdims=True)
         length = tf.cast(num_real_items(mask), tf.float32)
         share = tf.math.divide_no_nan(tf.cast(num_real_items(distinct), tf.float32), length)
-        inputs = tf.concat([mean, tf.math.log1p(length)[:, None], share[:, None]], axis=1)
+        inputs = tf.stack([tf.math.log1p(length), share], axis=1)
+        if self.by_user:
+            weights = tf.cast(active, tf.float32)
+            mean = tf.einsum("bkd,bk->bd", users, weights) / tf.reduce_sum(weights, axis=1, keepdims=True)
+            inputs = tf.concat([mean, inputs], axis=1)
         hidden = tf.tanh(tf.matmul(inputs, self.gate_kernel) + self.gate_bias)
         return tf.linalg.matvec(hidden, self.gate_weights) + self.gate_offset
