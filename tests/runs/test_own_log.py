@@ -126,6 +126,7 @@ def test_files_with_mistakes_become_a_model_that_answers(tmp_path: Path, flags: 
     assert share_of_own_kind(models, "mind") >= 0.8
 
 
+@pytest.mark.long
 def test_a_streamed_run_that_is_killed_and_resumed_equals_one_that_is_not(
     tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,9 +131,7 @@ def test_training_beats_popularity_by_a_wide_margin(tmp_path: Path) -> None:
 
 
 # One or two of each kind: the others differ from these in a layer, which has tests of its own, and are left to `make test-all`.
-ALWAYS_RUN = {
-    "anchored_mixture", "comirec_sa", "gce_gnn", "item_knn", "mgipf", "mind", "mvke", "octopus", "pimirec", "s2_dhcn", "sine", "umi",
-}  # fmt: skip
+ALWAYS_RUN = {"comirec_sa", "gce_gnn", "item_knn", "mgipf", "mind", "mvke", "octopus", "s2_dhcn"}
 
 
 @pytest.mark.slow

@@ -93,9 +93,9 @@ class CompressedInteraction(ConfiguredLayer):
         maps, pooled = first, []
         for level, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
             products = maps[:, :, :, None] * first[:, :, None, :]  # [B, d, H_(k-1), F]
-            shape = tf.shape(products)
-            pairs = tf.reshape(products, [shape[0], shape[1], kernel.shape[0]])
-            maps = tf.matmul(pairs, kernel) + bias  # [B, d, H_k]
+            # One large product: as B small ones, the gradient of the kernel would exist B times before it is summed.
+            pairs = tf.reshape(products, [-1, kernel.shape[0]])
+            maps = tf.reshape(tf.matmul(pairs, kernel) + bias, [-1, *first.shape[1:2], kernel.shape[1]])  # [B, d, H_k]
             if self.activation == "relu":
                 maps = tf.nn.relu(maps)
             output = maps
