@@ -23,7 +23,8 @@ from tfmi.config import ExportConfig, IndexConfig
 from tfmi.data.exposures.structures import ExposureRows, RankingDataset
 from tfmi.data.structures import FIRST_INDEX, Catalogue, CategoricalFeature, Dataset, EvaluationSet, Sequences, Vocabulary
 from tfmi.export import ExportedModel, export_savedmodel
-from tfmi.models.build import build_model, build_ranker
+from tfmi.models.build import build_model
+from tfmi.models.build_ranker import build_ranker
 from tfmi.models.systems import load_config
 
 USERS = 1_000

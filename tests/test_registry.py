@@ -29,6 +29,11 @@ def test_builds_from_a_description(registry: Registry[_Layer]) -> None:
     assert (layer.width, layer.rate, layer.mode) == (3, 1.0, "b")
 
 
+def test_what_is_offered_is_taken_by_who_has_such_a_parameter_and_sets_nothing_else(registry: Registry[_Layer]) -> None:
+    layer = registry.build({"name": "wide", "mode": "b"}, "here", width=3, mode="a", seed=7)
+    assert (layer.width, layer.mode) == (3, "b")
+
+
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [

@@ -112,8 +112,20 @@ class Registry(Generic[T]):
                 raise ConfigError(f"{path}.{key}: required by {self.kind} {name!r}, but not given")
         return values
 
-    def build(self, spec: Mapping[str, Any], path: str) -> T:
-        """Construct the component that ``spec`` describes. A ``ValueError`` of its constructor becomes a ``ConfigError`` with the path."""
+    def build(self, spec: Mapping[str, Any], path: str, **offered: Any) -> T:
+        """Construct the component that ``spec`` describes.
+
+        Args:
+            spec: The component's description.
+            path: Where it stands in the configuration, for messages.
+            offered: What only the run or the data knows: values of parameters that the component may take; what ``spec`` sets is stronger.
+
+        Raises:
+            ConfigError: ``spec`` is not valid, or the constructor raised a ``ValueError``.
+        """
+        if "name" in spec:
+            taken = self.parameters(spec["name"])
+            spec = {**{name: value for name, value in offered.items() if name in taken}, **spec}
         values = self.validate(spec, path)
         try:
             return self.get(spec["name"])(**values)

@@ -14,7 +14,7 @@ from tfmi.data.exposures.coarse import training_coarse_labels
 from tfmi.data.exposures.loading import load_ranking_dataset
 from tfmi.errors import ConfigError
 from tfmi.evaluation.exposures import ExposureEvaluator, exposure_metrics
-from tfmi.models.build import build_ranker
+from tfmi.models.build_ranker import build_ranker
 from tfmi.models.systems import load_config
 from tfmi.runs.folder import RunFolder
 from tfmi.runs.loading import load_run

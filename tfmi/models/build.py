@@ -1,4 +1,4 @@
-"""From a configuration and a dataset to a model."""
+"""From a configuration and a dataset to a model that retrieves, trained or counted; and what all kinds of models have done to them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,15 @@ from typing import Any
 import tensorflow as tf
 
 from tfmi.config import ModelConfig, RunConfig
-from tfmi.data.exposures.coarse import coarse_feature_names
-from tfmi.data.exposures.structures import RankingDataset
 from tfmi.data.structures import Dataset
 from tfmi.layers.adapting import AdaptsToSequences
-from tfmi.layers.backbone import BACKBONES
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.layers.propagation import PROPAGATIONS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
-from tfmi.losses.coarse_labels import SoftCoarseLoss
 from tfmi.models.counting import COUNTERS
-from tfmi.models.item_fields import ItemFields
-from tfmi.models.ranker import InterestRanker
 from tfmi.models.recommender import DirectRecommender
 from tfmi.models.retrieval import InterestRetrieval
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features
-from tfmi.registry import Registry
 
 
 def build_counter(config: RunConfig, dataset: Dataset) -> DirectRecommender:
@@ -63,15 +56,15 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
             dropout=model_config.user_tower.dropout,
             seed=config.seed + 1000,
         ),
-        extractor=EXTRACTORS.build(_given(EXTRACTORS, model_config.extractor, **for_extractor), "model.extractor"),
-        readout=READOUTS.build(_given(READOUTS, model_config.readout, seed=config.seed + 6000), "model.readout"),
-        objective=OBJECTIVES.build(_given(OBJECTIVES, model_config.objective, seed=config.seed + 3000), "model.objective"),
+        extractor=EXTRACTORS.build(model_config.extractor, "model.extractor", **for_extractor),
+        readout=READOUTS.build(model_config.readout, "model.readout", seed=config.seed + 6000),
+        objective=OBJECTIVES.build(model_config.objective, "model.objective", seed=config.seed + 3000),
         repetition=None
         if model_config.repetition is None
-        else REPETITIONS.build(_given(REPETITIONS, model_config.repetition, seed=config.seed + 7000), "model.repetition"),
-        weighting=WEIGHTINGS.build(_given(WEIGHTINGS, model_config.weighting, seed=config.seed + 8000), "model.weighting"),
+        else REPETITIONS.build(model_config.repetition, "model.repetition", seed=config.seed + 7000),
+        weighting=WEIGHTINGS.build(model_config.weighting, "model.weighting", seed=config.seed + 8000),
         regularizers={
-            name: REGULARIZERS.build(_given(REGULARIZERS, spec, seed=config.seed + 4000 + position), f"model.regularizers.{name}")
+            name: REGULARIZERS.build(spec, f"model.regularizers.{name}", seed=config.seed + 4000 + position)
             for position, (name, spec) in enumerate(sorted(model_config.regularizers.items()))
         },
         history_length=config.data.history_length,
@@ -88,40 +81,6 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
         for component in adapting:
             component.adapt(sequences, dataset.catalogue.num_rows)
     return model
-
-
-def build_ranker(config: RunConfig, dataset: RankingDataset) -> InterestRanker:
-    """A model that ranks, for the dataset. Sets the global random seed, from which initial weights come.
-
-    Raises:
-        ConfigError: A component's parameters, a feature's name or a combination is wrong.
-    """
-    tf.keras.utils.set_random_seed(config.seed)
-    ranker = config.model.ranker
-    profiles = {} if dataset.profiles is None else dataset.profiles.features
-    return InterestRanker(
-        items=ItemFields(
-            dataset.catalogue,
-            ranker.dimension,
-            select_features(ranker.features, dataset.catalogue.features, "model.ranker.features"),
-            use_id=ranker.use_id,
-            use_popularity=ranker.use_popularity,
-            initializer_deviation=ranker.initializer_deviation,
-        ),
-        backbone=BACKBONES.build(_given(BACKBONES, ranker.backbone, seed=config.seed + 2000), "model.ranker.backbone"),
-        history_length=config.data.history_length,
-        profile_features=select_features(ranker.profile_features, profiles, "model.ranker.profile_features"),
-        hidden=ranker.hidden,
-        coarse_features=coarse_feature_names(dataset, ranker.coarse_features, "model.ranker.coarse_features"),
-        coarse_hidden=ranker.coarse_hidden,
-        coarse_loss=SoftCoarseLoss(ranker.partial_interest, ranker.no_interest, ranker.soft),
-        fine_weight=ranker.fine_weight,
-        coarse_weight=ranker.coarse_weight,
-        detach=ranker.detach,
-        fusion=ranker.fusion,
-        fusion_bias=ranker.fusion_bias,
-        seed=config.seed + 3000,
-    )
 
 
 def _components(model: InterestRetrieval) -> list[tf.Module | None]:
@@ -143,12 +102,6 @@ def create_variables(model: tf.keras.Model, batch: Mapping[str, Any]) -> None:
 def count_parameters(model: tf.keras.Model) -> int:
     """The number of trainable numbers."""
     return int(sum(variable.shape.num_elements() for variable in model.trainable_variables))
-
-
-def _given(registry: Registry[Any], spec: dict[str, Any], **values: Any) -> dict[str, Any]:
-    """Give a component what only the run or the data knows, if it takes such a parameter and the recipe does not set it."""
-    taken = registry.parameters(str(spec["name"]))
-    return {**{name: value for name, value in values.items() if name in taken}, **spec}
 
 
 def _item_tower(config: ModelConfig, dataset: Dataset, seed: int) -> ItemTower:

@@ -31,11 +31,10 @@ def build_user_tag_model(config: RunConfig, dataset: TagDataset) -> UserTagModel
         raise ConfigError("model.user_tags.fields: expected at least one of the data's fields: " + ", ".join(dataset.states.fields))
     of_tags = [name for name in dataset.tag_fields if name in fields]
     sizes = {"dimension": user_tags.dimension, "num_tasks": len(dataset.task_names)}
-    seeded = {"seed": config.seed + 1000} if "seed" in USER_ENCODERS.parameters(str(user_tags.encoder["name"])) else {}
     try:
         return UserTagModel(
             field_embedding=_field_embedding(config, fields, of_tags),
-            user_encoder=USER_ENCODERS.build({**seeded, **user_tags.encoder, **sizes}, "model.user_tags.encoder"),
+            user_encoder=USER_ENCODERS.build({**user_tags.encoder, **sizes}, "model.user_tags.encoder", seed=config.seed + 1000),
             tag_tower=TagTower(
                 dataset.tags.num_rows,
                 user_tags.dimension,

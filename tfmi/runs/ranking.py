@@ -18,7 +18,8 @@ from tfmi.errors import ConfigError, DataError
 from tfmi.evaluation.binary_metrics import reliability_bins, sigmoid
 from tfmi.evaluation.exposures import RARE_EXPOSURES, ExposureEvaluator, exposure_metrics, exposure_slices, truth_metrics
 from tfmi.files import write_json
-from tfmi.models.build import build_ranker, create_variables
+from tfmi.models.build import create_variables
+from tfmi.models.build_ranker import build_ranker
 from tfmi.models.ranker import InterestRanker
 from tfmi.runs.fingerprint import exposures_fingerprint
 from tfmi.runs.fitting import fit_model
