@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tfmi.models.systems import SYSTEMS
+from tfmi.models.systems import SYSTEMS, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "training" / "configs").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -26,3 +27,11 @@ def test_links_of_the_list_lead_somewhere() -> None:
     targets = [part.partition(")")[0].partition("#")[0] for part in text.split("](")[1:]]
     assert targets
     assert [target for target in targets if not (folder / target).exists()] == []
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_every_configuration_is_valid_and_begins_with_what_it_is_for(path: Path) -> None:
+    assert load_config(path).system
+    first, second, *_ = path.read_text(encoding="utf-8").splitlines()
+    assert first.startswith("# ")
+    assert path.relative_to(ROOT).as_posix() in second.split() or "benchmarks/README.md" in second
