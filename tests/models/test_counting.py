@@ -73,7 +73,7 @@ class TestCooccurrence:
     @pytest.mark.parametrize("pairs_per_block", [1, 50, 10**6])
     def test_equals_the_formula_whatever_the_block_size(self, shrink: float, pairs_per_block: int) -> None:
         rows = random_rows()
-        lists = nearest_neighbours(item_sets(sequences_of(rows), 30), None, shrink, pairs_per_block)
+        lists = nearest_neighbours(item_sets(sequences_of(rows), 30), None, shrink, pairs_per_block=pairs_per_block)
         counted = np.zeros((30, 30))
         for item in range(30):
             own = slice(lists.offsets[item], lists.offsets[item + 1])
@@ -82,6 +82,15 @@ class TestCooccurrence:
         np.testing.assert_allclose(counted, similarity_table(rows, 30, shrink), rtol=1e-6)
         np.testing.assert_array_equal(counted, counted.T)
         assert np.count_nonzero(counted) == len(lists.items)
+
+    @pytest.mark.parametrize("power", [0.0, 0.25, 1.0])
+    def test_the_power_says_how_much_frequent_items_are_held_back(self, power: float) -> None:
+        sets = item_sets(sequences_of(random_rows()), 30)
+        lists, together, counts = nearest_neighbours(sets, None, 0.0, power), (sets.T @ sets).toarray(), np.asarray(sets.sum(axis=0))
+        for item in range(2, 30):
+            own = slice(lists.offsets[item], lists.offsets[item + 1])
+            expected = together[item] / ((counts[item] * counts) ** power + 1e-6)
+            np.testing.assert_allclose(lists.similarities[own], expected[lists.items[own]], rtol=1e-6)
 
     def test_repeats_padding_and_unknown_items_do_not_count(self) -> None:
         sets = item_sets(sequences_of([[2, 3, 2, 2], [0, 1, 3], [1]]), 5)
@@ -184,6 +193,7 @@ class TestItemKNN:
             ({"neighbours": 0}, "neighbours must be at least 1"),
             ({"decay": 1.1}, "decay must be in"),
             ({"shrink": -1.0}, "shrink must not be"),
+            ({"power": 1.5}, "power must be in"),
         ],
     )
     def test_impossible_parameters_are_refused(self, parameters: dict[str, float], message: str) -> None:
@@ -289,6 +299,22 @@ class TestSessionPopularity:
         np.testing.assert_array_equal(items[0, :2], [7, 9])
         np.testing.assert_allclose(scores[0, :2], [2, 1 - 1 / 20])
         assert (scores.numpy()[0, 2:] < 0).all()
+
+    def test_the_rest_follows_in_the_order_of_another_counter(self) -> None:
+        rest = {"name": "item_knn", "decay": 1.0, "power": 0.25}
+        model, neighbours = fitted(SessionPopularity(rest=rest), random_rows()), fitted(COUNTERS.build(rest, "counter"), random_rows())
+        histories = tf.constant([[7, 9, 7, 0], [4, 5, 6, 8], [0, 0, 0, 0]])
+        items, scores = (tensor.numpy() for tensor in model.top_k(histories, 12))
+        expected = neighbours.top_k(histories, 20)[0].numpy()
+        for row, own in enumerate([[7, 9], [8, 6, 5, 4], []]):
+            assert items[row].tolist() == [*own, *(item for item in expected[row] if item not in own)][:12]
+            assert ((scores[row] < 0) == [item not in own for item in items[row]]).all()
+        assert (np.diff(scores, axis=1) <= 0).all()
+        np.testing.assert_array_equal(model.similar_items(tf.constant([5]), 3)[0], neighbours.similar_items(tf.constant([5]), 3)[0])
+
+    def test_a_rest_that_is_no_counter_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="did you mean 'item_knn'"):
+            SessionPopularity(rest={"name": "item_kn"})
 
 
 @pytest.mark.parametrize("name", ["popularity", "item_knn", "markov_chain", "session_popularity"])

@@ -40,11 +40,11 @@ def item_sets(sequences: Sequences, num_rows: int) -> scipy.sparse.csr_array:
 
 
 def nearest_neighbours(
-    sets: scipy.sparse.csr_array, limit: int | None, shrink: float, pairs_per_block: int = PAIRS_PER_BLOCK
+    sets: scipy.sparse.csr_array, limit: int | None, shrink: float, power: float = 0.5, pairs_per_block: int = PAIRS_PER_BLOCK
 ) -> NeighbourLists:
-    """Cosine similarity of items by the sets that hold them (Sarwar et al., WWW 2001; shrinkage as in RecBole's ItemKNN).
+    """Similarity of items by the sets that hold them (Sarwar et al., WWW 2001; shrinkage as in RecBole's ItemKNN).
 
-        similarity(i, j) = co(i, j) / (sqrt(n_i n_j) + shrink + 1e-6),  i != j
+        similarity(i, j) = co(i, j) / ((n_i n_j)^power + shrink + 1e-6),  i != j
 
     Counted for a block of items at a time, so that memory holds the kept neighbours and one block of pairs, never all pairs.
 
@@ -52,6 +52,7 @@ def nearest_neighbours(
         sets: 0/1 matrix [sets, num_rows], e.g. from ``item_sets``.
         limit: Neighbours kept per item, the nearest, ties by lower index; None keeps all.
         shrink: Lowers the similarity of rare items.
+        power: 0.5 is the cosine, 0 the count of sets that hold both: the larger, the less frequent items are alike.
         pairs_per_block: Upper bound of the pairs counted at a time; a single item may exceed it.
     """
     counts = np.asarray(sets.sum(axis=0)).ravel()
@@ -60,7 +61,7 @@ def nearest_neighbours(
     for start, stop in _blocks(holders @ np.diff(sets.indptr).astype(np.float64), pairs_per_block):
         pairs = (holders[start:stop] @ sets).tocoo()
         own, others = pairs.row.astype(np.int64) + start, pairs.col
-        values = pairs.data / (np.sqrt(counts[own].astype(np.float64) * counts[others]) + shrink + 1e-6)
+        values = pairs.data / ((counts[own].astype(np.float64) * counts[others]) ** power + shrink + 1e-6)
         order = np.lexsort((others, -values, own))
         order = order[own[order] != others[order]]
         row_degrees = np.bincount(own[order] - start, minlength=stop - start)

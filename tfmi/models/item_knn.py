@@ -14,7 +14,7 @@ from tfmi.models.neighbours import NeighbourModel
 
 @COUNTERS.register("item_knn")
 class ItemKNN(NeighbourModel):
-    """Scores an item by its cosine co-occurrence with the user's newest items (Sarwar et al., WWW 2001, with session sums).
+    """Scores an item by its normalised co-occurrence with the user's newest items (Sarwar et al., WWW 2001, with session sums).
 
         score(j) = sum over the distinct items i of the history of decay^age(i) similarity(i, j)
 
@@ -29,10 +29,11 @@ class ItemKNN(NeighbourModel):
         decay: Weight of an item against that of the next newer one: 0 looks at the newest item alone, and asks what goes with it: that
             item itself is never an answer; 1 looks at all alike. "reciprocal": 1 / (1 + age) instead of decay^age.
         shrink: Added to the denominator of the similarity: lowers that of rare items.
+        power: Of the items' counts in the denominator: 0.5 is the cosine, 0 counts co-occurrences as they are.
         repeats: Count an item that occurs twice at each of its ages.
 
     Raises:
-        ValueError: ``neighbours`` below 1, ``decay`` outside [0, 1] or ``shrink`` below 0.
+        ValueError: ``neighbours`` below 1, ``decay`` outside [0, 1] ``shrink`` below 0, or ``power`` outside [0, 1].
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ItemKNN(NeighbourModel):
         neighbours: int | None = 1000,
         decay: float | Literal["reciprocal"] = 0.8,
         shrink: float = 0.0,
+        power: float = 0.5,
         repeats: bool = False,
     ) -> None:
         super().__init__(name="item_knn")
@@ -49,13 +51,16 @@ class ItemKNN(NeighbourModel):
             raise ValueError(f"decay must be in [0, 1], got {decay}")
         if shrink < 0.0:
             raise ValueError(f"shrink must not be negative, got {shrink}")
+        if not 0.0 <= power <= 1.0:
+            raise ValueError(f"power must be in [0, 1], got {power}")
         self.neighbours = neighbours
         self.decay = decay
         self.shrink = shrink
+        self.power = power
         self.repeats = repeats
 
     def _lists(self, sequences: Sequences) -> NeighbourLists:
-        return nearest_neighbours(item_sets(sequences, self.num_rows), self.neighbours, self.shrink)
+        return nearest_neighbours(item_sets(sequences, self.num_rows), self.neighbours, self.shrink, self.power)
 
     def top_k(self, history: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """As ``NeighbourModel.top_k``; with a decay of 0 the items similar to the newest one."""
