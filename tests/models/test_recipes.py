@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tfmi.models.systems import SYSTEMS, load_config
+from tfmi.models.systems import SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "training" / "configs").rglob("*.yaml"))
@@ -30,8 +30,7 @@ def test_links_of_the_list_lead_somewhere() -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
-def test_every_configuration_is_valid_and_begins_with_what_it_is_for(path: Path) -> None:
-    assert load_config(path).system
+def test_every_configuration_begins_with_how_it_is_run(path: Path) -> None:
     words = " ".join(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")).split()
     assert words[:1] == ["#"]
     assert {path.relative_to(ROOT).as_posix(), "benchmarks/README.md"} & set(words)
