@@ -33,7 +33,7 @@ class ItemKNN(NeighbourModel):
         repeats: Count an item that occurs twice at each of its ages.
 
     Raises:
-        ValueError: ``neighbours`` below 1, ``decay`` outside [0, 1] ``shrink`` below 0, or ``power`` outside [0, 1].
+        ValueError: ``neighbours`` below 1, ``decay`` outside [0, 1], ``shrink`` below 0, or ``power`` outside [0, 1].
     """
 
     def __init__(
