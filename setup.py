@@ -52,5 +52,5 @@ setup(
     python_requires=">=3.11,<3.14",
     install_requires=INSTALL_REQUIRES,
     extras_require={"dev": DEV, "bench": BENCH},
-    entry_points={"console_scripts": ["tfmi-train = tfmi.runs.cli:main", "tfmi-evaluate = tfmi.runs.evaluate_cli:main"]},
+    entry_points={"console_scripts": ["tfmi-train = tfmi.cli.train:main", "tfmi-evaluate = tfmi.cli.evaluate:main"]},
 )

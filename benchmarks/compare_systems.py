@@ -46,10 +46,10 @@ from benchmarks.comparison.stages import (
 from benchmarks.comparison.summary import Notes, Row, summarize
 from benchmarks.comparison.tables import interests_table, results_table, slices_table, sweeps_table, trials_table
 from benchmarks.comparison.tuning import Space
+from tfmi.cli.program import run_program
 from tfmi.config import DatasetName
-from tfmi.errors import ConfigError
-from tfmi.files import write_atomically, write_json
-from tfmi.runs.program import run_program
+from tfmi.core.errors import ConfigError
+from tfmi.core.files import write_atomically, write_json
 
 DEFAULT_METRICS = ("recall@20", "hr@20", "ndcg@20", "recall@50", "hr@50", "ndcg@50")
 

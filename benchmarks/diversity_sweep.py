@@ -26,14 +26,14 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmarks.common import report
-from tfmi.data.structures import EvaluationSet
-from tfmi.errors import ConfigError, DataError
+from tfmi.cli.program import quiet_libraries, run_program
+from tfmi.core.errors import ConfigError, DataError
+from tfmi.core.files import write_atomically, write_json
+from tfmi.data.dataset import EvaluationSet
 from tfmi.evaluation.diversity import DiverseRanker, diversities_by_scale
 from tfmi.evaluation.metrics import category_coverage, ranking_metrics
-from tfmi.files import write_atomically, write_json
-from tfmi.runs.loading import LoadedRun, load_run
-from tfmi.runs.plots import save_figure
-from tfmi.runs.program import quiet_libraries, run_program
+from tfmi.kinds.finished_run import LoadedRun, load_run
+from tfmi.plots.training_plots import save_figure
 
 SHOWN = ("recall", "hr", "ndcg", "diversity", "category_coverage", "coverage")
 # What a λ is meant to reach: ComiRec's aggregation more than doubled it on Books for 5 % of recall (Cen et al., KDD 2020, table 5).

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from benchmarks.common import benchmark_arguments, limit_threads, median_seconds, report
 from tfmi.config import EvaluationConfig
-from tfmi.data.structures import Catalogue, EvaluationSet, Sequences, Vocabulary
+from tfmi.data.dataset import Catalogue, EvaluationSet, Sequences, Vocabulary
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.models.recommender import UserInputs
 

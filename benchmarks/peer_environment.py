@@ -8,8 +8,8 @@ import sys
 import venv
 from pathlib import Path
 
-from tfmi.errors import TfmiError
-from tfmi.files import write_atomically
+from tfmi.core.errors import TfmiError
+from tfmi.core.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 DEEPMATCH_REQUIREMENTS = ROOT / "benchmarks" / "deepmatch_requirements.txt"

@@ -33,11 +33,11 @@ from benchmarks.comparison.plan import Comparison
 from benchmarks.comparison.summary import Row, summarize
 from benchmarks.comparison.tables import markdown, spread
 from benchmarks.training_speed import run_contender
+from tfmi.cli.program import run_program
 from tfmi.config import RunConfig
-from tfmi.errors import ConfigError
-from tfmi.files import write_atomically, write_json
-from tfmi.runs.plots import save_figure
-from tfmi.runs.program import run_program
+from tfmi.core.errors import ConfigError
+from tfmi.core.files import write_atomically, write_json
+from tfmi.plots.training_plots import save_figure
 
 CONFIGS = ROOT / "training" / "configs" / "sessions"
 METRICS = ("p@10", "mrr@10", "p@20", "mrr@20")

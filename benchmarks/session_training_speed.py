@@ -26,13 +26,13 @@ from benchmarks.contenders.timing import stay_on_cores, time_rounds
 from benchmarks.flops import distinct_draws, interest_trend_example_flops, softmax_example_flops
 from benchmarks.step_time_by_catalogue import NumberedItems, step_runner
 from benchmarks.synthetic import synthetic_sessions
+from tfmi.cli.program import run_program
 from tfmi.config import RunConfig
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import Catalogue, Dataset, EvaluationSet, Sequences
 from tfmi.data.pipeline import examples_per_epoch
-from tfmi.data.structures import Catalogue, Dataset, EvaluationSet, Sequences
-from tfmi.errors import ConfigError
 from tfmi.models.systems import load_config
-from tfmi.optimizers import build_optimizer
-from tfmi.runs.program import run_program
+from tfmi.training.optimizers import build_optimizer
 
 SESSIONS = Path(__file__).resolve().parents[1] / "training" / "configs" / "sessions" / "mtaw.yaml"
 TARGET_SHARE = 0.5

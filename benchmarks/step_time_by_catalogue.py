@@ -24,11 +24,11 @@ import tensorflow as tf  # isort: skip
 from benchmarks.common import benchmark_arguments, limit_threads, median_seconds, report
 from benchmarks.synthetic import synthetic_sequences
 from tfmi.config import RunConfig
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset, EvaluationSet, Sequences, Vocabulary
 from tfmi.data.pipeline import TrainingBatches
-from tfmi.data.structures import FIRST_INDEX, Catalogue, Dataset, EvaluationSet, Sequences, Vocabulary
-from tfmi.models.build import build_model, create_variables
+from tfmi.models.retrieval.build_retriever import build_model, create_variables
 from tfmi.models.systems import load_config
-from tfmi.optimizers import build_optimizer
+from tfmi.training.optimizers import build_optimizer
 
 REFERENCE = Path(__file__).resolve().parents[1] / "training" / "configs" / "reference" / "mind.yaml"
 TARGET_RATIO = 2.5

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfmi.data.structures import FIRST_INDEX, Sequences
-from tfmi.files import write_atomically
+from tfmi.core.files import write_atomically
+from tfmi.data.dataset import FIRST_INDEX, Sequences
 
 SHORTEST = 5
 # Amazon's 5-core data sets have about nine events a user, and popularity falls off more slowly than 1 / rank.

@@ -27,15 +27,15 @@ from benchmarks.common import benchmark_arguments, report
 from benchmarks.flops import mind_step_flops
 from benchmarks.peer_environment import DEEPMATCH_PYTHON, DEEPMATCH_REQUIREMENTS, ROOT, peer_python
 from benchmarks.synthetic import write_comirec_files
+from tfmi.cli.program import run_program
 from tfmi.config import RunConfig
-from tfmi.data.named.comirec import load_comirec
-from tfmi.errors import ConfigError, TfmiError
+from tfmi.core.errors import ConfigError, TfmiError
+from tfmi.data.public.comirec import load_comirec
 from tfmi.layers.base import EXTRACTORS
-from tfmi.layers.capsule_routing import CapsuleRouting
+from tfmi.layers.extractors.multi_interest.capsule_routing import CapsuleRouting
 from tfmi.losses.base import OBJECTIVES
-from tfmi.losses.sampled_softmax import SampledSoftmax
+from tfmi.losses.objectives.sampled_softmax import SampledSoftmax
 from tfmi.models.systems import load_config
-from tfmi.runs.program import run_program
 
 CONTENDERS = ROOT / "benchmarks" / "contenders"
 REFERENCE = ROOT / "training" / "configs" / "reference" / "mind.yaml"

@@ -20,11 +20,11 @@ import numpy as np
 from benchmarks.common import benchmark_arguments, limit_threads, median_seconds, report
 from benchmarks.synthetic import synthetic_sequences
 from tfmi.config import ExportConfig, IndexConfig
-from tfmi.data.exposures.structures import ExposureRows, RankingDataset
-from tfmi.data.structures import FIRST_INDEX, Catalogue, CategoricalFeature, Dataset, EvaluationSet, Sequences, Vocabulary
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, CategoricalFeature, Dataset, EvaluationSet, Sequences, Vocabulary
+from tfmi.data.impressions.impression_dataset import ImpressionRows, RankingDataset
 from tfmi.export import ExportedModel, export_savedmodel
-from tfmi.models.build import build_model
-from tfmi.models.build_ranker import build_ranker
+from tfmi.models.ranking.build_ranker import build_ranker
+from tfmi.models.retrieval.build_retriever import build_model
 from tfmi.models.systems import load_config
 
 USERS = 1_000
@@ -46,11 +46,11 @@ def random_catalogue(items: int, sequences: Sequences, random: np.random.Generat
 
 
 def ranking_dataset(items: int, random: np.random.Generator) -> RankingDataset:
-    """A catalogue and clicks; no exposures, since nothing is trained."""
+    """A catalogue and clicks; no impressions, since nothing is trained."""
     clicks = synthetic_sequences(USERS, items, random)
     catalogue = random_catalogue(items, clicks, random)
     nothing = np.zeros(0, np.int64)
-    rows = ExposureRows(nothing, nothing, nothing, nothing, nothing, nothing)
+    rows = ImpressionRows(nothing, nothing, nothing, nothing, nothing, nothing)
     users = EvaluationSet(clicks, clicks)
     return RankingDataset(catalogue, clicks, rows, rows, rows, Dataset("synthetic", catalogue, clicks, users, users), {})
 

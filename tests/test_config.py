@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from tfmi.config import merge, parse_settings, read_config_file, validate_config
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import ConfiguredLayer
-from tfmi.layers.history_dropout import ElementDropout
+from tfmi.layers.common.history_dropout import ElementDropout
 from tfmi.models.systems import SYSTEMS, load_config
 
 
@@ -67,8 +67,8 @@ def test_infinite_power_round_trips(tmp_path: Path) -> None:
         (["model.extractor.num_interests=four"], "model.extractor.num_interests"),
         (["model.extractor.name=capsule_rooting"], "unknown extractor 'capsule_rooting' (did you mean 'capsule_routing'?)"),
         (["model.objective.sampler=zipf"], "model.objective.sampler"),
-        (["model.kind=counting"], "model.counter: model.kind 'counting' needs one"),
-        (["model.counter={name: item_knn}"], "model.counter: given, but model.kind is 'interests'"),
+        (["model.kind=counting"], "model.heuristic: model.kind 'heuristic' needs one"),
+        (["model.heuristic={name: item_knn}"], "model.heuristic: given, but model.kind is 'interests'"),
         (["model.item_tower={use_id: false, features: []}"], "nothing is left to embed"),
         (["training.monitor=recall@33"], "training.monitor"),
         (["training.monitor=recal@50"], "training.monitor"),
@@ -149,7 +149,7 @@ def test_cutoffs_come_in_any_order() -> None:
             "but system 'mind' is made of 'capsule_routing'; give your own combination a name",
         ),
         ("system: comirec_sa\nmodel: {extractor: {name: mean_pooling}}\n", "but system 'comirec_sa' is made of 'self_attentive'"),
-        ("system: item_knn\nmodel: {counter: {name: popularity}}\n", "model.counter: 'popularity', but system 'item_knn'"),
+        ("system: item_knn\nmodel: {heuristic: {name: popularity}}\n", "model.heuristic: 'popularity', but system 'item_knn'"),
         ("system: my/recipe\nmodel: {extractor: {name: mean_pooling}}\n", "system: expected letters, digits"),
         ("system: 7\n", "unknown system 7"),
     ],
@@ -164,12 +164,12 @@ def test_recipes_are_not_confused(tmp_path: Path, content: str, expected: str) -
 
 def test_a_system_of_ones_own_inherits_no_recipe(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("system: my_knn\nmodel: {kind: counting, counter: {name: item_knn}}\n", encoding="utf-8")
+    path.write_text("system: my_knn\nmodel: {kind: heuristic, heuristic: {name: item_knn}}\n", encoding="utf-8")
     assert load_config(path).system == "my_knn"
     of_settings = load_config(settings=["system=mine", "model.extractor={name: mean_pooling}"])
     assert (of_settings.system, of_settings.model.user_tower.hidden) == ("mine", [])
     with pytest.raises(ConfigError, match=r"model\.extractor"):
-        load_config(path, system="mind", settings=["model.extractor.name=mean_pooling", "model.kind=interests", "model.counter=null"])
+        load_config(path, system="mind", settings=["model.extractor.name=mean_pooling", "model.kind=interests", "model.heuristic=null"])
 
 
 @pytest.mark.parametrize("system", sorted(SYSTEMS))

@@ -30,12 +30,12 @@ _select_keras_2()
 
 # Resolved on first use, so that `import tfmi` alone does not load TensorFlow.
 _PUBLIC_NAMES = {
-    "RunConfig": "tfmi.config",
+    "RunConfig": "tfmi.config.schema",
     "load_config": "tfmi.models.systems",
-    "TfmiError": "tfmi.errors",
-    "load_dataset": "tfmi.data.datasets",
-    "InterestRetrieval": "tfmi.models.retrieval",
-    "build_model": "tfmi.models.build",
+    "TfmiError": "tfmi.core.errors",
+    "load_dataset": "tfmi.data.loading",
+    "InterestRetrieval": "tfmi.models.retrieval.interest_retrieval.interest_retrieval",
+    "build_model": "tfmi.models.retrieval.interest_retrieval.build_retriever",
     "SYSTEMS": "tfmi.models.systems",
     "export_savedmodel": "tfmi.export",
     "rerank": "tfmi.index.reranking",

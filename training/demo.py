@@ -21,12 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # TensorFlow reads it when it is first imported, which the modules below do.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from serving.client import Client, ProfileValue, RecommendedItem, ServingError
-from tfmi.data.datasets import load_dataset
-from tfmi.data.structures import FIRST_INDEX, Catalogue, CategoricalFeature, Dataset, Feature, MultiValuedFeature
+from tfmi.cli.program import quiet_libraries
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, CategoricalFeature, Dataset, Feature, MultiValuedFeature
+from tfmi.data.loading import load_dataset
 from tfmi.export.publishing import published_versions
-from tfmi.runs.folder import RunFolder
-from tfmi.runs.program import quiet_libraries
+from tfmi.serving.client import Client, ProfileValue, RecommendedItem, ServingError
+from tfmi.training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER_START_SECONDS = 120

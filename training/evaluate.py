@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfmi.runs.evaluate_cli import main
+from tfmi.cli.evaluate import main
 
 if __name__ == "__main__":
     sys.exit(main())

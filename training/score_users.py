@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tfmi.runs.score_users_cli import main
+from tfmi.cli.score_users import main
 
 if __name__ == "__main__":
     sys.exit(main())

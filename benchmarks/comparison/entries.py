@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tfmi.config import RunConfig
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS
 from tfmi.models.systems import load_config
 
 # The kinds of models that rank the catalogue, by metrics with a cutoff.
-RETRIEVING_KINDS = ("interests", "counting")
+RETRIEVING_KINDS = ("interests", "heuristic")
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tfmi.cli.program import STOPPED_BY_USER
 from tfmi.config import RunConfig
-from tfmi.errors import ConfigError
-from tfmi.files import write_atomically
-from tfmi.runs.folder import RunFolder, differing_keys
-from tfmi.runs.program import STOPPED_BY_USER
+from tfmi.core.errors import ConfigError
+from tfmi.core.files import write_atomically
+from tfmi.training.run_folder import RunFolder, differing_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}

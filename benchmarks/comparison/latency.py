@@ -19,16 +19,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from benchmarks.common import limit_threads, turn_seconds
+from tfmi.cli.program import quiet_libraries, run_program
 from tfmi.config import validate_config
-from tfmi.data.datasets import load_dataset
-from tfmi.data.slicing import whole_rows
-from tfmi.data.structures import Dataset
-from tfmi.errors import DataError
-from tfmi.export.loading import ExportedModel
-from tfmi.export.profile import profile_values
-from tfmi.export.timestamps import TIMESTAMPS
-from tfmi.files import write_json
-from tfmi.runs.program import quiet_libraries, run_program
+from tfmi.core.errors import DataError
+from tfmi.core.files import write_json
+from tfmi.data.dataset import Dataset
+from tfmi.data.loading import load_dataset
+from tfmi.data.splitting.slicing import whole_rows
+from tfmi.export.exported_model import ExportedModel
+from tfmi.export.profile_inputs import profile_values
+from tfmi.export.timestamp_inputs import TIMESTAMPS
 
 BATCH_SIZES = (1, 8)
 WARM_UP = 10

@@ -11,8 +11,8 @@ from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.summary import Notes
 from benchmarks.comparison.tuning import AS_IT_IS, Space, Trial, plan_trials
 from tfmi.config import RunConfig
-from tfmi.errors import ConfigError
-from tfmi.runs.folder import RunFolder
+from tfmi.core.errors import ConfigError
+from tfmi.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Comparison:
 
     def final_jobs(self, entry: Entry, dataset: str, trial: Trial = AS_IT_IS) -> list[Job]:
         """The reported runs of an entry with a trial's settings: one for each seed, or the first only where every seed gives the same."""
-        seeds = self.seeds[:1] if self.plain_config(entry).model.kind == "counting" else self.seeds
+        seeds = self.seeds[:1] if self.plain_config(entry).model.kind == "heuristic" else self.seeds
         if entry.base != entry.label:
             seeds = seeds[: self.variant_seeds]
         return [self._final_job(entry, dataset, trial, seed) for seed in seeds]

@@ -16,8 +16,8 @@ from matplotlib.image import imread
 
 from benchmarks.comparison.summary import Notes, Row
 from benchmarks.diversity_sweep import plot_sweeps
-from tfmi.runs.folder import RunFolder
-from tfmi.runs.plots import save_figure
+from tfmi.plots.training_plots import save_figure
+from tfmi.training.run_folder import RunFolder
 
 # Figures of ``tfmi.evaluation.diagnostics`` that are drawn, with their titles.
 INTEREST_FIGURES = {
@@ -66,7 +66,7 @@ def draw_bars(rows: Sequence[Row], metric: str, path: Path) -> Path | None:
 def draw_curves(rows: Sequence[Row], metric: str, path: Path, notes: Notes) -> Path | None:
     """The validation metric against seconds of training: one line per run, level lines for what is counted; None without a curve."""
     curves = {row["config"]: [curve for run in row["runs"] if (curve := _curve(run["folder"], metric))] for row in rows}
-    trained = [row for row in rows if row["kind"] != "counting"]
+    trained = [row for row in rows if row["kind"] != "heuristic"]
     notes.missing("training curves", (row for row in trained if not curves[row["config"]]))
     if not any(curves.values()):
         return None
@@ -76,7 +76,7 @@ def draw_curves(rows: Sequence[Row], metric: str, path: Path, notes: Notes) -> P
         for number, (seconds, values) in enumerate(curves[row["config"]]):
             look: dict[str, Any] = {"color": color, "linestyle": style, "alpha": 0.35 if number else 1.0}
             axis.plot(seconds, values, marker="o", markersize=3, label=None if number else row["config"], **look)
-        if row["kind"] == "counting" and metric in row["valid"]:
+        if row["kind"] == "heuristic" and metric in row["valid"]:
             axis.axhline(row["valid"][metric], color=color, linestyle=style, linewidth=1, label=row["config"])
     axis.set(xlabel="seconds of training, validations left out", ylabel=f"validation {metric}", title=rows[0]["dataset"])
     axis.grid(alpha=0.3)
@@ -86,7 +86,7 @@ def draw_curves(rows: Sequence[Row], metric: str, path: Path, notes: Notes) -> P
 
 def draw_routing(rows: Sequence[Row], path: Path, notes: Notes) -> Path | None:
     """The first run's ``plots/routing.png`` of every trained configuration, one above the other: all show the same users."""
-    trained = [row for row in rows if row["kind"] != "counting"]
+    trained = [row for row in rows if row["kind"] != "heuristic"]
     pictures = {row["config"]: RunFolder(row["runs"][0]["folder"]).plots / "routing.png" for row in trained}
     notes.missing("routing heat maps", (row for row in trained if not pictures[row["config"]].exists()))
     found = {label: imread(picture) for label, picture in pictures.items() if picture.exists()}

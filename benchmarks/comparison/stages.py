@@ -15,7 +15,7 @@ from benchmarks.comparison.latency import BATCH_SIZES
 from benchmarks.comparison.plan import Comparison
 from benchmarks.comparison.tuning import AS_IT_IS, Trial, choose, is_loss, validation_value
 from tfmi.config import validate_config
-from tfmi.errors import ConfigError, ExportError
+from tfmi.core.errors import ConfigError, ExportError
 from tfmi.export.metadata import CONFIGURATION, load_metadata
 from tfmi.export.publishing import published_versions
 

@@ -7,7 +7,7 @@ A space is a YAML file: settings with the values to try, and further ones of sin
     systems:
       youtube_dnn: {model.extractor.recency_decay: [0.8, 0.9, 1.0]}
       comirec_sa: {model.history_dropout: []}          # [] takes a common setting away
-      item_knn: {model.counter.decay: [0.7, 0.8, 0.9]}
+      item_knn: {model.heuristic.decay: [0.7, 0.8, 0.9]}
 
 Systems that count take the settings of their own only: the common ones, of training, do nothing to them.
 """
@@ -25,9 +25,9 @@ from typing import Any
 from benchmarks.comparison.entries import Entry
 from benchmarks.comparison.jobs import Job
 from tfmi.config import RunConfig, read_config_file
-from tfmi.errors import ConfigError, nearest
+from tfmi.core.errors import ConfigError, nearest
 from tfmi.models.systems import SYSTEMS
-from tfmi.runs.training import LOWER_IS_BETTER
+from tfmi.training.trainer import LOWER_IS_BETTER
 
 Choices = dict[str, list[Any]]
 
@@ -64,7 +64,7 @@ class Space:
 
     def of(self, entry: Entry, config: RunConfig) -> Choices:
         """The values to try for an entry, whose configuration as it is is ``config``."""
-        common = {} if config.model.kind == "counting" else self.common
+        common = {} if config.model.kind == "heuristic" else self.common
         own = self.systems.get(entry.label, self.systems.get(config.system, {}))
         return {setting: values for setting, values in {**common, **own}.items() if values}
 

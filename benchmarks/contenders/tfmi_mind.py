@@ -22,12 +22,12 @@ def main() -> None:
 
     import tfmi  # noqa: F401 - selects Keras 2 before TensorFlow is imported
     from benchmarks.common import limit_threads
-    from tfmi.data.datasets import load_dataset
-    from tfmi.models.build import build_model
+    from tfmi.data.loading import load_dataset
+    from tfmi.kinds.retrieval import retrieval_task
+    from tfmi.models.retrieval.build_retriever import build_model
     from tfmi.models.systems import load_config
-    from tfmi.runs.folder import RunFolder
-    from tfmi.runs.retrieval import retrieval_task
-    from tfmi.runs.training import Trainer
+    from tfmi.training.run_folder import RunFolder
+    from tfmi.training.trainer import Trainer
 
     limit_threads(options.threads)
     config = load_config(options.config, settings=[f"data.path={options.data}", "training.tensorboard=false"])

@@ -19,13 +19,13 @@ from benchmarks.comparison.entries import Entry, with_single_interest
 from benchmarks.comparison.jobs import Task
 from benchmarks.comparison.summary import _others, mean_and_deviation
 from benchmarks.comparison.tuning import Trial, choose, plan_trials
+from tfmi.cli import train as cli
 from tfmi.config import RunConfig, read_config_file, validate_config
-from tfmi.errors import ConfigError
-from tfmi.files import write_atomically, write_json
+from tfmi.core.errors import ConfigError
+from tfmi.core.files import write_atomically, write_json
 from tfmi.layers.base import EXTRACTORS
 from tfmi.models.systems import SYSTEMS, load_config
-from tfmi.runs import cli
-from tfmi.runs.folder import RunFolder, differing_keys
+from tfmi.training.run_folder import RunFolder, differing_keys
 
 METRICS = ["--metrics", "recall@20", "hr@20"]
 SMALL = ["--set", "evaluation.cutoffs=[20]", "--set", "training.monitor=recall@20"]
@@ -166,7 +166,7 @@ def compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Comparing:
 def space(tmp_path: Path) -> list[str]:
     file = write_atomically(
         tmp_path / "space.yaml",
-        "optimizer.learning_rate: [1.0e-3, 2.0e-3, 4.0e-3]\nsystems:\n  item_knn: {model.counter.decay: [0.7, 0.8, 0.9]}\n",
+        "optimizer.learning_rate: [1.0e-3, 2.0e-3, 4.0e-3]\nsystems:\n  item_knn: {model.heuristic.decay: [0.7, 0.8, 0.9]}\n",
     )
     return ["--space", str(file)]
 
@@ -333,7 +333,7 @@ def test_counting_systems_search_their_own_space_with_the_same_budget(compare: C
     compare("--systems", "mind", "item_knn", "popularity", "--trials", "3", "--seeds", "1", *space)
     settings = [t["settings"] for t in compare.written["trials"] if t["config"] == "item_knn"]
     assert settings[0] == []
-    assert sorted(settings[1:]) == [["model.counter.decay=0.7"], ["model.counter.decay=0.9"]]  # 0.8 is the recipe's own
+    assert sorted(settings[1:]) == [["model.heuristic.decay=0.7"], ["model.heuristic.decay=0.9"]]  # 0.8 is the recipe's own
     assert "Fewer, as their spaces have no more combinations: popularity 1." in compare.table
 
 

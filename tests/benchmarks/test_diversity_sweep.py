@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from benchmarks.diversity_sweep import Row, choose, main, plot_sweeps, sweep
-from tests.runs.conftest import SMALL_RUN
-from tfmi.errors import ConfigError, DataError
+from tests.kinds.conftest import SMALL_RUN
+from tfmi.core.errors import ConfigError, DataError
+from tfmi.kinds.finished_run import load_run
+from tfmi.kinds.runner import run
 from tfmi.models.systems import load_config
-from tfmi.runs.folder import RunFolder
-from tfmi.runs.loading import load_run
-from tfmi.runs.runner import run
+from tfmi.training.run_folder import RunFolder
 
 TINY = [*SMALL_RUN, "training.max_steps=4", "training.evaluate_every=2", "training.tensorboard=false", "evaluation.cutoffs=[10, 50]"]
 

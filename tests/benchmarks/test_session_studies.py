@@ -15,8 +15,8 @@ from benchmarks.comparison import jobs
 from benchmarks.comparison.jobs import Task
 from benchmarks.session_studies import CONFIGS, WITHOUT_WEIGHT, efficiency_rows, gamma_entries, main
 from tfmi.config import read_config_file, validate_config
-from tfmi.files import write_json
-from tfmi.runs.folder import RunFolder
+from tfmi.core.files import write_json
+from tfmi.training.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from benchmarks.peer_environment import peer_python
 from benchmarks.synthetic import synthetic_sequences, synthetic_sessions, write_comirec_files
 from benchmarks.training_speed import REFERENCE, rate, run_contender, shared_setting, summarize
 from tfmi.config import SplitConfig
-from tfmi.data.named.comirec import load_comirec
-from tfmi.errors import ConfigError, TfmiError
+from tfmi.core.errors import ConfigError, TfmiError
+from tfmi.data.public.comirec import load_comirec
 from tfmi.models.systems import load_config
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfmi.data.checks import ChunkChecks, parse_iso_times, parse_numbers, parse_tags
-from tfmi.data.rejects import Rejects
-from tfmi.data.rows import RowChunk, text_array
+from tfmi.data.reading.checks import ChunkChecks, parse_iso_times, parse_numbers, parse_tags
+from tfmi.data.reading.rejects import Rejects
+from tfmi.data.reading.rows import RowChunk, text_array
 
 NAN = float("nan")
 

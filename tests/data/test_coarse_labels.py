@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfmi.data.coarse_labels import pseudo_coarse_labels, shuffled_within_users
+from tfmi.data.impressions.coarse_labels import pseudo_coarse_labels, shuffled_within_users
 
 A, B = 2, 3
 

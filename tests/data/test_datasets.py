@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from tfmi.config import DataConfig
-from tfmi.data import datasets
-from tfmi.data.datasets import load_dataset, rejects_folder
-from tfmi.data.named import download
-from tfmi.data.named.download import fetch_movielens
+from tfmi.core.errors import ConfigError, DataError
+from tfmi.data import loading as datasets
+from tfmi.data.dataset import CategoricalFeature, Dataset, MultiValuedFeature, NumericFeature, Sequences
+from tfmi.data.loading import load_dataset, rejects_folder
 from tfmi.data.pipeline import examples_per_epoch
-from tfmi.data.structures import CategoricalFeature, Dataset, MultiValuedFeature, NumericFeature, Sequences
-from tfmi.errors import ConfigError, DataError
+from tfmi.data.public import download
+from tfmi.data.public.download import fetch_movielens
 
 SharedData = Callable[[str], Path]
 SMALL_SPLIT = {"min_user_events": 1, "min_item_events": 1}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tfmi.config import DataConfig, EmbeddedConfig
-from tfmi.data.datasets import load_dataset
-from tfmi.data.embedded import DEPARTMENTS, LOG_END, LOG_START, EmbeddedLog, generate
-from tfmi.data.structures import CategoricalFeature, Dataset, EvaluationSet, MultiValuedFeature
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import CategoricalFeature, Dataset, EvaluationSet, MultiValuedFeature
+from tfmi.data.loading import load_dataset
+from tfmi.data.synthetic.shop import DEPARTMENTS, LOG_END, LOG_START, EmbeddedLog, generate
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tfmi.data.dataset import NumericFeature
 from tfmi.data.features import (
     MAX_TAGS_PER_ITEM,
     categorical_feature,
@@ -13,7 +14,6 @@ from tfmi.data.features import (
     numeric_feature,
     standardized,
 )
-from tfmi.data.structures import NumericFeature
 
 COUNTS = np.array([0, 0, 5, 1, 1])
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tfmi.config import CatalogueColumns, LogColumns, LogConfig, validate_config
-from tfmi.data.encoding import EventTableBuilder
-from tfmi.data.events import EventReader
-from tfmi.data.log import find_log_files, read_catalogue, read_log, read_log_files, read_users
-from tfmi.data.rejects import Rejects
+from tfmi.core.errors import ConfigError, DataError
+from tfmi.data.reading.encoding import EventTableBuilder
+from tfmi.data.reading.events import EventReader
+from tfmi.data.reading.log import find_log_files, read_catalogue, read_log, read_log_files, read_users
+from tfmi.data.reading.rejects import Rejects
 from tfmi.data.tables import EventTable
-from tfmi.errors import ConfigError, DataError
 
 
 def write(path: Path, *lines: str) -> Path:

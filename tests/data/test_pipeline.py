@@ -11,9 +11,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfmi.core.errors import DataError
+from tfmi.data.dataset import CategoricalFeature, EvaluationSet, MultiValuedFeature, NumericFeature, Sequences, UserProfiles, Vocabulary
 from tfmi.data.pipeline import ExampleOrder, RowBatches, TrainingBatches, evaluation_batches, examples_per_epoch, training_batches
-from tfmi.data.structures import CategoricalFeature, EvaluationSet, MultiValuedFeature, NumericFeature, Sequences, UserProfiles, Vocabulary
-from tfmi.errors import DataError
 
 ORDERS: tuple[ExampleOrder, ...] = ("prefixes", "random_position")
 

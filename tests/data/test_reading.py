@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfmi.data.reading import read_rows
-from tfmi.data.rejects import FIELDS, REASONS, Rejects
-from tfmi.data.rows import ColumnRequest
-from tfmi.errors import DataError
+from tfmi.core.errors import DataError
+from tfmi.data.reading.readers import read_rows
+from tfmi.data.reading.rejects import FIELDS, REASONS, Rejects
+from tfmi.data.reading.rows import ColumnRequest
 
 ALPHABETS = ["Ångström", "смартфон", "日本語", "مرحبا", "שלום", "🎧 naïve", "ไทย"]
 
@@ -285,7 +285,7 @@ def test_damaged_gzip_and_missing_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_without_line_ends_is_refused_before_it_fills_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfmi.data.formats.LONGEST_LINE_BYTES", 100)
+    monkeypatch.setattr("tfmi.data.reading.formats.LONGEST_LINE_BYTES", 100)
     path = write(tmp_path / "a.csv", "user,item\n" + "x" * 1000)
     with pytest.raises(DataError, match="without a line end"):
         read(path, ["user", "item"], block_bytes=50)

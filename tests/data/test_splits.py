@@ -11,11 +11,11 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from tfmi.config import SplitConfig
+from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import TagAssignments
-from tfmi.data.splits import core_mask, order_events, share_sizes, split_events
-from tfmi.data.structures import CategoricalFeature, Dataset, MultiValuedFeature, NumericFeature, Sequences
+from tfmi.data.dataset import CategoricalFeature, Dataset, MultiValuedFeature, NumericFeature, Sequences
+from tfmi.data.splitting.splits import core_mask, order_events, share_sizes, split_events
 from tfmi.data.tables import EventTable, ItemTable, UserTable
-from tfmi.errors import ConfigError, DataError
 
 METHODS = ("by_user", "leave_one_out", "by_time", "session_prefixes")
 

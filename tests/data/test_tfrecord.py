@@ -16,16 +16,16 @@ import pytest
 import tensorflow as tf
 
 from tfmi.config import DataConfig, LogColumns, LogConfig, SplitConfig
-from tfmi.data.datasets import load_dataset
+from tfmi.core.errors import ConfigError, DataError
+from tfmi.data.dataset import FIRST_INDEX, Sequences, Vocabulary
 from tfmi.data.features import build_profiles
-from tfmi.data.log import read_log
+from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import TrainingBatches, examples_per_epoch, training_batches
-from tfmi.data.sharded import ShardedSequences, UserPart
-from tfmi.data.splits import order_events
-from tfmi.data.structures import FIRST_INDEX, Sequences, Vocabulary
+from tfmi.data.reading.log import read_log
+from tfmi.data.splitting.splits import order_events
+from tfmi.data.streaming.shard_reading import ShardedSequences, UserPart
+from tfmi.data.streaming.shard_writing import open_sharded_log, shard_of, write_sharded_log
 from tfmi.data.tables import ItemTable, UserTable
-from tfmi.data.tfrecord import open_sharded_log, shard_of, write_sharded_log
-from tfmi.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = LogConfig(columns=LogColumns(weight="weight"), shards=3, max_reject_share=0.2)
@@ -240,13 +240,13 @@ def test_a_run_that_dies_leaves_no_half_stage_and_the_next_one_goes_on(log_path:
     def die(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tfmi.data.tfrecord._sequence_records", die)
+    monkeypatch.setattr("tfmi.data.streaming.shard_writing._sequence_records", die)
     with pytest.raises(KeyboardInterrupt):
         write(log_path)
     assert stages(log_path) == ["events"]
     monkeypatch.undo()
     # Stage 1 is not repeated: a reader that cannot read would fail.
-    monkeypatch.setattr("tfmi.data.tfrecord.EventReader.chunks", die)
+    monkeypatch.setattr("tfmi.data.streaming.shard_writing.EventReader.chunks", die)
     assert write(log_path).report["events"] > 0
     assert stages(log_path) == ["sequences"]
 
@@ -257,7 +257,7 @@ class TestSeveralRuns:
     # Another process: it stops in the middle of the first stage, says so, and goes on once a line is written to it.
     SCRIPT = """
 import sys
-import tfmi.data.tfrecord as tfrecord
+import tfmi.data.streaming.shard_writing as tfrecord
 from tests.data.test_tfrecord import CONFIG, write
 from pathlib import Path
 
@@ -314,8 +314,8 @@ print(all(shard.exists() for shard in log.shards), flush=True)
         def finish_the_first(seconds: float) -> None:
             done.append(self.go_on(first))
 
-        monkeypatch.setattr("tfmi.data.folder_lock.time.sleep", finish_the_first)
-        monkeypatch.setattr("tfmi.data.tfrecord._write_events", None)
+        monkeypatch.setattr("tfmi.core.folder_lock.time.sleep", finish_the_first)
+        monkeypatch.setattr("tfmi.data.streaming.shard_writing._write_events", None)
         with caplog.at_level(logging.INFO, logger="tfmi"):
             log = write(log_path)
         assert done == ["written"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfmi.errors import DataError
+from tfmi.core.errors import DataError
 from tfmi.evaluation.binary_metrics import (
     auc,
     click_metrics,

@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from tests.evaluation.test_full_catalogue import NUM_ITEMS, random_examples
 from tests.evaluation.test_metrics import ragged
-from tfmi.data.structures import EvaluationSet
+from tfmi.data.dataset import EvaluationSet
 from tfmi.evaluation.diagnostics import interest_diagnostics
 from tfmi.layers.base import InterestOutput, num_real_items
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval, drop_unknown_items
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval, drop_unknown_items
 
 NUM_INTERESTS, LENGTH, DIMENSION = 3, 6, 4
 

@@ -12,7 +12,7 @@ from tfmi.config import ExportConfig
 from tfmi.evaluation.diversity import DiverseRanker, diversities_by_scale
 from tfmi.evaluation.full_catalogue import RecommendedItems, recommend
 from tfmi.evaluation.metrics import category_coverage, category_diversity
-from tfmi.export.signatures import ServingSignatures
+from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
 from tfmi.index.exact import ExactIndex
 from tfmi.models.recommender import UserInputs
 

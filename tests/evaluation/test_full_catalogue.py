@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from tests.export.fake_recommenders import HISTORY_LENGTH, NextInLine, TableRecommender, make_catalogue, make_profiles
 from tfmi.config import DataConfig, EvaluationConfig
-from tfmi.data.datasets import load_dataset
+from tfmi.data.dataset import EvaluationSet, Sequences
+from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import evaluation_batches
-from tfmi.data.structures import EvaluationSet, Sequences
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator, CatalogueRanker, evaluate, recommend
 from tfmi.models.recommender import UserInputs
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfmi.data.structures import Sequences
-from tfmi.errors import DataError
+from tfmi.core.errors import DataError
+from tfmi.data.dataset import Sequences
 from tfmi.evaluation.metrics import (
     NdcgIdeal,
     catalogue_coverage,

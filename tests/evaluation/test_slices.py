@@ -9,8 +9,8 @@ from tests.evaluation.test_full_catalogue import NUM_ITEMS, random_examples
 from tests.evaluation.test_metrics import ragged
 from tests.export.fake_recommenders import NextInLine, make_catalogue
 from tfmi.config import EvaluationConfig
-from tfmi.data.slicing import whole_rows
-from tfmi.data.structures import Catalogue, CategoricalFeature, EvaluationSet, Vocabulary
+from tfmi.data.dataset import Catalogue, CategoricalFeature, EvaluationSet, Vocabulary
+from tfmi.data.splitting.slicing import whole_rows
 from tfmi.evaluation import slices
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.evaluation.metrics import ranking_metrics

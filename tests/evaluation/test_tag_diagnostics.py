@@ -7,7 +7,7 @@ import pytest
 
 from tests.models.user_tag_models import DIMENSION, KERNELS, NUM_TAGS, make_model
 from tfmi.evaluation.tag_diagnostics import expert_shares, gate_entropy, kernel_cosines, tag_gates
-from tfmi.models.user_tags import UserTagModel
+from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 
 def model_of(kernels: np.ndarray, table: np.ndarray) -> UserTagModel:

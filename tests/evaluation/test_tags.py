@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.data.tagging.tag_logs import LOG, make_dataset
-from tfmi.data.tagging.structures import TagDataset
-from tfmi.evaluation.tags import TagEvaluator, mean_over_tasks
-from tfmi.models.build_user_tags import build_user_tag_model
+from tests.data.tags.tag_logs import LOG, make_dataset
+from tfmi.data.tags.tag_dataset import TagDataset
+from tfmi.evaluation.tag_evaluation import TagEvaluator, mean_over_tasks
 from tfmi.models.systems import load_config
+from tfmi.models.user_tags.build_user_tag_model import build_user_tag_model
 
 TASKS = {"watched": 0.0, "liked": 4.0}
 

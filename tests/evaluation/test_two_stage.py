@@ -13,7 +13,7 @@ from tests.export.fake_recommenders import AGE, HISTORY_LENGTH, NextInLine, Tabl
 from tfmi.config import EvaluationConfig, ExportConfig, IndexConfig
 from tfmi.evaluation.full_catalogue import evaluate, recommend
 from tfmi.evaluation.metrics import ranking_metrics
-from tfmi.evaluation.two_stage import RETRIEVAL_WEIGHTS, TwoStageRanker, choose_retrieval_weight, two_stage_metrics
+from tfmi.evaluation.two_stage_evaluation import RETRIEVAL_WEIGHTS, TwoStageRanker, choose_retrieval_weight, two_stage_metrics
 from tfmi.export import ExportedModel, export_savedmodel
 
 CONFIG = EvaluationConfig(cutoffs=[3, 10], batch_size=7)

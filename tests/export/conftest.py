@@ -19,7 +19,7 @@ from tests.export.fake_recommenders import (
     make_profiles,
 )
 from tfmi.config import ExportConfig, IndexConfig
-from tfmi.data.structures import Catalogue, UserProfiles
+from tfmi.data.dataset import Catalogue, UserProfiles
 from tfmi.export import ExportedModel, export_savedmodel
 from tfmi.models.recommender import Recommender
 

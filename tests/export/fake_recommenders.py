@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX, Catalogue, CategoricalFeature, MultiValuedFeature, NumericFeature, UserProfiles, Vocabulary
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, CategoricalFeature, MultiValuedFeature, NumericFeature, UserProfiles, Vocabulary
 from tfmi.export import ExportedModel
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import drop_unknown_items
+from tfmi.models.retrieval.interest_retrieval import drop_unknown_items
 
 HISTORY_LENGTH = 5
 NUM_INTERESTS = 3

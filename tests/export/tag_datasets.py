@@ -10,11 +10,11 @@ import numpy as np
 
 from tests.models.user_tag_models import NUM_CITIES, NUM_TAGS, make_model
 from tfmi.config import ExportConfig, IndexConfig
-from tfmi.data.structures import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Sequences, Vocabulary
-from tfmi.data.tagging.structures import TagDataset, TagEvaluation, TagRows, TagUsers, UserStates
+from tfmi.data.dataset import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Sequences, Vocabulary
+from tfmi.data.tags.tag_dataset import TagDataset, TagEvaluation, TagRows, TagUsers, UserStates
 from tfmi.export import ExportedModel
-from tfmi.export.user_tags import export_user_tags
-from tfmi.models.user_tags import UserTagModel
+from tfmi.export.tags.export_user_tags import export_user_tags
+from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 NUM_USERS, WIDTH, NUM_RESULTS, EXCLUSION_WIDTH, AUDIENCE = 20, 3, 5, 4, 6
 NOBODY = NUM_USERS - 1

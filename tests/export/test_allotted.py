@@ -12,19 +12,19 @@ import tensorflow as tf
 from tests.export.fake_recommenders import HISTORY_LENGTH, NUM_INTERESTS, TableRecommender, make_catalogue
 from tests.index.test_quotas import allot_by_hand
 from tfmi.config import EvaluationConfig, ExportConfig, IndexConfig
-from tfmi.data.structures import FIRST_INDEX, EvaluationSet, Sequences
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, Sequences
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator, CatalogueRanker
 from tfmi.export import ExportedModel, export_savedmodel
-from tfmi.export.evaluating import ServedRanker
-from tfmi.export.signatures import ServingSignatures
+from tfmi.export.retrieval.evaluate_exported import ServedRanker
+from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
 from tfmi.index.exact import ExactIndex
-from tfmi.layers.elastic_archive import ElasticArchive
-from tfmi.layers.label_aware_attention import LabelAwareAttention
-from tfmi.losses.full_softmax import FullSoftmax
-from tfmi.losses.interest_usage import InterestUsage
+from tfmi.layers.extractors.multi_interest.elastic_archive import ElasticArchive
+from tfmi.layers.readouts.label_aware_attention import LabelAwareAttention
+from tfmi.losses.objectives.full_softmax import FullSoftmax
+from tfmi.losses.regularizers.interest_usage import InterestUsage
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.towers import ItemTower, UserTower
 
 NUM_RESULTS = 6

@@ -9,11 +9,11 @@ import pytest
 
 from tests.export.fake_recommenders import Exported, make_catalogue
 from tfmi.config import EvaluationConfig
-from tfmi.data.structures import EvaluationSet, Sequences, Vocabulary
-from tfmi.errors import DataError, ExportError
+from tfmi.core.errors import DataError, ExportError
+from tfmi.data.dataset import EvaluationSet, Sequences, Vocabulary
 from tfmi.evaluation.full_catalogue import evaluate, recommend
 from tfmi.evaluation.metrics import ranking_metrics
-from tfmi.export.evaluating import ServedRanker, share_known, usable_cutoffs
+from tfmi.export.retrieval.evaluate_exported import ServedRanker, share_known, usable_cutoffs
 
 CONFIG = EvaluationConfig(cutoffs=[2, 6], batch_size=4)
 

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from tests.export.fake_recommenders import DIMENSION, Exported, NextInLine, TableRecommender, make_catalogue, make_profiles
 from tfmi.config import ExportConfig, IndexConfig
-from tfmi.data.structures import Catalogue
-from tfmi.errors import ExportError, IndexBuildError, TfmiError
+from tfmi.core.errors import ExportError, IndexBuildError, TfmiError
+from tfmi.data.dataset import Catalogue
 from tfmi.export import ExportedModel, export_savedmodel, releasing
 from tfmi.export.warmup import Request, RequestMaker, compare_answers, read_warmup
 from tfmi.models.recommender import UserInputs

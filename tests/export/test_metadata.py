@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from tests.export.fake_recommenders import AGE, GENRES, REGION, Exported, TableRecommender, make_catalogue, make_profiles
 from tfmi.config import validate_config
-from tfmi.data.structures import Sequences
-from tfmi.errors import ExportError
+from tfmi.core.errors import ExportError
+from tfmi.data.dataset import Sequences
 from tfmi.export import load_metadata
 from tfmi.export.describing import describe_index
 from tfmi.export.metadata import METADATA_PATH, as_json, write_metadata
-from tfmi.export.profile import input_names
+from tfmi.export.profile_inputs import input_names
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
 

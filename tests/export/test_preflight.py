@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tfmi.config import IndexConfig
-from tfmi.errors import ConfigError, ExportError, IndexBuildError
+from tfmi.core.errors import ConfigError, ExportError, IndexBuildError
 from tfmi.export import check_export, preflight
 
 EXACT, SCANN = IndexConfig(kind="exact"), IndexConfig(kind="scann")

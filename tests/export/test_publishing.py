@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tfmi.errors import ExportError
+from tfmi.core.errors import ExportError
 from tfmi.export.publishing import publish, published_versions
 
 

@@ -22,9 +22,9 @@ from tests.export.fake_recommenders import (
     make_catalogue,
 )
 from tfmi.config import ExportConfig
-from tfmi.data.structures import FIRST_INDEX
-from tfmi.export.profile import profile_values
-from tfmi.export.signatures import ServingSignatures
+from tfmi.data.dataset import FIRST_INDEX
+from tfmi.export.profile_inputs import profile_values
+from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
 from tfmi.export.warmup import serialized_examples
 from tfmi.index.exact import ExactIndex
 from tfmi.models.recommender import UserInputs

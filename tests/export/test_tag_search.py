@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from tests.models.user_tag_models import ENCODERS, KERNELS, NUM_TAGS, make_batch, make_model
 from tfmi.config import IndexConfig
-from tfmi.export import tag_search
-from tfmi.export.tag_search import EveryTag, EveryUser, TagSearch, UserSearch
+from tfmi.export.tags import tag_search
+from tfmi.export.tags.tag_search import EveryTag, EveryUser, TagSearch, UserSearch
 from tfmi.index.recall import measure_recall
-from tfmi.models.user_tags import UserTagModel
+from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 USERS, TASKS = 30, (0, 1)
 ALL_TAGS = tf.range(NUM_TAGS + 2)

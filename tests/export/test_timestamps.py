@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.client import Client
-from serving.local_server import LocalServer, discover_models
 from tests.export.fake_recommenders import TableRecommender, make_catalogue
 from tfmi.config import EvaluationConfig, ExportConfig, IndexConfig, RunConfig, validate_config
+from tfmi.core.errors import ConfigError, DataError, ExportError
+from tfmi.data.dataset import Catalogue, CategoricalFeature, Dataset, EvaluationSet, Sequences, UserProfiles, Vocabulary
 from tfmi.data.pipeline import evaluation_batches, training_batches
-from tfmi.data.structures import Catalogue, CategoricalFeature, Dataset, EvaluationSet, Sequences, UserProfiles, Vocabulary
-from tfmi.errors import ConfigError, DataError, ExportError
 from tfmi.evaluation.full_catalogue import recommend
 from tfmi.export import ExportedModel, export_savedmodel
-from tfmi.export.evaluating import ServedRanker
+from tfmi.export.retrieval.evaluate_exported import ServedRanker
 from tfmi.export.warmup import read_warmup, serialized_examples
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, masked_softmax
-from tfmi.models.build import build_model
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval, drop_unknown_items
+from tfmi.models.retrieval.build_retriever import build_model
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval, drop_unknown_items
+from tfmi.serving.client import Client
+from tfmi.serving.local_server import LocalServer, discover_models
 
 pytestmark = pytest.mark.slow  # trains and exports
 

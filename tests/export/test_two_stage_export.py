@@ -27,13 +27,13 @@ from tests.export.fake_recommenders import (
 from tests.export.test_c_api import ask
 from tests.export.test_signatures import HISTORIES, USERS, categories_of, greedy, identifiers, padded, request_of, true_scores
 from tfmi.config import ExportConfig, IndexConfig
-from tfmi.data.structures import FIRST_INDEX, Catalogue, Vocabulary
-from tfmi.errors import ExportError
+from tfmi.core.errors import ExportError
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, Vocabulary
 from tfmi.export import ExportedModel, export_savedmodel
 from tfmi.export.warmup import read_warmup, serialized_examples
-from tfmi.layers.backbone import BACKBONES
-from tfmi.models.item_fields import ItemFields
-from tfmi.models.ranker import InterestRanker
+from tfmi.layers.backbones.backbone import BACKBONES
+from tfmi.models.ranking.item_fields import ItemFields
+from tfmi.models.ranking.ranker import InterestRanker
 
 POOL = 2 * NUM_RESULTS
 WIDTHS = ExportConfig(num_results=NUM_RESULTS, exclusion_width=EXCLUSION_WIDTH, ranking_pool=2, warmup_batch_sizes=[1, 3])

@@ -23,13 +23,13 @@ from tests.export.tag_datasets import (
 from tests.export.test_c_api import ask
 from tests.models.user_tag_models import ENCODERS, KERNELS, NUM_TAGS, make_model
 from tfmi.config import ExportConfig, IndexConfig
+from tfmi.core.errors import ExportError
 from tfmi.data.features import feature_arrays
-from tfmi.errors import ExportError
 from tfmi.export import ExportedModel, releasing
-from tfmi.export.explanations import explain_tag
-from tfmi.export.profile import profile_values
-from tfmi.export.user_fields import UserFields
-from tfmi.export.user_tags import export_user_tags
+from tfmi.export.profile_inputs import profile_values
+from tfmi.export.tags.explanations import explain_tag
+from tfmi.export.tags.export_user_tags import export_user_tags
+from tfmi.export.tags.user_fields import UserFields
 from tfmi.export.warmup import read_warmup, serialized_examples
 
 UTPM = ENCODERS[0]

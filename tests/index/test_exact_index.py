@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfmi.errors import ConfigError, IndexBuildError
+from tfmi.core.errors import ConfigError, IndexBuildError
 from tfmi.index.base import InterestIndex
 from tfmi.index.blocked import SMALLEST_BLOCK, block_length
 from tfmi.index.build import build_index

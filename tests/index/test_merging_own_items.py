@@ -9,10 +9,10 @@ import tensorflow as tf
 from tests.evaluation.test_full_catalogue import random_examples
 from tests.export.fake_recommenders import HISTORY_LENGTH, TableRecommender, make_catalogue
 from tfmi.config import ExportConfig
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.evaluation.diversity import DiverseRanker
 from tfmi.evaluation.full_catalogue import CatalogueRanker
-from tfmi.export.signatures import ServingSignatures
+from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
 from tfmi.index.build import build_index
 from tfmi.index.merging import Candidates
 from tfmi.index.repeats import merge_repeats

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfmi.errors import IndexBuildError
+from tfmi.core.errors import IndexBuildError
 from tfmi.index.auto import BRUTE_FORCE_BELOW, choose_parameters
 from tfmi.index.build import build_index
 from tfmi.index.exact import ExactIndex

@@ -26,7 +26,7 @@ def recommender() -> TableRecommender:
 class CountingIndex(InterestIndex):
     """Counts searches of the index that it wraps."""
 
-    kind = "counting"
+    kind = "heuristic"
 
     def __init__(self, index: InterestIndex) -> None:
         super().__init__(index.num_rows, index.dimension)

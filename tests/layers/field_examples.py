@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfmi.layers.fields import FieldVectors
+from tfmi.layers.common.fields import FieldVectors
 
 NAMES, WIDTHS, DIMENSION = ("city", "liked", "viewed"), (1, 3, 4), 4
 # How many values users have of each field; the last user has nothing.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.anchored import AnchoredInterests
-from tfmi.layers.mean_pooling import MeanPooling
+from tfmi.layers.extractors.multi_interest.anchored import AnchoredInterests
+from tfmi.layers.extractors.single_vector.mean_pooling import MeanPooling
 
 HISTORY = tf.constant(np.random.default_rng(0).normal(size=[3, 5, 4]).astype(np.float32))
 MASK = tf.sequence_mask([5, 2, 0], 5)

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.field_examples import COUNTS, DIMENSION, user_fields
-from tfmi.layers.attention_fusion import AttentionFusion, FusedFields
-from tfmi.layers.attention_fusion_encoder import AttentionFusionEncoder
-from tfmi.layers.feature_crossing import FeatureCrossing
-from tfmi.layers.fields import FieldVectors
+from tfmi.layers.common.fields import FieldVectors
+from tfmi.layers.user_encoders.attention_fusion import AttentionFusion, FusedFields
+from tfmi.layers.user_encoders.attention_fusion_encoder import AttentionFusionEncoder
+from tfmi.layers.user_encoders.feature_crossing import FeatureCrossing
 
 
 def fuse(layer: AttentionFusion, fields: FieldVectors) -> FusedFields:

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.autoint import AutoInt
-from tfmi.layers.backbone import BACKBONES, Backbone, BackboneHead, RankingInputs, SharedInteraction
+from tfmi.layers.backbones.autoint import AutoInt
+from tfmi.layers.backbones.backbone import BACKBONES, Backbone, BackboneHead, RankingInputs, SharedInteraction
+from tfmi.layers.backbones.dcn import DeepCrossNetwork
+from tfmi.layers.backbones.deepfm import DeepFM
+from tfmi.layers.backbones.din import DeepInterestNetwork
+from tfmi.layers.backbones.field_attention import FieldAttention
+from tfmi.layers.backbones.field_graph import FieldGraph
+from tfmi.layers.backbones.fignn import FieldGraphNetwork, FieldScoringHead
+from tfmi.layers.backbones.finalmlp import BilinearFusionHead, FinalMLP
+from tfmi.layers.backbones.target_attention import TargetAttention
+from tfmi.layers.backbones.xdeepfm import XDeepFM
 from tfmi.layers.base import ConfiguredLayer
-from tfmi.layers.dcn import DeepCrossNetwork
-from tfmi.layers.deepfm import DeepFM
-from tfmi.layers.din import DeepInterestNetwork
-from tfmi.layers.field_attention import FieldAttention
-from tfmi.layers.field_graph import FieldGraph
-from tfmi.layers.fignn import FieldGraphNetwork, FieldScoringHead
-from tfmi.layers.finalmlp import BilinearFusionHead, FinalMLP
-from tfmi.layers.target_attention import TargetAttention
-from tfmi.layers.xdeepfm import XDeepFM
 
 FIELDS, DIMENSION, LENGTH, ITEM_FIELDS = 5, 4, 3, 2
 WIDTH = ITEM_FIELDS * DIMENSION

@@ -10,9 +10,9 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, squash
-from tfmi.layers.capsule_routing import CapsuleRouting, adaptive_interests
+from tfmi.layers.extractors.multi_interest.capsule_routing import CapsuleRouting, adaptive_interests
 
 ITEMS = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
 START = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]  # [K, L]

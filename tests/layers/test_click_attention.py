@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.click_attention import ClickAttention, shares, weighted_sum
+from tfmi.layers.attention.click_attention import ClickAttention, shares, weighted_sum
 
 LENGTH, WIDTH = 5, 3
 ITEM_COUNTS = np.array([5, 2, 1, 0])

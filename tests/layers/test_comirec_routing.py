@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.base import squash
-from tfmi.layers.comirec_routing import ComiRecRouting
+from tfmi.layers.extractors.multi_interest.comirec_routing import ComiRecRouting
 
 BATCH, LENGTH, WIDTH, INTERESTS = 4, 7, 5, 3
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.compressed_interaction import CompressedInteraction
+from tfmi.layers.interactions.compressed_interaction import CompressedInteraction
 
 FIELDS = np.random.default_rng(0).normal(size=[3, 4, 5]).astype(np.float32)
 

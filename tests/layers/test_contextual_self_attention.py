@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS
-from tfmi.layers.contextual_self_attention import ContextualSelfAttentiveInterests
-from tfmi.layers.self_attention import SelfAttentiveInterests
-from tfmi.layers.transformer_encoder import TransformerEncoder
+from tfmi.layers.extractors.multi_interest.contextual_self_attention import ContextualSelfAttentiveInterests
+from tfmi.layers.extractors.multi_interest.self_attention import SelfAttentiveInterests
+from tfmi.layers.sequence_encoders.transformer_encoder import TransformerEncoder
 
 BATCH, LENGTH, WIDTH, INTERESTS = 3, 6, 4, 2
 MASK = tf.sequence_mask([6, 3, 1], LENGTH)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.convolutional import ConvolutionalInterest
-from tfmi.layers.dilated_convolution import CausalConvolution, DilatedConvolutionEncoder
+from tfmi.layers.extractors.single_vector.convolutional import ConvolutionalInterest
+from tfmi.layers.sequence_encoders.dilated_convolution import CausalConvolution, DilatedConvolutionEncoder
 
 LENGTH, WIDTH = 40, 3
 ITEM_COUNTS = np.array([40, 13, 1, 0, 2])

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.base import InterestOutput
-from tfmi.layers.elastic_archive import ElasticArchive, OrthonormalRows
-from tfmi.layers.label_aware_attention import LabelAwareAttention
+from tfmi.layers.extractors.multi_interest.elastic_archive import ElasticArchive, OrthonormalRows
+from tfmi.layers.readouts.label_aware_attention import LabelAwareAttention
 
 BATCH, LENGTH, WIDTH, CHANNELS = 5, 9, 6, 4
 ITEM_COUNTS = np.array([9, 5, 2, 1, 0])

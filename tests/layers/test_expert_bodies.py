@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.expert_body import EXPERT_BODIES, build_body
-from tfmi.layers.factorization import pairwise_products
+from tfmi.layers.interactions.factorization import pairwise_products
+from tfmi.layers.user_encoders.expert_body import EXPERT_BODIES, build_body
 
 FIELDS = tf.constant(np.random.default_rng(0).normal(size=[3, 5, 4]), tf.float32)
 

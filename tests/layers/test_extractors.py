@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from tests.evaluation.test_metrics import ragged
-from tfmi.layers.adapting import AdaptsToSequences
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput
-from tfmi.layers.factorized_transitions import FactorizedTransitions
+from tfmi.layers.common.adapting import AdaptsToSequences
+from tfmi.layers.extractors.single_vector.factorized_transitions import FactorizedTransitions
 
 LENGTH, WIDTH, PROFILE_WIDTH, NUM_ROWS = 12, 6, 3, 9
 ITEM_COUNTS = [0, 1, 2, 5, 9, 12]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfmi.layers.factorization import pairwise_products
+from tfmi.layers.interactions.factorization import pairwise_products
 
 FIELDS = np.random.default_rng(0).normal(size=[3, 5, 4]).astype(np.float32)
 

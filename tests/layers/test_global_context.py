@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from tests.evaluation.test_metrics import ragged
 from tests.export.fake_recommenders import make_catalogue
-from tfmi.data.datasets import load_dataset
+from tfmi.data.loading import load_dataset
 from tfmi.export import export_savedmodel
-from tfmi.export.loading import ExportedModel
-from tfmi.layers.global_context import GlobalContextInterest
-from tfmi.layers.global_graph import near_items
-from tfmi.models.build import build_model
+from tfmi.export.exported_model import ExportedModel
+from tfmi.layers.extractors.single_vector.global_context import GlobalContextInterest
+from tfmi.layers.graph.global_graph import near_items
 from tfmi.models.recommender import UserInputs
+from tfmi.models.retrieval.build_retriever import build_model
 from tfmi.models.systems import load_config
 
 NUM_ROWS, WIDTH = 9, 4

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from tests.evaluation.test_metrics import ragged
-from tfmi.layers.adapting import AdaptsToSequences
-from tfmi.layers.global_graph import GlobalGraphAttention, near_items
+from tfmi.layers.common.adapting import AdaptsToSequences
+from tfmi.layers.graph.global_graph import GlobalGraphAttention, near_items
 
 NUM_ROWS, WIDTH = 12, 4
 SESSIONS = ragged([[2, 3, 2, 4, 5, 6], [5, 3], [4, 4, 1, 6, 7], [8, 5, 2, 9, 8], [10], [2, 3, 4]])

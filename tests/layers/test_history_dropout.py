@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.history_dropout import ElementDropout, HistoryDropout
+from tfmi.layers.common.history_dropout import ElementDropout, HistoryDropout
 
 
 def test_elements_are_dropped_at_the_given_rate_and_the_mean_stays() -> None:

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from tests.evaluation.test_metrics import ragged
-from tfmi.errors import ConfigError
-from tfmi.layers.adapting import AdaptsToSequences
-from tfmi.layers.hypergraph import HyperedgeKind, HypergraphPropagation, hyperedges
-from tfmi.layers.propagation import PROPAGATIONS
+from tfmi.core.errors import ConfigError
+from tfmi.layers.common.adapting import AdaptsToSequences
+from tfmi.layers.graph.hypergraph import HyperedgeKind, HypergraphPropagation, hyperedges
+from tfmi.layers.graph.propagation import PROPAGATIONS
 
 NUM_ROWS, WIDTH = 12, 4
 # 9 is only ever a target, 10 stands with unknown items alone, 11 nowhere.

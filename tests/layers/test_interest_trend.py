@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.contextual_self_attention import ContextualSelfAttentiveInterests
-from tfmi.layers.interest_tracking import InterestTrackingEncoder
-from tfmi.layers.interest_trend import InterestTrend
+from tfmi.layers.extractors.multi_interest.contextual_self_attention import ContextualSelfAttentiveInterests
+from tfmi.layers.extractors.single_vector.interest_tracking import InterestTrackingEncoder
+from tfmi.layers.extractors.single_vector.interest_trend import InterestTrend
 
 LENGTH, WIDTH = 6, 4
 ITEM_COUNTS = np.array([6, 3, 1, 0])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.arguments import require_at_least, require_choice
 from tfmi.layers.base import MASKED_LOGIT, masked_softmax, num_real_items, repeat_first_where_inactive, squash, variable_name, zero_padding
-from tfmi.layers.positions import items_after
-from tfmi.layers.slots import first_slots, num_slots
+from tfmi.layers.common.arguments import require_at_least, require_choice
+from tfmi.layers.common.positions import items_after
+from tfmi.layers.common.slots import first_slots, num_slots
 
 
 @pytest.mark.parametrize(("vector", "expected"), [([3.0, 4.0], [0.576923, 0.769231]), ([0.3, 0.4], [0.12, 0.16]), ([0.0, 0.0], [0.0, 0.0])])

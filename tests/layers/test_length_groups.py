@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers import interest_trend
-from tfmi.layers.interest_trend import InterestTrend
-from tfmi.layers.length_groups import LengthGroups
+from tfmi.layers.common.length_groups import LengthGroups
+from tfmi.layers.extractors.single_vector import interest_trend
+from tfmi.layers.extractors.single_vector.interest_trend import InterestTrend
 
 LENGTHS = np.array([3, 0, 7, 1, 2, 2, 1, 5, 0, 4])
 MASK = np.arange(8) < LENGTHS[:, None]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.logit_fusion import LogitFusion
+from tfmi.layers.backbones.logit_fusion import LogitFusion
 
 LOGITS = tf.constant([[[3.0, 1.0, -1.0], [0.5, 2.0, 8.0]]])
 

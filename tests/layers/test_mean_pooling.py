@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.mean_pooling import MeanPooling
+from tfmi.layers.extractors.single_vector.mean_pooling import MeanPooling
 
 HISTORY = [[[1.0, 2.0], [3.0, 6.0], [9.0, 9.0]]]
 

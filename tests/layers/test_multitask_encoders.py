@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from tests.layers.field_examples import DIMENSION, user_fields
 from tests.layers.test_user_encoders import build
-from tfmi.layers.gated_mixture import GatedMixture
-from tfmi.layers.user_encoder import UserEncoder
+from tfmi.layers.user_encoders.gated_mixture import GatedMixture
+from tfmi.layers.user_encoders.user_encoder import UserEncoder
 
 BODY: dict[str, Any] = {"name": "mlp", "hidden": [8]}
 FIELDS = user_fields()

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.base import InterestOutput
-from tfmi.layers.interval_encoding import IntervalEncoding, day_numbers, interval_counts
-from tfmi.layers.periodic_interactive import PeriodicInteractiveInterests
-from tfmi.layers.self_attention import SelfAttentiveInterests
+from tfmi.layers.extractors.multi_interest.interval_encoding import IntervalEncoding, day_numbers, interval_counts
+from tfmi.layers.extractors.multi_interest.periodic_interactive import PeriodicInteractiveInterests
+from tfmi.layers.extractors.multi_interest.self_attention import SelfAttentiveInterests
 
 BATCH, LENGTH, WIDTH, INTERESTS, SPAN, DAY = 4, 7, 6, 3, 9, 86400.0
 COUNTS = np.array([7, 3, 1, 0])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, READOUTS, InterestOutput
-from tfmi.layers.predicted_intention import PredictedIntention
+from tfmi.layers.readouts.predicted_intention import PredictedIntention
 
 
 def extracted(interests: np.ndarray | tf.Tensor, intention: np.ndarray, active: np.ndarray | None = None) -> InterestOutput:

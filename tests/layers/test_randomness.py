@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.base import ConfiguredLayer
-from tfmi.layers.history_dropout import HistoryDropout
-from tfmi.layers.randomness import RandomStream
+from tfmi.layers.common.history_dropout import HistoryDropout
+from tfmi.layers.common.randomness import RandomStream
 
 
 class Noise(ConfiguredLayer):

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.base import READOUTS, InterestOutput, Readout
-from tfmi.layers.label_aware_attention import LabelAwareAttention
-from tfmi.layers.max_sim import MaxSim
+from tfmi.layers.readouts.label_aware_attention import LabelAwareAttention
+from tfmi.layers.readouts.max_sim import MaxSim
 
 
 def weights_for(scores: list[float], active: list[bool] | None = None, **arguments: Any) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.self_attention import SelfAttentiveInterests
+from tfmi.layers.extractors.multi_interest.self_attention import SelfAttentiveInterests
 
 BATCH, LENGTH, WIDTH, INTERESTS = 4, 7, 5, 3
 

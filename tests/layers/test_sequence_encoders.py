@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.gated_recurrent import GatedRecurrentEncoder
-from tfmi.layers.history_dropout import ElementDropout
-from tfmi.layers.sequence_encoder import ENCODERS, SequenceEncoder, build_encoder
-from tfmi.layers.transformer_encoder import TransformerBlock, TransformerEncoder
+from tfmi.layers.common.history_dropout import ElementDropout
+from tfmi.layers.sequence_encoders.gated_recurrent import GatedRecurrentEncoder
+from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS, SequenceEncoder, build_encoder
+from tfmi.layers.sequence_encoders.transformer_encoder import TransformerBlock, TransformerEncoder
 
 BATCH, LENGTH, WIDTH = 4, 6, 4
 ITEM_COUNTS = np.array([6, 3, 1, 0])

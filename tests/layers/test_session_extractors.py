@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.attention_memory import AttentionMemoryInterest
+from tfmi.layers.attention.click_attention import ClickAttention
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, RealItems
-from tfmi.layers.click_attention import ClickAttention
-from tfmi.layers.factorized_transitions import FactorizedTransitions
-from tfmi.layers.graph_self_attention import GraphSelfAttentionInterest
-from tfmi.layers.history_dropout import ElementDropout
-from tfmi.layers.neural_attentive import NeuralAttentiveInterest
-from tfmi.layers.session_graph_interest import SessionGraphInterest
+from tfmi.layers.common.history_dropout import ElementDropout
+from tfmi.layers.extractors.single_vector.attention_memory import AttentionMemoryInterest
+from tfmi.layers.extractors.single_vector.factorized_transitions import FactorizedTransitions
+from tfmi.layers.extractors.single_vector.graph_self_attention import GraphSelfAttentionInterest
+from tfmi.layers.extractors.single_vector.neural_attentive import NeuralAttentiveInterest
+from tfmi.layers.extractors.single_vector.session_graph_interest import SessionGraphInterest
 
 LENGTH, WIDTH, NUM_ROWS = 6, 4, 12
 SESSIONS = [[4, 7, 4, 9, 7, 2], [5, 8, 5], [3]]

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.base import RealItems
-from tfmi.layers.gated_graph import GatedGraph
-from tfmi.layers.session_graph import SessionGraph, session_graph
+from tfmi.layers.graph.gated_graph import GatedGraph
+from tfmi.layers.graph.session_graph import SessionGraph, session_graph
 
 LENGTH, WIDTH, NUM_ROWS = 7, 4, 20
 SESSIONS = [[4, 7, 4, 9, 7, 4], [5], [6, 6, 3], [2, 3, 4, 5, 6, 7, 8], []]

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.base import EXTRACTORS, READOUTS, InterestExtractor
-from tfmi.layers.recurrent import RecurrentInterest
-from tfmi.layers.transformer import TransformerInterest
+from tfmi.layers.extractors.single_vector.recurrent import RecurrentInterest
+from tfmi.layers.extractors.single_vector.transformer import TransformerInterest
 from tfmi.losses.base import OBJECTIVES
-from tfmi.models.retrieval import InterestRetrieval
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.towers import ItemTower, UserTower
 
 LENGTH, WIDTH = 6, 4

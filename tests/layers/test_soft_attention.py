@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
+from tfmi.layers.attention.soft_attention import SoftAttention
 from tfmi.layers.base import EXTRACTORS
-from tfmi.layers.soft_attention import SoftAttention
-from tfmi.layers.soft_attention_interest import SoftAttentionInterest
+from tfmi.layers.extractors.single_vector.soft_attention_interest import SoftAttentionInterest
 
 WIDTH = 4
 

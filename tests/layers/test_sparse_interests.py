@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.base import InterestOutput
-from tfmi.layers.sparse_interests import SparseInterests
+from tfmi.layers.extractors.multi_interest.sparse_interests import SparseInterests
 
 BATCH, LENGTH, WIDTH, INTERESTS, POOL = 4, 7, 5, 3, 9
 LENGTHS = np.array([7, 3, 1, 0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.tag_tower import TagTower
+from tfmi.layers.user_encoders.tag_tower import TagTower
 
 TAGS = tf.constant([[2, 3], [4, 0]])
 

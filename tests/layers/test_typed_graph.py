@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.session_graph import session_graph
-from tfmi.layers.typed_graph import TypedGraphAttention, edge_types
+from tfmi.layers.graph.session_graph import session_graph
+from tfmi.layers.graph.typed_graph import TypedGraphAttention, edge_types
 
 WIDTH = 4
 SESSIONS = [[2, 3, 2, 4], [5, 5, 6], [7], [2, 3, 4, 2], []]

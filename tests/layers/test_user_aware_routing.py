@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.base import InterestOutput
-from tfmi.layers.capsule_routing import CapsuleRouting
-from tfmi.layers.user_aware_routing import UserAwareRouting
+from tfmi.layers.extractors.multi_interest.capsule_routing import CapsuleRouting
+from tfmi.layers.extractors.multi_interest.user_aware_routing import UserAwareRouting
 
 BATCH, LENGTH, WIDTH, INTERESTS, FIELDS = 4, 7, 6, 3, [2, 1, 2]
 PROFILE = sum(FIELDS)

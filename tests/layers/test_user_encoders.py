@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.field_examples import COUNTS, DIMENSION, cast_values, reordered, user_fields
-from tfmi.errors import ConfigError
-from tfmi.layers.user_encoder import (
+from tfmi.core.errors import ConfigError
+from tfmi.layers.user_encoders.user_encoder import (
     USER_ENCODERS,
     ExplainsFields,
     UserEncoder,

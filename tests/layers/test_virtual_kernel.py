@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.field_examples import DIMENSION, user_fields
-from tfmi.layers.virtual_kernel import VirtualKernels
-from tfmi.layers.virtual_kernel_encoder import VirtualKernelEncoder
+from tfmi.layers.user_encoders.virtual_kernel import VirtualKernels
+from tfmi.layers.user_encoders.virtual_kernel_encoder import VirtualKernelEncoder
 
 FIELDS = np.random.default_rng(0).normal(size=[2, 3, DIMENSION]).astype(np.float32)
 PRESENT = np.array([[True, True, True], [True, False, True]])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput
-from tfmi.losses.attention import attention_over_items, require_differentiable_weights
+from tfmi.losses.regularizers.interest_attention import attention_over_items, require_differentiable_weights
 
 LENGTH, WIDTH, ITEM_COUNTS = 6, 4, [6, 3, 1, 0]
 

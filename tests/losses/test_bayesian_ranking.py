@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.losses.bayesian_ranking import BayesianRanking
+from tfmi.losses.objectives.bayesian_ranking import BayesianRanking
 
 NUM_ITEMS = 12
 

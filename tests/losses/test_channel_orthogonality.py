@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS
-from tfmi.layers.elastic_archive import ElasticArchive
+from tfmi.layers.extractors.multi_interest.elastic_archive import ElasticArchive
 from tfmi.losses.base import REGULARIZERS, BatchContext
-from tfmi.losses.channel_orthogonality import ChannelOrthogonality, squared_cosines
+from tfmi.losses.regularizers.channel_orthogonality import ChannelOrthogonality, squared_cosines
 
 WIDTH = 6
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, InterestOutput
 from tfmi.losses.base import REGULARIZERS, BatchContext
-from tfmi.losses.concept_covariance import ConceptCovariance, covariance_off_diagonal
+from tfmi.losses.regularizers.concept_covariance import ConceptCovariance, covariance_off_diagonal
 
 
 def context_of(prototypes: np.ndarray | tf.Tensor) -> BatchContext:

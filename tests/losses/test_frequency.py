@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.losses.frequency import StreamingFrequency
+from tfmi.losses.objectives.frequency import StreamingFrequency
 
 
 def batches_of(probabilities: np.ndarray, steps: int, seed: int = 0) -> tf.Tensor:

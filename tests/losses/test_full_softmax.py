@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from tfmi.layers.base import MASKED_LOGIT
-from tfmi.losses import full_softmax
 from tfmi.losses.base import candidate_logits, target_logits
-from tfmi.losses.full_softmax import FullSoftmax
+from tfmi.losses.objectives import full_softmax
+from tfmi.losses.objectives.full_softmax import FullSoftmax
 
 TARGETS = tf.constant([2, 3, 17, 41, 2])
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfmi.layers.base import InterestOutput
 from tfmi.losses.base import OBJECTIVES, BatchContext
-from tfmi.losses.harder_negatives import HarderNegatives
+from tfmi.losses.objectives.harder_negatives import HarderNegatives
 
 NUM_ITEMS, BATCH, WIDTH = 40, 5, 8
 TARGETS = np.array([2, 7, 7, 30, 41], np.int32)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfmi.losses.in_batch import InBatchSoftmax
+from tfmi.losses.objectives.in_batch import InBatchSoftmax
 
 TARGETS = np.array([5, 9, 5, 30], np.int32)
 

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from tfmi.losses.base import OBJECTIVES
-from tfmi.losses.interest_aware_negatives import InterestAwareNegatives, interest_aware_log_negatives, log_hard_mean
-from tfmi.losses.sampled_softmax import SampledSoftmax, Sampler, draw_distinct_items, log_expected_counts
+from tfmi.losses.objectives.interest_aware_negatives import InterestAwareNegatives, interest_aware_log_negatives, log_hard_mean
+from tfmi.losses.objectives.sampled_softmax import SampledSoftmax, Sampler, draw_distinct_items, log_expected_counts
 
 POSITIVE, NEGATIVES = 2.0, [1.0, 0.0, -1.0]
 GOLDEN_LOSSES = [(0.0, 0.440190), (0.1, 0.460586), (1.0, 0.613559), (10.0, 0.743653)]

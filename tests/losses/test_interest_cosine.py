@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, InterestOutput
 from tfmi.losses.base import REGULARIZERS, BatchContext
-from tfmi.losses.interest_cosine import InterestCosine, mean_pairwise_cosine
+from tfmi.losses.regularizers.interest_cosine import InterestCosine, mean_pairwise_cosine
 
 
 def context_of(interests: np.ndarray | tf.Tensor, active: np.ndarray | None = None) -> BatchContext:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tests.losses.batch_contexts import ITEM_COUNTS, WIDTH, make_context, random_context
 from tfmi.layers.base import EXTRACTORS
 from tfmi.losses.base import BatchContext
-from tfmi.losses.interest_items import interest_items, mean_over_items, raw_interests
+from tfmi.losses.regularizers.interest_items import interest_items, mean_over_items, raw_interests
 
 
 def members_of(weights: list[list[float]], threshold: float | None = None, counts: list[int] | None = None) -> list[list[bool]]:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, READOUTS, InterestExtractor
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, BatchContext, Regularizer
-from tfmi.losses.channel_orthogonality import ChannelOrthogonality
-from tfmi.losses.interest_usage import InterestUsage, items_of_interests, usage_network
+from tfmi.losses.regularizers.channel_orthogonality import ChannelOrthogonality
+from tfmi.losses.regularizers.interest_usage import InterestUsage, items_of_interests, usage_network
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.systems import load_config
 from tfmi.models.towers import ItemTower, UserTower
-from tfmi.optimizers import RowSparseAdam
+from tfmi.training.optimizers import RowSparseAdam
 
 WIDTH, LENGTH, NUM_ROWS = 6, 7, 32
 ITEM_COUNTS = np.array([7, 4, 2, 0])

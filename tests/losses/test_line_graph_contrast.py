@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 from tests.losses.batch_contexts import make_context, random_context
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS
 from tfmi.losses.base import REGULARIZERS, BatchContext
-from tfmi.losses.line_graph_contrast import LineGraphContrast, line_graph_view, overlaps
+from tfmi.losses.regularizers.line_graph_contrast import LineGraphContrast, line_graph_view, overlaps
 
 HISTORIES = np.array([[2, 3, 2, 4], [3, 5, 0, 0], [0, 0, 0, 0], [6, 6, 0, 0], [4, 3, 2, 0]])
 

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from tests.losses.batch_contexts import ITEM_COUNTS, random_context, with_vectors
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS
 from tfmi.losses.base import BatchContext
-from tfmi.losses.re_attend import ReAttend
+from tfmi.losses.regularizers.re_attend import ReAttend
 
 
 def similarity_shares(context: BatchContext, cosine: bool = False, temperature: float = 1.0, transformed: bool = False) -> list[np.ndarray]:

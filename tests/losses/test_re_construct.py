@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tests.losses.batch_contexts import INTERESTS, ITEM_COUNTS, LENGTH, WIDTH, random_context, with_vectors
 from tfmi.losses.base import BatchContext
-from tfmi.losses.interest_items import interest_items
-from tfmi.losses.re_construct import ReConstruct
+from tfmi.losses.regularizers.interest_items import interest_items
+from tfmi.losses.regularizers.re_construct import ReConstruct
 
 
 def built(context: BatchContext | None = None, **arguments: Any) -> ReConstruct:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tests.losses.batch_contexts import ITEM_COUNTS, make_context, random_context, with_vectors
 from tfmi.losses.base import BatchContext
-from tfmi.losses.re_contrast import ReContrast
+from tfmi.losses.regularizers.re_contrast import ReContrast
 
 GOLDEN_INTERESTS = np.array([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]])
 GOLDEN_ITEMS = np.array([[[1.0, 0.0], [0.0, 1.0]], [[-1.0, 0.0], [0.0, 0.0]]])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, InterestOutput
 from tfmi.losses.base import BatchContext
-from tfmi.losses.routing_regularization import RoutingRegularization, squared_variances
+from tfmi.losses.regularizers.routing_regularization import RoutingRegularization, squared_variances
 
 WIDTH = 64
 GOLDEN_ROWS = [([0.25] * 4, 0.0), ([1.0, 0.0, 0.0, 0.0], 0.035156), ([0.7, 0.1, 0.1, 0.1], 0.004556)]

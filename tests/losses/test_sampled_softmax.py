@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.randomness import RandomStream
+from tfmi.layers.common.randomness import RandomStream
 from tfmi.losses.base import OBJECTIVES
-from tfmi.losses.sampled_softmax import SampledSoftmax, Sampler, draw_distinct_items, draw_probabilities, log_expected_counts
+from tfmi.losses.objectives.sampled_softmax import SampledSoftmax, Sampler, draw_distinct_items, draw_probabilities, log_expected_counts
 
 SAMPLERS = ["uniform", "log_uniform"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.losses.coarse_labels import SoftCoarseLoss
+from tfmi.losses.tasks.soft_coarse_loss import SoftCoarseLoss
 
 LABELS = tf.constant([1.0, 0.0, 0.0])  # full, partial and no interest in the first feature
 COARSE = tf.constant([[1.0, 1.0], [1.0, 0.0], [0.0, 1.0]])

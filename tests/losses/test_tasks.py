@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
-from tfmi.losses.tasks import TASK_LOSSES, TaskLoss, log_product
+from tfmi.core.errors import ConfigError
+from tfmi.losses.tasks.task_losses import TASK_LOSSES, TaskLoss, log_product
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=[12, 2]).astype(np.float32) * 2

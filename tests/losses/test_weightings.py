@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import READOUTS
-from tfmi.losses.adaptive_weight import AdaptiveWeight
 from tfmi.losses.base import WEIGHTINGS, Contrast
-from tfmi.losses.full_softmax import FullSoftmax
+from tfmi.losses.objectives.full_softmax import FullSoftmax
+from tfmi.losses.objectives.sampled_softmax import SampledSoftmax
 from tfmi.losses.repeats import with_repeats
-from tfmi.losses.sampled_softmax import SampledSoftmax
+from tfmi.losses.weightings.adaptive_weight import AdaptiveWeight
 
 LOGITS = np.array([0.5, -1.0, 2.0], np.float32)  # of three items, the first of which is the target
 

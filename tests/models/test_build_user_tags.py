@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.data.tagging.tag_logs import LOG, make_dataset
-from tfmi.data.tagging.structures import TagDataset
-from tfmi.errors import ConfigError
-from tfmi.models.build_user_tags import build_user_tag_model
+from tests.data.tags.tag_logs import LOG, make_dataset
+from tfmi.core.errors import ConfigError
+from tfmi.data.tags.tag_dataset import TagDataset
 from tfmi.models.systems import SYSTEMS, load_config
-from tfmi.models.user_tags import UserTagModel
+from tfmi.models.user_tags.build_user_tag_model import build_user_tag_model
+from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 TAG_SYSTEMS = sorted(name for name, system in SYSTEMS.items() if system.recipe["model"].get("kind") == "user_tags")
 TWO_TASKS = "data.tagging.tasks={watched: 0.0, liked: 4.0}"

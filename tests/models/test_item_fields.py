@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.data.structures import Catalogue, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary
-from tfmi.errors import ConfigError
-from tfmi.models.item_fields import ItemFields, ItemVectors
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import Catalogue, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary
+from tfmi.models.ranking.item_fields import ItemFields, ItemVectors
 
 DIMENSION = 3
 

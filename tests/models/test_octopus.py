@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.data.structures import EvaluationSet, Sequences
+from tfmi.data.dataset import EvaluationSet, Sequences
 from tfmi.evaluation.full_catalogue import recommend
-from tfmi.layers.elastic_archive import ElasticArchive
-from tfmi.layers.label_aware_attention import LabelAwareAttention
-from tfmi.losses.channel_orthogonality import ChannelOrthogonality, squared_cosines
-from tfmi.losses.full_softmax import FullSoftmax
+from tfmi.layers.extractors.multi_interest.elastic_archive import ElasticArchive
+from tfmi.layers.readouts.label_aware_attention import LabelAwareAttention
+from tfmi.losses.objectives.full_softmax import FullSoftmax
+from tfmi.losses.regularizers.channel_orthogonality import ChannelOrthogonality, squared_cosines
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.systems import load_config
 from tfmi.models.towers import ItemTower, UserTower
 

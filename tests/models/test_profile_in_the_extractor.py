@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.data.datasets import load_dataset
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import Dataset
+from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import training_batches
-from tfmi.data.structures import Dataset
-from tfmi.errors import ConfigError
-from tfmi.models.build import build_model, create_variables
 from tfmi.models.recommender import UserInputs
+from tfmi.models.retrieval.build_retriever import build_model, create_variables
 from tfmi.models.systems import load_config
 
 SMALL = ["data.embedded.users=60", "data.embedded.items=60", "data.split.min_user_events=2"]

@@ -11,21 +11,21 @@ import tensorflow as tf
 
 from tests.export.fake_recommenders import make_catalogue
 from tfmi.config import ExportConfig, IndexConfig, RunConfig
-from tfmi.data.datasets import load_dataset
-from tfmi.data.structures import Dataset, Sequences
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import Dataset, Sequences
+from tfmi.data.loading import load_dataset
 from tfmi.export import export_savedmodel
-from tfmi.export.loading import ExportedModel
+from tfmi.export.exported_model import ExportedModel
 from tfmi.layers.base import EXTRACTORS, READOUTS
-from tfmi.layers.hypergraph import HypergraphPropagation
-from tfmi.layers.propagation import ItemPropagation
+from tfmi.layers.graph.hypergraph import HypergraphPropagation
+from tfmi.layers.graph.propagation import ItemPropagation
 from tfmi.losses.base import OBJECTIVES, BatchContext, Regularizer
-from tfmi.models.build import build_model
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval
+from tfmi.models.retrieval.build_retriever import build_model
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.systems import load_config
 from tfmi.models.towers import ItemTower, UserTower
-from tfmi.optimizers import RowSparseAdam
+from tfmi.training.optimizers import RowSparseAdam
 
 NUM_ROWS, LENGTH, DIMENSION = 12, 5, 4
 

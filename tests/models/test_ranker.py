@@ -11,15 +11,15 @@ import pytest
 import tensorflow as tf
 
 from tests.models.test_item_fields import make_catalogue
-from tfmi.data.coarse_labels import pseudo_coarse_labels
-from tfmi.data.structures import Catalogue, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import Catalogue, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary
+from tfmi.data.impressions.coarse_labels import pseudo_coarse_labels
 from tfmi.evaluation.binary_metrics import auc
-from tfmi.layers.backbone import BACKBONES, RankingInputs, SharedInteraction
-from tfmi.losses.coarse_labels import SoftCoarseLoss
-from tfmi.models.item_fields import ItemFields
-from tfmi.models.ranker import InterestRanker
-from tfmi.optimizers import RowSparseAdam
+from tfmi.layers.backbones.backbone import BACKBONES, RankingInputs, SharedInteraction
+from tfmi.losses.tasks.soft_coarse_loss import SoftCoarseLoss
+from tfmi.models.ranking.item_fields import ItemFields
+from tfmi.models.ranking.ranker import InterestRanker
+from tfmi.training.optimizers import RowSparseAdam
 
 LENGTH = 5
 COARSE = ("category", "brand")

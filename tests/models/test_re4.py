@@ -12,16 +12,16 @@ import tensorflow as tf
 
 from tests.export.fake_recommenders import make_catalogue
 from tfmi.config import ExportConfig
-from tfmi.errors import ConfigError
-from tfmi.export.signatures import ServingSignatures
+from tfmi.core.errors import ConfigError
+from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
 from tfmi.index.exact import ExactIndex
 from tfmi.layers.base import EXTRACTORS, READOUTS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.systems import SYSTEMS
 from tfmi.models.towers import ItemTower, UserTower
-from tfmi.optimizers import RowSparseAdam
+from tfmi.training.optimizers import RowSparseAdam
 
 NUM_ROWS, LENGTH, WIDTH = 42, 6, 8
 RECIPE = SYSTEMS["re4"].recipe["model"]

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, InterestOutput, Readout
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, BatchContext, Contrast, ItemSpace, Objective, Regularizer
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval, drop_unknown_items
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval, drop_unknown_items
 from tfmi.models.systems import load_config
 from tfmi.models.towers import ItemTower, UserTower
-from tfmi.optimizers import RowSparseAdam
+from tfmi.training.optimizers import RowSparseAdam
 
 NUM_ROWS, LENGTH, DIMENSION = 32, 6, 8
 

@@ -10,17 +10,17 @@ import tensorflow as tf
 
 from tests.export.fake_recommenders import make_catalogue
 from tfmi.config import ExportConfig
-from tfmi.data.datasets import load_dataset
-from tfmi.export.signatures import ServingSignatures
+from tfmi.data.loading import load_dataset
+from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
 from tfmi.index.exact import ExactIndex
 from tfmi.layers.base import EXTRACTORS, READOUTS
 from tfmi.losses.base import OBJECTIVES
-from tfmi.models.build import build_model
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval
+from tfmi.models.retrieval.build_retriever import build_model
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.systems import SYSTEMS, load_config
 from tfmi.models.towers import ItemTower, UserTower
-from tfmi.optimizers import RowSparseAdam
+from tfmi.training.optimizers import RowSparseAdam
 
 SESSION_SYSTEMS = ["fpmc", "gc_san", "mtaw", "narm", "nextitnet", "sr_gnn", "stamp"]
 NUM_ITEMS, LENGTH, WIDTH = 30, 6, 16

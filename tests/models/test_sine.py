@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, READOUTS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval, unit_length
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval, unit_length
 from tfmi.models.systems import SYSTEMS, load_config
 from tfmi.models.towers import ItemTower, UserTower
 

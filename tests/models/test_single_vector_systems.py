@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.data.structures import EvaluationSet, Sequences
+from tfmi.data.dataset import EvaluationSet, Sequences
 from tfmi.evaluation.full_catalogue import recommend
 from tfmi.evaluation.metrics import ranking_metrics
 from tfmi.layers.base import EXTRACTORS
-from tfmi.layers.label_aware_attention import LabelAwareAttention
-from tfmi.losses.full_softmax import FullSoftmax
+from tfmi.layers.readouts.label_aware_attention import LabelAwareAttention
+from tfmi.losses.objectives.full_softmax import FullSoftmax
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.towers import ItemTower, UserTower
-from tfmi.optimizers import RowSparseAdam
+from tfmi.training.optimizers import RowSparseAdam
 
 LENGTH, WIDTH = 5, 16
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.data.structures import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary
-from tfmi.errors import ConfigError
-from tfmi.layers.fields import weighted_mean
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary
+from tfmi.layers.common.fields import weighted_mean
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features
 
 NUM_ROWS = 6

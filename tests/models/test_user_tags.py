@@ -21,9 +21,9 @@ from tests.models.user_tag_models import (
     make_model,
     tag_vocabulary,
 )
-from tfmi.layers.fields import FieldEmbedding
-from tfmi.layers.tag_tower import TagTower
-from tfmi.models.user_tags import UserTagModel
+from tfmi.layers.common.fields import FieldEmbedding
+from tfmi.layers.user_encoders.tag_tower import TagTower
+from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 UTPM, TWO_TOWER = ENCODERS[0], ENCODERS[2]
 VARIANTS: list[dict[str, Any]] = [

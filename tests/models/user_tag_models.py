@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.structures import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary
-from tfmi.layers.fields import FieldEmbedding
-from tfmi.layers.tag_tower import TagTower
-from tfmi.layers.user_encoder import USER_ENCODERS
-from tfmi.losses.tasks import TASK_LOSSES
-from tfmi.models.user_tags import UserTagModel
+from tfmi.data.dataset import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary
+from tfmi.layers.common.fields import FieldEmbedding
+from tfmi.layers.user_encoders.tag_tower import TagTower
+from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS
+from tfmi.losses.tasks.task_losses import TASK_LOSSES
+from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 DIMENSION, NUM_TAGS, NUM_CITIES = 6, 12, 5
 BODY: dict[str, Any] = {"name": "mlp", "hidden": [8]}

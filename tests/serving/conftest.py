@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from serving.local_server import Limits, LocalServer
 from tests.serving.toy_servable import MAX_REQUEST_BYTES, Rest, predict_request, save_version
+from tfmi.serving.local_server import Limits, LocalServer
 
 # The notice that sessions are deprecated, for every load.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from serving import client as client_module
-from serving.client import Client, RankedItem, RecommendedItem, ServingError, SimilarItem, main
-from serving.local_server import LocalServer
+from tfmi.serving import client as client_module
+from tfmi.serving.client import Client, RankedItem, RecommendedItem, ServingError, SimilarItem, main
+from tfmi.serving.local_server import LocalServer
 
 CLIENT_FILE = Path(client_module.__file__)
 

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.client import Client, Recommendations, ServingError
-from serving.local_server import LocalServer, discover_models
 from tests.export.fake_recommenders import (
     AGE,
     EXCLUSION_WIDTH,
@@ -28,7 +26,9 @@ from tests.export.fake_recommenders import (
 )
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.export import ExportedModel, export_savedmodel
-from tfmi.export.profile import input_names
+from tfmi.export.profile_inputs import input_names
+from tfmi.serving.client import Client, Recommendations, ServingError
+from tfmi.serving.local_server import LocalServer, discover_models
 
 pytestmark = pytest.mark.slow  # exports
 

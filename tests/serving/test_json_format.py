@@ -11,8 +11,8 @@ import pytest
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.server.errors import RequestError
-from serving.server.json_format import arrays_from_request, parse_request, requested_signature, response_from_arrays
+from tfmi.serving.errors import RequestError
+from tfmi.serving.json_format import arrays_from_request, parse_request, requested_signature, response_from_arrays
 
 ONE = {"x": meta_graph_pb2.TensorInfo(dtype=types_pb2.DT_STRING)}
 TWO = {"x": meta_graph_pb2.TensorInfo(dtype=types_pb2.DT_STRING), "y": meta_graph_pb2.TensorInfo(dtype=types_pb2.DT_FLOAT)}

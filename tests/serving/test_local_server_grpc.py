@@ -20,8 +20,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.local_server import LocalServer
 from tests.serving.toy_servable import MAX_REQUEST_BYTES, predict_request
+from tfmi.serving.local_server import LocalServer
 
 HISTORY = [["a", "b", "", "", ""]]
 

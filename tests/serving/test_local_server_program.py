@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.client import Client, ServingError
-from serving.local_server import Limits, LocalServer, describe, main, parse_labels
-from serving.server.errors import Code, RequestError, ServerConfigError
-from serving.server.servable import Servable
+from tfmi.serving.client import Client, ServingError
+from tfmi.serving.errors import Code, RequestError, ServerConfigError
+from tfmi.serving.local_server import Limits, LocalServer, describe, main, parse_labels
+from tfmi.serving.servable import Servable
 
 ROOT = Path(__file__).resolve().parents[2]
 

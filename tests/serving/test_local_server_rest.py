@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from serving.local_server import LocalServer
 from tests.serving.toy_servable import MAX_REQUEST_BYTES, Rest
+from tfmi.serving.local_server import LocalServer
 
 PREDICT = "/v1/models/toy:predict"
 HISTORY = ["a", "b", "", "", ""]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.server.errors import Code, RequestError
-from serving.server.versions import ModelVersions, State
+from tfmi.serving.errors import Code, RequestError
+from tfmi.serving.versions import ModelVersions, State
 
 
 class Loaded:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.client import Client, ServingError, UserTags, main
-from serving.local_server import LocalServer
 from tests.export.tag_datasets import NUM_RESULTS, WIDTH, ExportedTags, export_tags
 from tests.models.user_tag_models import KERNELS
-from tfmi.export.explanations import explain_tag
-from tfmi.export.user_fields import UserFields
+from tfmi.export.tags.explanations import explain_tag
+from tfmi.export.tags.user_fields import UserFields
+from tfmi.serving.client import Client, ServingError, UserTags, main
+from tfmi.serving.local_server import LocalServer
 
 pytestmark = pytest.mark.slow  # an export
 

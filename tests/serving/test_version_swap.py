@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.client import Client, ServingError, VersionStatus
-from serving.local_server import LocalServer, discover_models
 from tests.serving.toy_servable import predict_request, save_version, write_warmup
+from tfmi.serving.client import Client, ServingError, VersionStatus
+from tfmi.serving.local_server import LocalServer, discover_models
 
 GOOD = predict_request(history=[["a", "", "", "", ""]])
 

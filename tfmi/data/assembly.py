@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from tfmi.core.errors import DataError
+from tfmi.data.dataset import FIRST_INDEX, UNKNOWN_INDEX, Catalogue, Dataset, EvaluationSet, Sequences, UserProfiles, Vocabulary
 from tfmi.data.features import build_catalogue, build_profiles
-from tfmi.data.structures import FIRST_INDEX, UNKNOWN_INDEX, Catalogue, Dataset, EvaluationSet, Sequences, UserProfiles, Vocabulary
 from tfmi.data.tables import ItemTable, UserTable
-from tfmi.errors import DataError
 
 
 @dataclass(frozen=True)

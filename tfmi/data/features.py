@@ -8,7 +8,8 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from tfmi.data.structures import (
+from tfmi.core.errors import DataError
+from tfmi.data.dataset import (
     FIRST_INDEX,
     PADDING_INDEX,
     UNKNOWN_INDEX,
@@ -21,7 +22,6 @@ from tfmi.data.structures import (
     Vocabulary,
 )
 from tfmi.data.tables import ItemTable, UserTable
-from tfmi.errors import DataError
 
 # A multi-valued feature is a [rows, width] array: without a bound one item with a thousand tags would widen every row.
 MAX_TAGS_PER_ITEM = 32

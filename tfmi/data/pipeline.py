@@ -14,9 +14,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import tensorflow as tf
 
+from tfmi.core.errors import DataError
+from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, Sequences, StreamedSequences, UserProfiles
 from tfmi.data.features import feature_arrays
-from tfmi.data.structures import FIRST_INDEX, EvaluationSet, Sequences, StreamedSequences, UserProfiles
-from tfmi.errors import DataError
 
 ExampleOrder = Literal["prefixes", "random_position"]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfmi.errors import DataError
+from tfmi.core.errors import DataError
 
 
 class GroupedAuc(NamedTuple):

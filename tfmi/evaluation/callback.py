@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfmi.config import EvaluationConfig
-from tfmi.data.structures import Catalogue, EvaluationSet, UserProfiles
+from tfmi.data.dataset import Catalogue, EvaluationSet, UserProfiles
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 
 

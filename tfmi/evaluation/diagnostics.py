@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, UserProfiles
 from tfmi.data.pipeline import evaluation_batches
-from tfmi.data.slicing import whole_rows
-from tfmi.data.structures import FIRST_INDEX, EvaluationSet, UserProfiles
+from tfmi.data.splitting.slicing import whole_rows
 from tfmi.layers.base import num_real_items
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval import InterestRetrieval, drop_unknown_items
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval, drop_unknown_items
 
 MAX_USERS = 5000
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, UserProfiles
 from tfmi.data.pipeline import evaluation_batches
-from tfmi.data.slicing import whole_rows
-from tfmi.data.structures import FIRST_INDEX, EvaluationSet, UserProfiles
+from tfmi.data.splitting.slicing import whole_rows
 from tfmi.evaluation.full_catalogue import CatalogueRanker, RecommendedItems
 from tfmi.index.exact import ExactIndex
 from tfmi.index.selection import most_distinct_items, select

@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.config import EvaluationConfig
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, EvaluationSet, UserProfiles
 from tfmi.data.pipeline import evaluation_batches
-from tfmi.data.slicing import whole_rows
-from tfmi.data.structures import FIRST_INDEX, Catalogue, EvaluationSet, UserProfiles
+from tfmi.data.splitting.slicing import whole_rows
 from tfmi.evaluation.metrics import ranking_metrics
 from tfmi.evaluation.slices import sliced_metrics
 from tfmi.index.base import MISSING_SCORE, finish_answer

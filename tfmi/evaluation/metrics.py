@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from tfmi.data.structures import FIRST_INDEX, Sequences
-from tfmi.errors import DataError
+from tfmi.core.errors import DataError
+from tfmi.data.dataset import FIRST_INDEX, Sequences
 
 NdcgIdeal = Literal["targets", "hits"]
 

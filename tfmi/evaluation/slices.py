@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from tfmi.data.slicing import whole_rows
-from tfmi.data.structures import FIRST_INDEX, Catalogue, EvaluationSet, Sequences
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, EvaluationSet, Sequences
+from tfmi.data.splitting.slicing import whole_rows
 from tfmi.evaluation.metrics import NdcgIdeal, is_in_row, ranking_metrics
 
 Rows = dict[str, np.ndarray]

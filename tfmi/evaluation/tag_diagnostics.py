@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX
-from tfmi.layers.virtual_kernel_encoder import VirtualKernelEncoder
-from tfmi.models.user_tags import UserTagModel
+from tfmi.data.dataset import FIRST_INDEX
+from tfmi.layers.user_encoders.virtual_kernel_encoder import VirtualKernelEncoder
+from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 
 def tag_gates(model: UserTagModel, task: int) -> np.ndarray:

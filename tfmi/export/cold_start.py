@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.base import MISSING_SCORE, pad_columns
 from tfmi.index.merging import NO_INTEREST, Candidates
 

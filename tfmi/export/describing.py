@@ -9,15 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.config import ExportConfig
-from tfmi.data.slicing import whole_rows
-from tfmi.data.structures import FIRST_INDEX, Catalogue, Feature, Sequences
-from tfmi.export.profile import ProfileInputs, profile_values
-from tfmi.export.signatures import ServingSignatures, weight_of_retrieval
+from tfmi.core.versions import versions
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature, Sequences
+from tfmi.data.splitting.slicing import whole_rows
+from tfmi.export.profile_inputs import ProfileInputs, profile_values
+from tfmi.export.retrieval.retrieval_signatures import ServingSignatures, weight_of_retrieval
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
 from tfmi.index.recall import Searches, measure_recall
 from tfmi.models.recommender import Recommender, Reranker, UserInputs, VectorRecommender
-from tfmi.versions import versions
 
 RECALL_QUERIES = 512
 

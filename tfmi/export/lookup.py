@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX, Vocabulary
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX, Vocabulary
 
 
 class VocabularyTable(tf.Module):

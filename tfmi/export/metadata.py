@@ -16,8 +16,8 @@ import numpy as np
 import yaml
 
 from tfmi.config import parse_yaml
-from tfmi.errors import ExportError
-from tfmi.files import write_json
+from tfmi.core.errors import ExportError
+from tfmi.core.files import write_json
 
 CONFIGURATION = "configuration"
 METADATA_PATH = Path("assets.extra") / "tfmi_metadata.json"

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from tfmi.config import NAME_PATTERN, IndexConfig
-from tfmi.errors import ConfigError, ExportError, IndexBuildError
+from tfmi.core.errors import ConfigError, ExportError, IndexBuildError
 from tfmi.index.scann import ScannIndex, load_scann_ops
 
 

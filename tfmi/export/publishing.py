@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from tfmi.errors import ExportError
+from tfmi.core.errors import ExportError
 
 log = logging.getLogger(__name__)
 

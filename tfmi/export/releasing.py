@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfmi.errors import ExportError, TfmiError
-from tfmi.export.loading import ExportedModel
+from tfmi.core.errors import ExportError, TfmiError
+from tfmi.export.exported_model import ExportedModel
 from tfmi.export.metadata import write_metadata
 from tfmi.export.publishing import publish
 from tfmi.export.saving import Servable

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX, Catalogue, Feature
-from tfmi.errors import ExportError
-from tfmi.export.profile import profile_values
-from tfmi.export.timestamps import TIMESTAMPS, believable_timestamps
+from tfmi.core.errors import ExportError
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature
+from tfmi.export.profile_inputs import profile_values
+from tfmi.export.timestamp_inputs import TIMESTAMPS, believable_timestamps
 
 WARMUP_PATH = Path("assets.extra") / "tf_serving_warmup_requests"
 # TensorFlow Serving refuses a version with more records.
@@ -120,7 +120,7 @@ class RequestMaker:
 def serialized_examples(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     """Rows of a signature's inputs as serialised ``tf.train.Example``s, ``object`` array [B]; "" padding is left out.
 
-    Timestamps become whole seconds (see ``tfmi.export.timestamps``).
+    Timestamps become whole seconds (see ``tfmi.export.timestamp_inputs``).
     """
     rows = len(next(iter(inputs.values())))
     columns = [{name: values[row] for name, values in inputs.items()} for row in range(rows)]

@@ -12,8 +12,8 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
-from tfmi.errors import IndexBuildError
+from tfmi.core.errors import IndexBuildError
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
 
 MISSING_SCORE = float("-inf")
 

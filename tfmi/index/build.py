@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfmi.errors import ConfigError, nearest
+from tfmi.core.errors import ConfigError, nearest
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
 from tfmi.index.scann import ScannIndex

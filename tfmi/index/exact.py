@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX
+from tfmi.data.dataset import FIRST_INDEX
 from tfmi.index.base import InterestIndex, check_item_vectors, finish_answer, gather_rows
 from tfmi.index.blocked import SCORES_PER_BLOCK, block_length, blocked_top_k
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.base import MISSING_SCORE
 
 NO_INTEREST = -1

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.base import MISSING_SCORE, is_among
 from tfmi.index.merging import Candidates, best_candidates, merge_interests
 

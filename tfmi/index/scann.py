@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX
-from tfmi.errors import IndexBuildError
+from tfmi.core.errors import IndexBuildError
+from tfmi.data.dataset import FIRST_INDEX
 from tfmi.index.auto import ScannParameters, choose_parameters
 from tfmi.index.base import InterestIndex, check_item_vectors, finish_answer, gather_rows
 

@@ -6,7 +6,7 @@ import abc
 
 import tensorflow as tf
 
-from tfmi.data.structures import FIRST_INDEX, PADDING_INDEX
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.base import MISSING_SCORE, InterestIndex, pad_columns
 from tfmi.index.merging import NO_INTEREST, Candidates, best_candidates, merge_interests
 from tfmi.index.quotas import allot_interests

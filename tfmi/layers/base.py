@@ -13,8 +13,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
-from tfmi.registry import Registry
+from tfmi.core.errors import ConfigError
+from tfmi.core.registry import Registry
 
 # Added to a masked logit before a float32 softmax: exp underflows to exactly 0 and a fully masked row stays finite.
 MASKED_LOGIT = -1e9

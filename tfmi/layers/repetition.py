@@ -6,9 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmi.layers.arguments import require_at_least
 from tfmi.layers.base import REPETITIONS, RepeatScorer, num_real_items
-from tfmi.layers.positions import items_after
+from tfmi.layers.common.arguments import require_at_least
+from tfmi.layers.common.positions import items_after
 
 _NEWEST_AGES = 64  # older items count as this old
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
+from tfmi.core.registry import Registry
 from tfmi.layers.base import MASKED_LOGIT, ConfiguredLayer, InterestExtractor, InterestOutput, Readout
-from tfmi.registry import Registry
 
 
 class CatalogueTable(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import tensorflow as tf
 
-from tfmi.data.structures import Vocabulary
-from tfmi.errors import ConfigError
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import Vocabulary
 
 
 class UserInputs(NamedTuple):

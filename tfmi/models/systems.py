@@ -16,20 +16,20 @@ import tensorflow as tf
 from tf_keras.src.utils import version_utils
 
 from tfmi.config import RankerConfig, RunConfig, merge, parse_settings, parse_yaml, read_config_file, validate_config
-from tfmi.data.tagging.tasks import task_thresholds
-from tfmi.errors import ConfigError, nearest
-from tfmi.layers.backbone import BACKBONES
+from tfmi.core.errors import ConfigError, nearest
+from tfmi.data.tags.tag_tasks import task_thresholds
+from tfmi.layers.backbones.backbone import BACKBONES
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
-from tfmi.layers.propagation import PROPAGATIONS
-from tfmi.layers.user_encoder import USER_ENCODERS
+from tfmi.layers.graph.propagation import PROPAGATIONS
+from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, require_summable
-from tfmi.losses.interest_usage import usage_network
-from tfmi.losses.tasks import TASK_LOSSES
-from tfmi.models.counting import COUNTERS
+from tfmi.losses.regularizers.interest_usage import usage_network
+from tfmi.losses.tasks.task_losses import TASK_LOSSES
+from tfmi.models.heuristics.heuristic import HEURISTICS
 
 RECIPES = "recipes"  # the folder beside this file
 # What a system is known by: with another of these, it is another system.
-IDENTIFYING_COMPONENTS = ("extractor", "counter", "ranker.backbone", "user_tags.encoder")
+IDENTIFYING_COMPONENTS = ("extractor", "heuristic", "ranker.backbone", "user_tags.encoder")
 RETRIEVAL_MONITORS = ("recall", "hr", "ndcg", "mrr", "precision", "coverage")
 TAG_MONITORS, ROW_MONITORS = ("precision", "recall", "ndcg"), ("auc", "log_loss")
 RANKING_MONITORS = ("auc", "gauc", "log_loss", "calibration_error")
@@ -70,7 +70,7 @@ def load_config(
 
     Args:
         config_file: A YAML file; it may name its ``system`` and override any of its values.
-        system: A name of ``SYSTEMS``; wins over the file's. A description with an extractor, counter or backbone of its own gives itself a
+        system: A name of ``SYSTEMS``; wins over the file's. A description with an extractor, heuristic or backbone of its own gives itself a
             ``system`` name of its own, and starts from the defaults instead of a recipe.
         settings: ``section.key=value`` strings, the strongest.
         overrides: A nested mapping, between the file and ``settings``.
@@ -169,18 +169,20 @@ def _check_components(config: RunConfig) -> None:
         regularizers = [REGULARIZERS.build(spec, f"model.regularizers.{label}") for label, spec in model.regularizers.items()]
         for regularizer in regularizers:
             regularizer.check(extractor)
-        if model.counter is not None:
-            COUNTERS.build(model.counter, "model.counter")
+        if model.heuristic is not None:
+            HEURISTICS.build(model.heuristic, "model.heuristic")
         BACKBONES.build(model.ranker.backbone, "model.ranker.backbone")
         _check_user_tags(config)
-    if model.kind == "counting":
-        if model.counter is None:
-            raise ConfigError(f"model.counter: model.kind 'counting' needs one; available: {', '.join(COUNTERS.names())}")
-    elif model.counter is not None:
-        raise ConfigError(f"model.counter: given, but model.kind is {model.kind!r}; set model.kind to 'counting' or leave the counter out")
+    if model.kind == "heuristic":
+        if model.heuristic is None:
+            raise ConfigError(f"model.heuristic: model.kind 'heuristic' needs one; available: {', '.join(HEURISTICS.names())}")
+    elif model.heuristic is not None:
+        raise ConfigError(
+            f"model.heuristic: given, but model.kind is {model.kind!r}; set model.kind to 'heuristic' or leave the heuristic out"
+        )
     # A ranker's retriever has a configuration of its own.
     if config.index.integration == "allotted" and model.kind != "ranking":
-        if model.kind == "counting":
+        if model.kind == "heuristic":
             raise ConfigError("index.integration: 'allotted' shares an answer among interests, and a model that counts has none")
         if model.repetition is not None:
             raise ConfigError("index.integration: 'allotted' gives places to interests, but model.repetition to a user's own items")

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfmi.core.errors import ConfigError, nearest
+from tfmi.data.dataset import PADDING_INDEX, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
 from tfmi.data.features import standardized
-from tfmi.data.structures import PADDING_INDEX, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
-from tfmi.errors import ConfigError, nearest
 from tfmi.layers.base import variable_name
-from tfmi.layers.dense_network import mlp
-from tfmi.layers.fields import weighted_mean
-from tfmi.layers.propagation import ItemPropagation
+from tfmi.layers.common.dense_network import mlp
+from tfmi.layers.common.fields import weighted_mean
+from tfmi.layers.graph.propagation import ItemPropagation
 
 Activation = str
 

@@ -1,0 +1,1 @@
+"""Answers for many users at once, from an exported model."""

@@ -1,0 +1,139 @@
+"""The command line of ``training/evaluate.py``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfmi.cli.program import quiet_libraries, run_program
+from tfmi.config import DataConfig, DatasetName, RunConfig, merge, parse_settings, validate_config
+from tfmi.core.errors import ConfigError, DataError, ExportError
+
+EXAMPLES = """\
+examples:
+  python training/evaluate.py savedmodels/mind                     the newest version, on the test users of its own data
+  python training/evaluate.py savedmodels/mind/3 --split valid
+  python training/evaluate.py savedmodels/mind/3 --num-results 10 20
+  python training/evaluate.py savedmodels/mind/3 --dataset log --data newer_clicks.csv
+  python training/evaluate.py savedmodels/mind/3 --set evaluation.exclude_history=true
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser."""
+    parser = argparse.ArgumentParser(
+        prog="training/evaluate.py",
+        description="Measure an exported SavedModel through its signatures: raw ids in, raw ids out, as a client gets them.\n"
+        "The last line of the output is one JSON object with the metrics.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("savedmodel", type=Path, metavar="SAVEDMODEL", help="savedmodels/<name>/<version>, or savedmodels/<name>")
+    parser.add_argument("--split", choices=("test", "valid"), default="test", help="which users (default: test)")
+    parser.add_argument("--dataset", choices=typing.get_args(DatasetName), help="default: the one the model was trained on")
+    parser.add_argument("--data", metavar="PATH", help="file or folder of the data (default: where the model's data was)")
+    parser.add_argument("--batch-size", type=int, metavar="B", help="users per request (default: the model's configuration)")
+    parser.add_argument(
+        "--num-results", type=int, nargs="+", metavar="N", help="the Ns of metrics @N (default: those of the model's configuration)"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="a.b=value",
+        action="append",
+        default=[],
+        help="change a value of the model's configuration, of data.* or evaluation.*, as for training/train.py; may be repeated",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit code: 0 done, 1 a problem the user can mend, 130 stopped by Ctrl-C."""
+    quiet_libraries()
+    options = build_parser().parse_args(arguments)
+    return run_program(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    from tfmi.data.impressions.impression_loading import load_ranking_dataset
+    from tfmi.data.loading import load_dataset
+    from tfmi.evaluation.metrics import ranking_metrics
+    from tfmi.evaluation.slices import sliced_metrics
+    from tfmi.export.exported_model import ExportedModel
+    from tfmi.export.publishing import newest_version
+    from tfmi.export.retrieval.evaluate_exported import ServedRanker, share_known, usable_cutoffs
+    from tfmi.export.tags.export_user_tags import KIND
+
+    folder = newest_version(options.savedmodel)
+    started = time.perf_counter()
+    model = ExportedModel(folder)
+    logging.info("Loaded %s (%s) in %.1f s", folder, model.metadata["system"], time.perf_counter() - started)
+    if model.metadata.get("kind") == KIND:
+        raise ExportError(f"{folder}: answers with tags, which are not measured here but by the run itself, in its metrics.json")
+    config = _changed_by_settings(_configuration(model.metadata, folder), options.set)
+    evaluation = _changed(config.evaluation, {"batch_size": options.batch_size, "cutoffs": options.num_results}, "evaluation")
+    cutoffs = usable_cutoffs(model, evaluation.cutoffs, required=options.num_results is not None)
+
+    data = _data_config(config.data, options)
+    # A model of two stages is measured on the clicks that its retriever learned from.
+    dataset = load_ranking_dataset(data).retrieval if config.model.kind == "ranking" else load_dataset(data)
+    examples = {"test": dataset.test, "valid": dataset.valid}[options.split]
+    logging.info("Asking for %s %s users of %s", f"{len(examples):,}", options.split, dataset.name)
+    recommended = ServedRanker(model, dataset.catalogue.vocabulary, dataset.profiles, evaluation).rank(examples)
+    known = share_known(recommended.items)
+    if not known:
+        raise DataError(f"none of the recommended items is in the data {dataset.name!r}: this model was trained on another catalogue")
+    if known < 1.0:
+        logging.info("%.1f %% of the recommended items are not in this data; they count as misses.", 100 * (1 - known))
+    metrics = ranking_metrics(
+        recommended.items,
+        examples.targets,
+        cutoffs=cutoffs,
+        num_rows=dataset.catalogue.num_rows,
+        categories=dataset.catalogue.category_indices(),
+        ndcg_ideal=evaluation.ndcg_ideal,
+    )
+    for name, value in metrics.items():
+        print(f"{name:<14} {value:.4f}")
+    slices = sliced_metrics(recommended.items, examples, dataset.catalogue, cutoffs=cutoffs, ndcg_ideal=evaluation.ndcg_ideal)
+    shown = f"recall@{max(cutoffs)}"
+    print(f"\n{'slice':<14} {'users':>7} {shown:>10}")
+    for name, values in slices.items():
+        print(f"{name:<14} {int(values['users']):>7,} {values[shown]:>10.4f}")
+    print(json.dumps({"savedmodel": str(folder), "split": options.split, "users": len(examples), "metrics": metrics, "slices": slices}))
+    return 0
+
+
+def _configuration(metadata: dict[str, Any], folder: Path) -> RunConfig:
+    if "configuration" not in metadata:
+        raise ConfigError(f"{folder}: this model's metadata holds no run configuration; export it with training/train.py")
+    return validate_config(metadata["configuration"])
+
+
+def _changed_by_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """The configuration with ``a.b=value`` settings, which can change the data and the evaluation only: the model is as it is."""
+    given = parse_settings(settings)
+    odd = sorted(set(given) - {"data", "evaluation"})
+    if odd:
+        raise ConfigError(f"--set {odd[0]}: measuring an exported model reads data.* and evaluation.* only; train again to change the rest")
+    data = given.get("data")
+    if isinstance(data, dict) and data.get("dataset", config.data.dataset) != config.data.dataset:
+        data.setdefault("path", None)  # that of another dataset means nothing to this one
+    return validate_config(merge(config.model_dump(), given))
+
+
+def _data_config(config: DataConfig, options: argparse.Namespace) -> DataConfig:
+    # The path of one dataset means nothing to another.
+    path = options.data if options.data or options.dataset not in (None, config.dataset) else config.path
+    return _changed(config, {"dataset": options.dataset or config.dataset}, "data").model_copy(update={"path": path})
+
+
+def _changed(section: Any, changes: dict[str, Any], name: str) -> Any:
+    """The configuration section with the changes that are not None, checked like a configuration file."""
+    given = {key: value for key, value in changes.items() if value is not None}
+    return getattr(validate_config({name: {**section.model_dump(), **given}}), name)

@@ -1,0 +1,53 @@
+"""What the command lines share: quiet libraries, log lines on the standard output, and mistakes as one message."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from tfmi.core.errors import TfmiError
+
+# They greet, warn of things that their users cannot change, and say where a SavedModel's temporary folder is.
+CHATTY_LOGGERS = ("absl", "tensorflow")
+
+STOPPED_BY_USER = 130
+
+
+def quiet_libraries() -> None:
+    """Keep TensorFlow's notices from the terminal, unless the environment asks for them. Call it before TensorFlow is imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    importlib.import_module("absl.logging")  # makes its logger, which is of a class of its own
+    for name in CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def run_program(work: Callable[[], int]) -> int:
+    """Run a program's work and turn what its user can mend into one message on the standard error.
+
+    Args:
+        work: Returns the exit code.
+
+    Returns:
+        The exit code: that of ``work``; 1 after a message; 130 stopped by Ctrl-C.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    try:
+        code = work()
+        sys.stdout.flush()
+    except TfmiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # no space left, no permission, a file where a folder should be
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return STOPPED_BY_USER
+    return code

@@ -1,0 +1,171 @@
+"""The command line of ``training/train.py``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfmi.cli.program import STOPPED_BY_USER, quiet_libraries, run_program
+from tfmi.config import DatasetName, RunConfig, merge, parse_settings, read_config_file, validate_config
+from tfmi.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tfmi.models.systems import System
+
+EXAMPLES = """\
+examples:
+  python training/train.py                                         MIND on the embedded data
+  python training/train.py --system comirec_sa --set model.extractor.num_interests=8
+  python training/train.py --dataset movielens --system item_knn
+  python training/train.py --dataset log --data clicks.csv --set data.log.columns.user=customer_id
+  python training/train.py --config training/configs/reference/mind.yaml --dataset comirec --data DIR --seed 2
+  python training/train.py --system mvke --dataset movielens       which tags users watch and like
+  python training/train.py --system mgipf                          a ranker, and a retriever in front of it
+  python training/train.py --resume --output runs/mind-embedded-20260101-120000
+"""
+
+
+# How --help groups the systems: by model.kind.
+LISTED_KINDS = {
+    "systems that retrieve items": ("interests", "heuristic"),
+    "systems that know users by tags": ("user_tags",),
+    "systems that rank candidates": ("ranking",),
+}
+
+
+def _listed(title: str, kinds: Sequence[str], systems: Mapping[str, System]) -> str:
+    """One group of systems, a line each."""
+    of_kind = {name: system for name, system in systems.items() if system.recipe["model"].get("kind", "interests") in kinds}
+    width = max(map(len, of_kind))
+    return "\n".join([f"{title}:", *(f"  {name:<{width}}  {system.summary}" for name, system in of_kind.items())])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; its help lists every system."""
+    from tfmi.models.systems import SYSTEMS
+
+    systems = "\n\n".join(_listed(title, kinds, SYSTEMS) for title, kinds in LISTED_KINDS.items())
+    parser = argparse.ArgumentParser(
+        prog="training/train.py",
+        description="Train a multi-interest retriever, a model of users' tags or a ranker, evaluate it, and export a SavedModel for\n"
+        "TensorFlow Serving. Without arguments it trains MIND on the embedded data.",
+        epilog=f"{systems}\n\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML configuration; anything it leaves out keeps its default")
+    parser.add_argument("--system", metavar="NAME", help="a named system, see below (default: the configuration's, or mind)")
+    parser.add_argument("--dataset", choices=typing.get_args(DatasetName), help="where the data comes from (default: embedded)")
+    parser.add_argument("--data", metavar="PATH", help="file or folder of the data")
+    parser.add_argument("--set", metavar="a.b=value", action="append", default=[], help="set one configuration value; may be repeated")
+    parser.add_argument("--seed", type=int, metavar="S", help="seed of initial weights, order of examples, negatives and dropout")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps; does nothing to systems that count")
+    parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<system>-<dataset>-<time>)")
+    parser.add_argument(
+        "--savedmodels", metavar="DIR", default="savedmodels", help="where <name>/<version> is published (default: savedmodels)"
+    )
+    parser.add_argument("--index", choices=("scann", "exact"), help="nearest-neighbour index inside the SavedModel (default: scann)")
+    parser.add_argument("--no-export", action="store_true", help="train and evaluate only")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --output, or the newest one of this system and dataset, with its stored configuration; --index, index.*, "
+        "export.* and evaluation.batch_size may differ, --max-steps and training.max_epochs may be larger; a finished run is evaluated "
+        "and exported again",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit code: 0 done, 1 a problem the user can mend, 130 stopped by Ctrl-C."""
+    quiet_libraries()
+    options = build_parser().parse_args(arguments)
+    return run_program(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    from tfmi.kinds.runner import run
+    from tfmi.training.run_folder import RunFolder
+
+    if options.resume:
+        folder = RunFolder(options.output or _newest_run(_resolve(options)))
+        config = _resolve_resumed(options, folder.stored_config())
+        folder.resume(config)
+    else:
+        config = _resolve(options)
+        folder = RunFolder(options.output or _new_folder(config))
+        folder.start(config)
+    logging.info("Run folder: %s", folder.path)
+    result = run(config, folder, None if options.no_export else Path(options.savedmodels), options.resume)
+    if result.metrics is None:
+        return STOPPED_BY_USER
+    _report(config, result.metrics)
+    print(f"Metrics    {folder.metrics}")
+    if folder.plots.exists():
+        print(f"Plots      {folder.plots}")
+    if result.savedmodel is not None:
+        print(f"SavedModel {result.savedmodel}")
+        model = result.savedmodel.parent
+        print(f"Serve it   python serving/local_server.py --model-base-path {model} --model-name {model.name}")
+    return 0
+
+
+def _resolve(options: argparse.Namespace) -> RunConfig:
+    from tfmi.models.systems import load_config
+
+    return load_config(options.config, options.system, options.set, _overrides(options))
+
+
+def _resolve_resumed(options: argparse.Namespace, stored: RunConfig) -> RunConfig:
+    """The stored configuration with whatever the command line gives; what it leaves out stays as it was."""
+    from tfmi.models.systems import check_components
+
+    given = read_config_file(options.config) if options.config is not None else {}
+    if options.system is not None:
+        given = {**given, "system": options.system}
+    given = merge(merge(given, _overrides(options)), parse_settings(options.set))
+    config = validate_config(merge(stored.model_dump(), given))
+    check_components(config)
+    return config
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    flags = {
+        ("data", "dataset"): options.dataset,
+        ("data", "path"): options.data,
+        ("training", "max_steps"): options.max_steps,
+        ("index", "kind"): options.index,
+    }
+    overrides: dict[str, Any] = {} if options.seed is None else {"seed": options.seed}
+    for (section, key), value in flags.items():
+        if value is not None:
+            overrides.setdefault(section, {})[key] = value
+    return overrides
+
+
+def _new_folder(config: RunConfig) -> Path:
+    return Path("runs") / f"{_folder_prefix(config)}{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _newest_run(config: RunConfig) -> Path:
+    prefix = _folder_prefix(config)
+    earlier = sorted(Path("runs").glob(f"{prefix}*"))
+    if not earlier:
+        raise ConfigError(f"--resume: no run called runs/{prefix}*; name its folder with --output")
+    return earlier[-1]
+
+
+def _folder_prefix(config: RunConfig) -> str:
+    return f"{config.system}-{config.data.dataset}-"
+
+
+def _report(config: RunConfig, metrics: dict[str, Any]) -> None:
+    from tfmi.kinds.runner import describe
+
+    train = metrics["train"]
+    speed = f"{train['steps']:,} steps in {train['seconds']:.1f} s, {train['examples_per_second']:,.0f} examples/s"
+    print(f"\n{describe(config, metrics)}\n\n{speed}, seed {metrics['seed']}\n")

@@ -1,0 +1,533 @@
+"""One typed, validated description of a run: YAML in, YAML out.
+
+Built from, in rising precedence: the defaults below, the system's recipe, a YAML file, ``section.key=value`` settings. Unknown keys,
+wrong types and impossible combinations raise ``ConfigError`` naming the key, what was expected and the nearest right spelling.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from tfmi.core.errors import ConfigError, nearest
+from tfmi.core.validation import describe_value_problem
+
+ComponentSpec = dict[str, Any]
+DatasetName = Literal["embedded", "log", "movielens", "lastfm", "sequences", "comirec", "sessions"]
+
+# What stands in URLs, configuration files of servers and folder names alike.
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _check_name(name: str) -> str:
+    if not NAME_PATTERN.fullmatch(name):
+        raise ValueError("expected letters, digits, '.', '_' and '-', the first a letter or digit, because folders are named after it")
+    return name
+
+
+def _sorted_distinct(values: list[int]) -> list[int]:
+    if len(set(values)) != len(values):
+        raise ValueError("expected each number once")
+    return sorted(values)
+
+
+Name = Annotated[str, pydantic.AfterValidator(_check_name)]
+PositiveInteger = Annotated[int, Field(ge=1)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+
+class Section(pydantic.BaseModel):
+    """Base of every section: no unknown keys, no silent conversions, no NaN and no infinity."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class EmbeddedImpressionsConfig(Section):
+    """What users of the embedded shop are shown, and how far clicks tell what they like."""
+
+    page_size: int = Field(4, ge=1, description="items shown per visit")
+    missed: float = Field(0.5, ge=0, lt=1, description="share of the liked items shown that get no click, less at a page's top")
+    false_clicks: float = Field(0.02, ge=0, lt=1, description="share of the other items shown that get one")
+
+
+class EmbeddedConfig(Section):
+    """The embedded generator (``dataset: embedded``)."""
+
+    users: int = Field(4000, ge=10, description="users to generate")
+    items: int = Field(2000, ge=10, description="items to generate")
+    mean_events: float = Field(24.0, gt=1, description="mean events per user")
+    max_interests: int = Field(6, ge=1, description="a user has 1 to this many interests")
+    seed: int = Field(7, ge=0, description="seed of the generator; independent of the training seed")
+    impressions: EmbeddedImpressionsConfig = Field(EmbeddedImpressionsConfig(), description="for models that rank")
+
+
+class LogColumns(Section):
+    """The user's column names of the log file."""
+
+    user: str = "user"
+    item: str = "item"
+    time: str | None = Field("time", description="None: the file's order is the time order")
+    event: str | None = Field(None, description="event type; None if there is none")
+    weight: str | None = Field(None, description="event weight, a number")
+
+
+class CatalogueColumns(Section):
+    """The user's column names of the catalogue file. A column set to None is not read."""
+
+    item: str = "item"
+    title: str | None = "title"
+    category: str | None = "category"
+    brand: str | None = "brand"
+    tags: str | None = Field("tags", description="multi-valued: separated by tag_separator, each 'tag' or 'tag:weight'")
+    numbers: list[str] = Field(default_factory=list, description="columns with a number each")
+
+
+class LogConfig(Section):
+    """A user's own files (``dataset: log``): a log, and optionally a catalogue and user profiles."""
+
+    columns: LogColumns = LogColumns()
+    catalogue_path: str | None = Field(None, description="default: the file named catalogue.* beside the log, if any")
+    catalogue_columns: CatalogueColumns = CatalogueColumns()
+    users_path: str | None = Field(None, description="default: the file named users.* beside the log, if any")
+    user_column: str = Field("user", description="the user id's column in the users file")
+    profile_columns: list[str] = Field(default_factory=list, description="profile columns, in the users file or in the log itself")
+    profile_numbers: list[str] = Field(default_factory=list, description="profile columns with a number each, in the same file")
+    time_unit: Literal["seconds", "milliseconds", "microseconds", "nanoseconds"] = Field(
+        "seconds", description="unit of times that are numbers; never guessed"
+    )
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="None: a comma in .csv, a tab in .tsv")
+    quoting: bool = Field(True, description="CSV and TSV: double quotes enclose cells; off: they are ordinary characters")
+    tag_separator: str = Field("|", min_length=1)
+    event_types: list[str] | None = Field(None, description="keep only these event types; None keeps all")
+    unknown_items: Literal["keep", "reject"] = Field("keep", description="events of items that the catalogue lacks")
+    duplicates: Literal["drop", "keep"] = Field("drop", description="rows equal in user, item, time and event type")
+    max_reject_share: float = Field(0.05, ge=0, le=1, description="stop when more than this share of rows is rejected")
+    streaming: bool = Field(False, description="for logs larger than memory: one pass into sharded TFRecord files")
+    shards: int = Field(16, ge=1, description="TFRecord shards when streaming")
+
+    @pydantic.model_validator(mode="after")
+    def _check_combinations(self) -> LogConfig:
+        if self.event_types is not None and self.columns.event is None:
+            raise ValueError("event_types needs columns.event, the column that holds the event type")
+        if self.delimiter in {'"', "\n", "\r"}:
+            raise ValueError("delimiter cannot be a double quote or a line end")
+        profile = [*self.profile_columns, *self.profile_numbers]
+        if len(set(profile)) != len(profile):
+            raise ValueError("profile_columns and profile_numbers must name each column once")
+        return self
+
+
+class SplitConfig(Section):
+    """How events become training sequences and test users. ``auto`` is each dataset's customary split."""
+
+    method: Literal["auto", "by_user", "leave_one_out", "by_time", "session_prefixes", "given"] = "auto"
+    seed: int = Field(1230, ge=0)
+    valid_share: float = Field(0.1, gt=0, lt=1)
+    test_share: float = Field(0.1, gt=0, lt=1)
+    history_share: float = Field(0.8, gt=0, lt=1, description="by_user: the first int(share x length) events are history")
+    min_user_events: int = Field(5, ge=1, description="k-core: users with fewer events are left out")
+    min_item_events: int = Field(5, ge=1, description="k-core: items with fewer events are left out")
+    iterate_core: bool = Field(False, description="repeat the two filters until nothing changes; off: once, items first (ComiRec)")
+
+    @pydantic.model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> SplitConfig:
+        if self.valid_share + self.test_share >= 1:
+            raise ValueError("valid_share and test_share must add up to less than 1, so that something is left to train on")
+        return self
+
+
+class ImpressionsConfig(Section):
+    """What was shown and what was clicked, for models that rank. Data of clicks alone needs ``sampled_negatives``."""
+
+    positive_weight: float | None = Field(
+        None, gt=0, description="events of at least this weight are clicks, others are not; None: 4 for movielens, unused for a log"
+    )
+    positive_events: list[str] | None = Field(None, min_length=1, description="log: events of these types are clicks, others are not")
+    sampled_negatives: int = Field(0, ge=0, description="per click, so many items drawn that the user has not clicked up to then")
+    seed: int = Field(1230, ge=0, description="of what is drawn")
+
+    @pydantic.model_validator(mode="after")
+    def _check_combinations(self) -> ImpressionsConfig:
+        if self.positive_weight is not None and self.positive_events is not None:
+            raise ValueError("positive_weight and positive_events are two ways to tell clicks; give one of them")
+        return self
+
+
+TagColumn = Literal["tags", "category", "brand"]
+
+
+class TaggingConfig(Section):
+    """Labelled items with tags, and what is known of users, for models of kind user_tags."""
+
+    tasks: dict[Name, float] | None = Field(
+        None,
+        min_length=1,
+        description="the least weight of an event of each task; None: watched and liked (4) for movielens, one task that every event is of "
+        "for the others",
+    )
+    label_space: Literal["all", "conditional"] = Field(
+        "all", description="all: every task is labelled on every row; conditional: only where the task before it has happened"
+    )
+    negatives: int = Field(4, ge=0, description="per event, so many items that the user has not acted on by then")
+    negative_sampling: Literal["auto", "uniform", "popular", "tags"] = Field(
+        "auto",
+        description="from what had occurred by then: uniform, any item; popular, an item as often as it occurred; tags, as many tags, each "
+        "uniformly, as the event's item has; "
+        "auto: tags where users give them, else uniform",
+    )
+    tag_columns: list[TagColumn] = Field(
+        default_factory=lambda: list[TagColumn](["tags"]), min_length=1, description="columns of the catalogue whose values are tags"
+    )
+    max_item_tags: int = Field(10, ge=1, description="N: the heaviest tags of an item")
+    max_values: int = Field(30, ge=1, description="values of a multi-valued field of users, the heaviest or newest")
+    min_tag_count: int = Field(5, ge=1, description="a tag of fewer training events is unknown")
+    min_value_count: int = Field(5, ge=1, description="a field's value that occurs less often in training is unknown")
+    value_weights: Literal["log", "count", "one"] = Field(
+        "log", description="how a value counts that occurred n times: log2(1 + n), n or 1"
+    )
+    seed: int = Field(1230, ge=0, description="of the negatives")
+
+
+class DataConfig(Section):
+    """Where examples come from."""
+
+    dataset: DatasetName = "embedded"
+    path: str | None = Field(None, description="file or folder of the data (--data)")
+    embedded: EmbeddedConfig = EmbeddedConfig()
+    log: LogConfig = LogConfig()
+    split: SplitConfig = SplitConfig()
+    impressions: ImpressionsConfig = ImpressionsConfig()
+    tagging: TaggingConfig = TaggingConfig()
+    history_length: int = Field(20, ge=1, description="L: items of history a model sees, the newest ones")
+    min_history: int = Field(1, ge=1, description="a training target has at least this many items before it")
+    examples: Literal["prefixes", "random_position"] = Field(
+        "prefixes", description="prefixes: every position once per epoch; random_position: random user, random position (ComiRec)"
+    )
+    cache: str | None = Field(None, description="folder for downloads and TFRecord shards; default: data_cache")
+
+    def holds_sessions(self) -> bool:
+        """Whether prefixes of sessions are tested on their next item, so that results are reported as for sessions."""
+        return self.dataset == "sessions" or self.split.method == "session_prefixes"
+
+
+class ItemTowerConfig(Section):
+    """From an item's features to its vector."""
+
+    features: list[str] | Literal["auto"] = Field(
+        "auto", description="catalogue features beside the id; auto: every one the catalogue has; []: the id alone"
+    )
+    use_id: bool = True
+    combine: Literal["mean", "sum", "concat"] = Field("mean", description="mean is MIND's; concat needs hidden layers or projects")
+    hidden: list[PositiveInteger] = Field(default_factory=list, description="widths of ReLU layers before the last, linear one")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    initializer_deviation: float | None = Field(None, gt=0, description="deviation of embeddings; None: 1/sqrt(dimension)")
+    propagation: ComponentSpec | None = Field(None, description="what items hear from each other, such as {name: hypergraph, layers: 3}")
+
+
+class UserTowerConfig(Section):
+    """From each interest, joined with the profile, to a user vector. No hidden layers and no profile: the interest itself."""
+
+    profile_features: list[str] | Literal["auto"] = "auto"
+    join_profile: bool = Field(True, description="join the profile to every interest; off: only the extractor reads it")
+    profile_dimension: int = Field(8, ge=1, description="width of each profile embedding")
+    hidden: list[PositiveInteger] = Field(default_factory=list, description="widths of ReLU layers applied to every interest")
+    project: bool = Field(False, description="end in a linear layer to the model's dimension even without hidden layers or profile")
+    final_activation: Literal["linear", "relu"] = "linear"
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class RetrieverConfig(Section):
+    """What finds the candidates that a ranker ranks, for an export: a system that is trained on the clicks of the same split."""
+
+    system: Name = Field("comirec_sa", description="a named system that retrieves")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="its configuration where it differs from the named one, such as {training: {max_epochs: 5}}"
+    )
+    run: str | None = Field(None, description="folder of a finished run on the same clicks, RANKER_RUN/retriever, to use instead")
+
+    @pydantic.model_validator(mode="after")
+    def _check_combinations(self) -> RetrieverConfig:
+        if self.run is not None and self.settings:
+            raise ValueError("settings do nothing to a run that is finished")
+        return self
+
+
+class RankerConfig(Section):
+    """``kind: ranking``: a backbone that predicts clicks, and coarse heads beside it; ``coarse_features: []`` is the bare backbone."""
+
+    backbone: ComponentSpec = Field(default_factory=lambda: {"name": "din"})
+    dimension: int = Field(16, ge=1, description="d: width of every field's embedding")
+    features: list[str] | Literal["auto"] = Field("auto", description="catalogue features beside the id; auto: every one; []: the id alone")
+    use_id: bool = True
+    use_popularity: bool = Field(True, description="how often an item was shown in training is a field, too")
+    profile_features: list[str] | Literal["auto"] = "auto"
+    initializer_deviation: float = Field(0.05, gt=0, description="deviation of embeddings at the start")
+    hidden: list[PositiveInteger] = Field(default_factory=lambda: [256, 128], description="widths of the fine head's network")
+    coarse_features: list[str] | Literal["auto"] = Field("auto", description="catalogue features of one value per item; auto: every one")
+    coarse_hidden: list[PositiveInteger] = Field(default_factory=lambda: [128, 64], description="widths of each coarse head's network")
+    soft: bool = Field(True, description="rows that were not clicked count less in coarse losses; off: like clicked ones")
+    partial_interest: float = Field(0.2, ge=0, le=1, description="how much a row counts that was not clicked, but others of its kind were")
+    no_interest: float = Field(0.1, ge=0, le=1, description="how much a row counts of whose kind nothing was clicked")
+    fine_weight: float = Field(1.0, ge=0, description="how much the fine head's own loss counts")
+    coarse_weight: float = Field(0.2, ge=0, description="how much each coarse loss counts")
+    detach: bool = Field(False, description="coarse heads leave embeddings and shared layers alone")
+    fusion: bool = Field(True, description="predict by all heads together; off: by the fine head")
+    fusion_bias: bool = False
+    shuffle_coarse: bool = Field(False, description="for an ablation: coarse labels permuted among the rows of each user")
+    retriever: RetrieverConfig = Field(RetrieverConfig(), description="the stage before it in an export")
+
+
+class UserTagsConfig(Section):
+    """``kind: user_tags``: two towers for users and tags; see ``tfmi.models.user_tags.user_tag_model.UserTagModel``."""
+
+    encoder: ComponentSpec = Field(default_factory=lambda: {"name": "attention_fusion"}, description="from a user's fields to vectors")
+    task_loss: ComponentSpec = Field(default_factory=lambda: {"name": "independent"})
+    dimension: int = Field(16, ge=1, description="d: width of the vectors that users and tags are scored with")
+    field_dimension: int | None = Field(None, ge=1, description="width of the embeddings of fields; None: dimension")
+    fields: list[str] | Literal["auto"] = Field("auto", description="fields of users; auto: every one that the data has")
+    share_field_tables: bool = Field(True, description="fields whose values are tags have one table of embeddings")
+    share_tag_table: bool = Field(False, description="and the tags that are scored have it, too")
+    tag_hidden: list[PositiveInteger] | None = Field(
+        None, description="widths of ReLU layers from a tag's embedding to its vector, before a linear one; None: no network"
+    )
+    tag_networks: Literal["per_task", "shared"] = Field("per_task", description="with tag_hidden: a network for each task, or one for all")
+    tag_dimension: int | None = Field(None, ge=1, description="width of the embeddings of tags, with tag_hidden; None: dimension")
+    tag_reduce: Literal["sum", "mean"] = Field("sum", description="an item is the sum or the mean of its tags")
+    scoring: Literal["dot", "expert_cosine", "cosine"] = "dot"
+    initial_scale: float = Field(8.0, gt=0, description="what cosines are multiplied with, at the start")
+    global_bias: bool = Field(False, description="logits of dot have an offset, too; those of cosines always have")
+    per_tag_labels: bool = Field(False, description="an ablation: every tag of an item has its label")
+    tag_dropout_to_one: float = Field(0.0, ge=0, le=1, description="probability in training that an item is only one of its tags")
+    initializer_deviation: float = Field(0.05, gt=0, description="deviation of embeddings at the start")
+
+
+class ModelConfig(Section):
+    """A system: see docs/architecture.md. ``kind: interests`` retrieves and trains by gradient, ``heuristic`` counts; ``ranking`` ranks
+    candidates, and of this section reads ``ranker`` alone; ``user_tags`` says which tags a user likes, and reads ``user_tags`` alone."""
+
+    kind: Literal["interests", "heuristic", "ranking", "user_tags"] = "interests"
+    dimension: int = Field(64, ge=1, description="d: width of item and interest vectors")
+    extractor: ComponentSpec = Field(default_factory=lambda: {"name": "capsule_routing"})
+    readout: ComponentSpec = Field(default_factory=lambda: {"name": "label_aware"})
+    # Enough negatives to be the full softmax on catalogues of up to this size, and a bounded cost on larger ones.
+    objective: ComponentSpec = Field(default_factory=lambda: {"name": "sampled_softmax", "num_sampled": 16384})
+    weighting: ComponentSpec = Field(default_factory=lambda: {"name": "cross_entropy"}, description="how the loss weighs examples")
+    repetition: ComponentSpec | None = Field(None, description="scores the items of a user's own history apart; None: like all others")
+    regularizers: dict[str, ComponentSpec] = Field(default_factory=dict, description="auxiliary losses by a name of your choice")
+    heuristic: ComponentSpec | None = Field(None, description="kind: heuristic only")
+    ranker: RankerConfig = RankerConfig()
+    user_tags: UserTagsConfig = UserTagsConfig()
+    item_tower: ItemTowerConfig = ItemTowerConfig()
+    user_tower: UserTowerConfig = UserTowerConfig()
+    normalize: bool = Field(True, description="L2-normalise user and item vectors")
+    temperature: float = Field(0.07, gt=0, description="training scores are divided by it")
+    history_dropout: float = Field(0.2, ge=0, lt=1, description="dropout on the history's item vectors in training")
+
+
+class OptimizerConfig(Section):
+    """Adam: row-sparse for embedding tables, plain for dense weights."""
+
+    learning_rate: float = Field(2e-3, gt=0)
+    schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    warmup_steps: int = Field(0, ge=0, description="linear warm-up from 0")
+    decay_steps: int | None = Field(
+        None, ge=1, description="cosine: steps to reach the floor, None: max_steps; exponential: steps per decay_rate"
+    )
+    decay_rate: float = Field(0.1, gt=0, le=1, description="exponential: factor per decay_steps; cosine: the floor as a share")
+    clip_norm: float | None = Field(None, gt=0, description="global-norm clipping")
+    beta_1: float = Field(0.9, ge=0, lt=1)
+    beta_2: float = Field(0.999, ge=0, lt=1)
+    epsilon: float = Field(1e-7, gt=0)
+
+
+class TrainingConfig(Section):
+    """The loop."""
+
+    batch_size: int = Field(512, ge=1)
+    max_epochs: int = Field(30, ge=1, description="an epoch is one pass over the training examples")
+    max_steps: int | None = Field(None, ge=1, description="stop after this many steps, whatever max_epochs says")
+    evaluate_every: int | None = Field(None, ge=1, description="steps between validations; None: once per epoch")
+    monitor: str = Field("recall@50", description="validation metric for early stopping and for the best weights")
+    patience: int = Field(3, ge=1, description="validations without improvement before stopping")
+    mixed_precision: bool = Field(False, description="mixed_bfloat16 on CPU, mixed_float16 on GPU")
+    steps_per_execution: int = Field(8, ge=1, description="steps per call of the compiled loop; Ctrl-C waits for them")
+    tensorboard: bool = True
+
+
+class EvaluationConfig(Section):
+    """Metrics over the full catalogue."""
+
+    cutoffs: Annotated[list[PositiveInteger], pydantic.AfterValidator(_sorted_distinct)] = Field(
+        default_factory=lambda: [10, 20, 50], min_length=1, description="the Ns of metrics @N; kept sorted"
+    )
+    batch_size: int = Field(256, ge=1)
+    exclude_history: bool = Field(False, description="leave out what the user already has; ComiRec's protocol does not")
+    ndcg_ideal: Literal["targets", "hits"] = Field("targets", description="targets: standard; hits: ComiRec's published code")
+    best_test_epoch: bool = Field(
+        False,
+        description="retrievers: look at the test users at every validation too, and report the best value of each metric; chooses nothing",
+    )
+
+
+class IndexConfig(Section):
+    """Nearest-neighbour search inside the SavedModel. None lets tfmi choose from the catalogue's size."""
+
+    kind: Literal["scann", "exact"] = "scann"
+    leaves: int | None = Field(None, ge=1)
+    leaves_to_search: int | None = Field(None, ge=1)
+    reordering_candidates: int | None = Field(None, ge=1)
+    dimensions_per_block: int | None = Field(None, ge=1)
+    training_iterations: int = Field(12, ge=1)
+    integration: Literal["competitive", "allotted"] = Field(
+        "competitive",
+        description="how interests share an answer: competitive, by score; allotted, by how much each is used (interest_usage learns it)",
+    )
+    quota_exponent: float = Field(
+        1.0, ge=0, description="allotted: places in proportion to usage ** quota_exponent; 0: equally many, large: the most used interest"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _check_combinations(self) -> IndexConfig:
+        if self.integration == "competitive" and self.quota_exponent != 1.0:
+            raise ValueError("quota_exponent does nothing without integration: allotted")
+        return self
+
+    def search_parameters(self) -> dict[str, int | None]:
+        """The parameters of the index itself."""
+        return self.model_dump(exclude={"kind", "integration", "quota_exponent"})
+
+    def allotment(self) -> float | None:
+        """The exponent of the quotas, or None where interests compete."""
+        return self.quota_exponent if self.integration == "allotted" else None
+
+
+class ExportConfig(Section):
+    """The servable."""
+
+    name: Name | None = Field(None, description="model name under savedmodels/; default: the system's name")
+    num_results: int = Field(50, ge=1, description="n: items per answer")
+    exclusion_width: int = Field(50, ge=1, description="E: width that clients pad 'exclude' to")
+    exclude_history: bool = Field(False, description="never answer with an item of the request's own history")
+    audience_size: int = Field(100, ge=0, description="user-tag models: users per answer of tag_users; 0: no user ids in the export")
+    diversity_pool: int = Field(4, ge=1, description="with diversity, the best diversity_pool x num_results candidates compete")
+    ranking_pool: int = Field(4, ge=1, description="with a ranker, it ranks the best ranking_pool x num_results that retrieval finds")
+    retrieval_weight: NonNegativeFloat | Literal["auto"] = Field(
+        "auto", description="with a ranker, its logit plus this times retrieval's score orders the pool; auto: what is best on validation"
+    )
+    warmup_batch_sizes: list[PositiveInteger] = Field(default_factory=lambda: [1, 8], min_length=1)
+
+
+class RunConfig(Section):
+    """Everything that a run needs to be repeated."""
+
+    system: Name = "mind"
+    seed: int = Field(1, ge=0)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    index: IndexConfig = IndexConfig()
+    export: ExportConfig = ExportConfig()
+
+    def to_yaml(self) -> str:
+        """The whole configuration, defaults included, as YAML that ``load_config`` reads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader that also reads ``1e-3`` as a number, as people expect."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Parse YAML safely; raises ``ConfigError`` naming ``source`` and the line."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {error}") from None
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file into a nested mapping; raises ``ConfigError`` if it is missing or holds something else."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error}") from None
+    values = parse_yaml(text, str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected 'section: ...' mappings at the top, got a {type(values).__name__}")
+    return values
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Turn ``["model.dimension=32", ...]`` into a nested mapping; values are YAML."""
+    result: dict[str, Any] = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set {setting!r}: expected section.key=value, e.g. model.dimension=32")
+        parsed = parse_yaml(value, f"--set {key}")
+        for part in reversed(key.strip().split(".")):
+            parsed = {part: parsed}
+        result = merge(result, parsed)
+    return result
+
+
+def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep-merge two mappings. A component given with another ``name`` replaces the base's, parameters and all."""
+    # A section that happens to have a name, as export has, is no component.
+    sections = RunConfig.model_fields.keys() & base.keys() & override.keys()
+    result = _merge_components(base, {key: value for key, value in override.items() if key not in sections})
+    for key in sections:
+        both = isinstance(base[key], Mapping) and isinstance(override[key], Mapping)
+        result[key] = _merge_components(base[key], override[key]) if both else override[key]
+    return result
+
+
+def _merge_components(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in override.items():
+        current = result.get(key)
+        if isinstance(current, Mapping) and isinstance(value, Mapping):
+            replaces = "name" in current and value.get("name", current["name"]) != current["name"]
+            result[key] = dict(value) if replaces else _merge_components(current, value)
+        else:
+            result[key] = value
+    return result
+
+
+def validate_config(values: Mapping[str, Any]) -> RunConfig:
+    """Check a nested mapping against ``RunConfig``; raises ``ConfigError`` with one line per problem."""
+    try:
+        return RunConfig.model_validate(dict(values))
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(_describe(problem) for problem in error.errors())) from None
+
+
+def _describe(problem: Any) -> str:
+    # Union branches ("features.list[str]", "features.literal['auto']") are pydantic's, not the user's keys.
+    location = [str(part) for part in problem["loc"] if not re.search(r"[\[(]|^(str|int|float|bool|list)$", str(part))]
+    path = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        section: Any = RunConfig
+        for part in location[:-1]:
+            section = section.model_fields[part].annotation
+        known = list(section.model_fields)
+        return f"{path}: unknown key{nearest(location[-1], known)}; this section takes: {', '.join(known)}"
+    return f"{path}: {describe_value_problem(problem)}" if path else describe_value_problem(problem)

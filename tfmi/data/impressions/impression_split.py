@@ -1,0 +1,189 @@
+"""From labelled events to ranking data, cut by time: two moments decide for everybody what trains, validates and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tfmi.config import DataConfig, SplitConfig
+from tfmi.core.errors import ConfigError, DataError
+from tfmi.data.assembly import evaluation_counts, number_items, training_counts
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset, Sequences, UserProfiles
+from tfmi.data.features import build_catalogue, build_profiles
+from tfmi.data.impressions.click_histories import history_ends, order_clicks, times_of
+from tfmi.data.impressions.impression_dataset import ImpressionRows, RankingDataset
+from tfmi.data.impressions.impression_negatives import draw_negatives
+from tfmi.data.splitting.splits import core_mask, cut_at_moments, two_moments
+from tfmi.data.tables import EventTable, ItemTable, UserTable
+
+
+@dataclass(frozen=True)
+class LabelledEvents:
+    """A log of impressions: ``table``, and which of its events are clicks, bool [events]."""
+
+    table: EventTable
+    clicked: np.ndarray
+
+
+def split_impressions(
+    name: str, events: LabelledEvents, config: DataConfig, *, items: ItemTable | None = None, users: UserTable | None = None
+) -> RankingDataset:
+    """Filter, split and index a log of impressions.
+
+    Rare users and items are left out by their impressions. With ``data.impressions.sampled_negatives`` every click gets items that were not
+    clicked, at its own time.
+
+    Args:
+        name: Short name for reports.
+        events: The checked log. A row's id is its place in it; drawn rows come after the log's own.
+        config: How to split, and what to draw.
+        items: The catalogue, or None.
+        users: The profiles, or None.
+
+    Raises:
+        ConfigError: Another split method than ``by_time``.
+        DataError: The log has no times, nothing is left after filtering, or a part would have no row.
+    """
+    check_method(config.split)
+    table = events.table
+    if table.timestamps is None:
+        raise DataError(f"dataset {name!r}: impressions are split by time, and this log has none; name its column in data.log.columns.time")
+    kept = core_mask(
+        table.user_codes, table.item_codes, config.split.min_user_events, config.split.min_item_events, config.split.iterate_core
+    )
+    if not kept.any():
+        raise DataError(
+            f"dataset {name!r}: none of its {len(table)} impressions is left after leaving out items with fewer than "
+            f"{config.split.min_item_events} and users with fewer than {config.split.min_user_events}; lower "
+            "data.split.min_item_events or data.split.min_user_events"
+        )
+    row_ids = np.flatnonzero(kept)
+    present, row_users = np.unique(table.user_codes[row_ids], return_inverse=True)
+    candidates = np.unique(table.item_codes[row_ids])
+    rows = ImpressionRows(
+        row_ids=row_ids,
+        users=row_users.astype(np.int32),
+        items=table.item_codes[row_ids].astype(np.int32),
+        labels=events.clicked[row_ids].astype(np.float32),
+        timestamps=table.timestamps[row_ids],
+        history_ends=np.zeros(len(row_ids), dtype=np.int64),
+    )
+    clicked = rows.labels > 0
+    clicks = order_clicks(rows.users[clicked], rows.items[clicked], rows.timestamps[clicked], len(present))
+    rows = replace(rows, history_ends=history_ends(clicks, rows.users, rows.timestamps))
+    if config.impressions.sampled_negatives:
+        drawing = {"per_click": config.impressions.sampled_negatives, "seed": config.impressions.seed}
+        rows = with_drawn_rows(rows, clicks, candidates, first_id=len(table), **drawing)
+    first, second = two_moments(rows.timestamps, config.split)
+    masks = rows.timestamps < first, (rows.timestamps >= first) & (rows.timestamps < second), rows.timestamps >= second
+
+    parts, vocabulary = number_items(cut_at_moments(clicks, times_of(clicks), first, second), table.item_ids, candidates)
+    index_of_code = vocabulary.indices(table.item_ids)
+    rows = replace(rows, items=index_of_code[rows.items])
+    clicks = replace(clicks, items=index_of_code[clicks.items])
+    profiles = None
+    if users is not None and users.columns:
+        training_users = np.unique(rows.users[masks[0]]) + 1  # profile row 0 is nobody
+        profiles = build_profiles([table.user_ids[code] for code in present], training_users, users)
+    parts = parts.with_sequences([_with_profile_rows(sequences, profiles) for sequences in parts.all_sequences()])
+    catalogue = build_catalogue(vocabulary, training_counts(parts.train, vocabulary.num_rows), items)
+    return ranking_dataset(
+        catalogue,
+        _with_profile_rows(clicks, profiles),
+        [rows.take(mask) for mask in masks],
+        retrieval=Dataset(name, catalogue, parts.train, parts.valid, parts.test, profiles),
+        report={"split": "by_time", "left_out_as_rare": int((~kept).sum()), "read": dict(table.report)},
+    )
+
+
+def check_method(config: SplitConfig) -> None:
+    """Raise ``ConfigError`` for a split that impressions cannot have."""
+    if config.method not in ("auto", "by_time"):
+        raise ConfigError(f"data.split.method: impressions are split by_time, which auto is, got {config.method!r}")
+
+
+def with_drawn_rows(
+    rows: ImpressionRows, clicks: Sequences, candidates: np.ndarray, *, first_id: int, per_click: int, seed: int
+) -> ImpressionRows:
+    """``rows`` and, after them, ``per_click`` drawn items per clicked row that its user has not clicked up to then, at the same time.
+
+    Args:
+        rows: The log's rows.
+        clicks: All clicks, one row per user, with times.
+        candidates: int [m] items to draw from.
+        first_id: The id of the first drawn row.
+        per_click, seed: See ``draw_negatives``.
+    """
+    positives = np.flatnonzero(rows.labels > 0)
+    if not len(positives):
+        return rows
+    sources, items = draw_negatives(clicks, rows.users[positives], rows.timestamps[positives], candidates, per_click=per_click, seed=seed)
+    drawn = replace(
+        rows.take(positives[sources]),
+        row_ids=first_id + np.arange(len(items)),
+        items=items.astype(np.int32),
+        labels=np.zeros(len(items), dtype=np.float32),
+    )
+    return ImpressionRows(**{name: np.concatenate([getattr(rows, name), values]) for name, values in vars(drawn).items()})
+
+
+def ranking_dataset(
+    catalogue: Catalogue, clicks: Sequences, parts: list[ImpressionRows], *, retrieval: Dataset, report: Mapping[str, Any]
+) -> RankingDataset:
+    """Check that every part holds something to learn from or to judge by, count, and build the ``RankingDataset``.
+
+    Raises:
+        DataError: A part has no row, or all training rows have one outcome.
+    """
+    train, valid, test = parts
+    for part, rows in (("training", train), ("validation", valid), ("test", test)):
+        if not len(rows):
+            raise DataError(f"dataset {retrieval.name!r}: the {part} part has no impression; give more data, or change data.split's shares")
+    clicked = float(train.labels.sum())
+    if clicked in (0.0, float(len(train))):
+        lacking = "no click, so there is nothing to learn" if not clicked else "clicks alone; set data.impressions.sampled_negatives"
+        raise DataError(
+            f"dataset {retrieval.name!r}: its training impressions hold {lacking}, or say what is a click with "
+            "data.impressions.positive_events or data.impressions.positive_weight"
+        )
+    counts = np.bincount(train.items, minlength=catalogue.num_rows).astype(np.int64)
+    counts[:FIRST_INDEX] = 0
+    counted = {
+        "dataset": retrieval.name,
+        "items": len(catalogue.vocabulary),
+        "items_not_in_train": int((counts[FIRST_INDEX:] == 0).sum()),
+        "users": len(clicks),
+        **{part: _counts(rows, train) for part, rows in (("train", train), ("valid", valid), ("test", test))},
+    }
+    retrieval_counts = {
+        "train": {"sequences": len(retrieval.train), "events": retrieval.train.num_events},
+        "valid": evaluation_counts(retrieval.valid, catalogue),
+        "test": evaluation_counts(retrieval.test, catalogue),
+    }
+    return RankingDataset(
+        catalogue=replace(catalogue, counts=counts),
+        clicks=clicks,
+        train=train,
+        valid=valid,
+        test=test,
+        retrieval=replace(retrieval, report={**counted, **retrieval_counts, **report}),
+        report={**counted, **report},
+    )
+
+
+def _counts(rows: ImpressionRows, train: ImpressionRows) -> dict[str, int]:
+    return {
+        "impressions": len(rows),
+        "clicks": int(rows.labels.sum()),
+        "users": len(np.unique(rows.users)),
+        "users_not_in_train": len(np.setdiff1d(rows.users, train.users)),
+    }
+
+
+def _with_profile_rows(sequences: Sequences, profiles: UserProfiles | None) -> Sequences:
+    """Sequences whose users are rows of profiles, or ``arange`` where there are none."""
+    users = np.arange(len(sequences), dtype=np.int32) if profiles is None else sequences.users + np.int32(1)
+    return replace(sequences, users=users)

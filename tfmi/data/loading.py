@@ -1,0 +1,111 @@
+"""Loading a dataset by name: the embedded generator, a user's own log, or a public data set in its original files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from tfmi.config import DataConfig, DatasetName
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import Dataset
+from tfmi.data.public.comirec import load_comirec
+from tfmi.data.public.download import MOVIELENS_URL, fetch_movielens
+from tfmi.data.public.lastfm import load_lastfm
+from tfmi.data.public.movielens import load_movielens
+from tfmi.data.public.sequence_files import load_sequences
+from tfmi.data.public.session_files import load_sessions
+from tfmi.data.reading.log import read_log_files
+from tfmi.data.splitting.splits import split_events
+from tfmi.data.streaming.streamed_log import load_streamed_log
+from tfmi.data.synthetic.shop import generate, with_truth
+
+DEFAULT_CACHE = "data_cache"
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """Load the dataset that ``config.dataset`` names, split and indexed.
+
+    Returns:
+        The dataset. ``docs/data.md`` says what each is and how it is split with ``data.split.method: auto``.
+
+    Raises:
+        ConfigError: A dataset that needs a path has none, or the split method cannot be had from it.
+        DataError: The data is missing or cannot be used.
+    """
+    return _LOADERS[config.dataset](config)
+
+
+def rejects_folder(config: DataConfig) -> Path:
+    """Where the rejected rows of ``config.path`` go: a folder of the cache that belongs to this path alone."""
+    return _cache(config) / "rejects" / _name_in_cache(config)
+
+
+def shard_folder(config: DataConfig) -> Path:
+    """Where the TFRecord shards of ``config.path`` go: a folder of the cache that belongs to this path alone."""
+    return _cache(config) / "shards" / _name_in_cache(config)
+
+
+def _name_in_cache(config: DataConfig) -> str:
+    path = Path(config.path or config.dataset).resolve()
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    return f"{path.name}-{digest}"
+
+
+def _load_embedded(config: DataConfig) -> Dataset:
+    if config.path is not None:
+        raise ConfigError(
+            f"data.path: the embedded dataset is generated and reads no file; to read {config.path}, name what it is: --dataset log, "
+            "movielens, lastfm, sequences, comirec or sessions"
+        )
+    log = generate(config.embedded)
+    return with_truth(split_events("embedded", log.events, config.split, "by_user", items=log.items, users=log.users), log)
+
+
+def _load_log(config: DataConfig) -> Dataset:
+    if config.log.streaming:
+        return load_streamed_log(_required_path(config), config, shard_folder(config), rejects_folder(config))
+    tables = read_log_files(_required_path(config), config.log, rejects_folder(config))
+    return split_events("log", tables.events, config.split, "by_user", items=tables.items, users=tables.users)
+
+
+def _load_movielens(config: DataConfig) -> Dataset:
+    folder = fetch_movielens(_cache(config), MOVIELENS_URL) if config.path is None else Path(config.path)
+    return load_movielens(folder, config.split, rejects_folder(config))
+
+
+def _load_lastfm(config: DataConfig) -> Dataset:
+    return load_lastfm(_required_path(config), config.split)
+
+
+def _load_sequences(config: DataConfig) -> Dataset:
+    return load_sequences(_required_path(config), config.split)
+
+
+def _load_comirec(config: DataConfig) -> Dataset:
+    return load_comirec(_required_path(config), config.split)
+
+
+def _load_sessions(config: DataConfig) -> Dataset:
+    return load_sessions(_required_path(config), config.split)
+
+
+_LOADERS: dict[DatasetName, Callable[[DataConfig], Dataset]] = {
+    "embedded": _load_embedded,
+    "log": _load_log,
+    "movielens": _load_movielens,
+    "lastfm": _load_lastfm,
+    "sequences": _load_sequences,
+    "comirec": _load_comirec,
+    "sessions": _load_sessions,
+}
+
+
+def _cache(config: DataConfig) -> Path:
+    return Path(config.cache or DEFAULT_CACHE)
+
+
+def _required_path(config: DataConfig) -> Path:
+    if config.path is None:
+        raise ConfigError(f"data.path: dataset {config.dataset!r} needs its files; give --data PATH")
+    return Path(config.path)

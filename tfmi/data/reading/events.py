@@ -1,0 +1,183 @@
+"""The events of a log, checked chunk by chunk: what both the in-memory and the streaming path are built on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfmi.config import LogConfig
+from tfmi.core.errors import DataError
+from tfmi.data.reading.checks import ChunkChecks, filtered, is_among
+from tfmi.data.reading.formats import BLOCK_BYTES
+from tfmi.data.reading.readers import read_rows
+from tfmi.data.reading.rejects import Rejects
+from tfmi.data.reading.rows import ColumnRequest, RowChunk
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_ROWS = 1_000_000
+
+
+@dataclass(frozen=True)
+class EventChunk:
+    """Good events in file order, all columns [events] long.
+
+    Attributes:
+        users, items: Non-empty ids.
+        times: float64 seconds, or None if the log has no times.
+        weights: float32, or None.
+        types: Event types, or None.
+        profile: Profile columns: text ("" missing) or float64 (NaN missing).
+    """
+
+    users: pa.Array
+    items: pa.Array
+    times: np.ndarray | None
+    weights: np.ndarray | None
+    types: pa.Array | None
+    profile: Mapping[str, pa.Array | np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass
+class EventCounts:
+    """Counted while a log is read: rows seen, rows of other event types, events of items that the catalogue lacks but are kept."""
+
+    rows: int = 0
+    other_event_types: int = 0
+    unknown_item_events: int = 0
+
+
+class EventReader:
+    """Reads and checks a log in one pass, in memory bounded by one block of the file.
+
+    A row is looked at in this order, and rejected for the first reason found: can it be read, is its event type wanted (else it is left
+    out, not rejected), user, item, time, weight, profile numbers, is its item in the catalogue (``unknown_items: reject``).
+
+    Args:
+        path: The log.
+        config: Column names and rules.
+        known_items: The catalogue's ids, or None without a catalogue.
+        with_profile: Read the profile columns from the log.
+        block_bytes: How much of a text file one chunk holds.
+
+    Attributes:
+        counts: Complete once ``chunks`` is exhausted.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        config: LogConfig,
+        *,
+        known_items: Sequence[str] | None = None,
+        with_profile: bool = False,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> None:
+        self.path = Path(path)
+        self.config = config
+        self.counts = EventCounts()
+        self._known_items = None if known_items is None else pa.array(known_items, type=pa.large_string())
+        self._with_profile = with_profile
+        self._block_bytes = block_bytes
+
+    def chunks(self, rejects: Rejects) -> Iterator[EventChunk]:
+        """The good events.
+
+        Raises:
+            DataError: The file cannot be read, is empty or holds no rows, lacks a mapped column, or, found once all rows are read, more
+                than ``max_reject_share`` of them were rejected or none was good.
+        """
+        request = self._request()
+        good = 0
+        for rows in read_rows(
+            self.path,
+            request,
+            rejects,
+            delimiter=self.config.delimiter,
+            quoting=self.config.quoting,
+            block_bytes=self._block_bytes,
+        ):
+            before = self.counts.rows
+            self.counts.rows += rows.seen
+            if self.counts.rows // PROGRESS_ROWS > before // PROGRESS_ROWS:
+                logger.info("%s: %s rows read so far", self.path, f"{self.counts.rows:,}")
+            if len(rows):
+                events = self._checked(rows, rejects)
+                good += len(events)
+                yield events
+        self._finish(good, rejects)
+
+    def _request(self) -> ColumnRequest:
+        roles = {role: name for role, name in self.config.columns.model_dump().items() if name is not None}
+        hints = {name: f"Name the log's column in data.log.columns.{role}" for role, name in roles.items()}
+        if "time" in roles:
+            hints[roles["time"]] += ", or set data.log.columns.time: null if the file's order is the time order"
+        names = list(roles.values())
+        if self._with_profile:
+            names += [*self.config.profile_columns, *self.config.profile_numbers]
+            hints |= profile_hints(self.config, "the log's columns, or name a users file in data.log.users_path")
+        return ColumnRequest(names, hints=hints)
+
+    def _checked(self, rows: RowChunk, rejects: Rejects) -> EventChunk:
+        columns = self.config.columns
+        checks = ChunkChecks(rows, rejects)
+        if columns.event is not None and self.config.event_types is not None:
+            self.counts.other_event_types += checks.drop(~is_among(rows.columns[columns.event], self.config.event_types))
+        checks.require_text(columns.user, "empty_user")
+        checks.require_text(columns.item, "empty_item")
+        times = checks.times(columns.time, self.config.time_unit) if columns.time is not None else None
+        weights = checks.numbers(columns.weight, required=True, positive=True) if columns.weight is not None else None
+        profile = self._profile(rows, checks)
+        self._check_known(rows, checks)
+        kept = checks.kept
+        return EventChunk(
+            users=filtered(rows.columns[columns.user], kept),
+            items=filtered(rows.columns[columns.item], kept),
+            times=None if times is None else filtered(times, kept),
+            weights=None if weights is None else filtered(weights, kept).astype(np.float32),
+            types=None if columns.event is None else filtered(rows.columns[columns.event], kept),
+            profile={name: filtered(values, kept) for name, values in profile.items()},
+        )
+
+    def _profile(self, rows: RowChunk, checks: ChunkChecks) -> dict[str, pa.Array | np.ndarray]:
+        if not self._with_profile:
+            return {}
+        texts = {name: pc.utf8_trim_whitespace(rows.columns[name]) for name in self.config.profile_columns}
+        return {**texts, **{name: checks.numbers(name) for name in self.config.profile_numbers}}
+
+    def _check_known(self, rows: RowChunk, checks: ChunkChecks) -> None:
+        if self._known_items is None:
+            return
+        column = self.config.columns.item
+        unknown = ~is_among(rows.columns[column], self._known_items)
+        if self.config.unknown_items == "reject":
+            checks.reject(unknown, column, "unknown_item")
+        else:
+            self.counts.unknown_item_events += int((unknown & checks.kept).sum())
+
+    def _finish(self, good: int, rejects: Rejects) -> None:
+        rows = self.counts.rows
+        if not rows:
+            raise DataError(f"{self.path}: the file holds no rows; expected one row per event")
+        rejects.log_summary(rows)
+        rejects.stop_if_too_many(rows, self.config.max_reject_share)
+        if not good:
+            raise DataError(
+                f"{self.path}: no event is left: {rejects.total:,} of {rows:,} rows were rejected and {self.counts.other_event_types:,} "
+                "are of other types than data.log.event_types"
+            )
+
+
+def profile_hints(config: LogConfig, expected: str) -> dict[str, str]:
+    """What to do where a file lacks a profile column: the setting that names it, and what it should name."""
+    settings = {"data.log.profile_columns": config.profile_columns, "data.log.profile_numbers": config.profile_numbers}
+    return {name: f"{setting} must name {expected}" for setting, names in settings.items() for name in names}

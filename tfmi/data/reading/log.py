@@ -1,0 +1,137 @@
+"""A user's own files as checked tables: a log of events, optionally a catalogue of items and profiles of users."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfmi.config import LogConfig
+from tfmi.core.errors import DataError
+from tfmi.data.reading.encoding import EventTableBuilder
+from tfmi.data.reading.events import EventReader
+from tfmi.data.reading.formats import known_suffix
+from tfmi.data.reading.rejects import Rejects
+from tfmi.data.reading.side_tables import read_catalogue, read_users
+from tfmi.data.tables import EventTable, ItemTable, UserTable
+
+__all__ = ["LogTables", "find_log_files", "read_catalogue", "read_log", "read_log_files", "read_users"]
+
+logger = logging.getLogger(__name__)
+
+LOG_STEMS = ("log", "events", "interactions")
+CATALOGUE_STEMS = ("catalogue", "items")
+USERS_STEMS = ("users",)
+
+
+@dataclass(frozen=True)
+class LogTables:
+    """Everything read from a user's files; ``items`` and ``users`` are None if there are none."""
+
+    events: EventTable
+    items: ItemTable | None
+    users: UserTable | None
+
+
+def find_log_files(path: str | Path, config: LogConfig) -> tuple[Path, Path | None, Path | None]:
+    """Find the log and, beside it, the catalogue and, if profile columns are asked for, the users file.
+
+    Args:
+        path: The log itself, or a folder that holds ``log.*``, ``events.*`` or ``interactions.*``.
+        config: ``catalogue_path`` and ``users_path`` win over ``catalogue.*`` or ``items.*``, and ``users.*``, beside the log.
+            ``profile_columns`` and ``profile_numbers`` ask for profiles; without them a users file is ignored, which is logged.
+
+    Raises:
+        DataError: There is no log, or several files could be meant.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; give the log, or the folder that holds it, with --data")
+    folder = path if path.is_dir() else path.parent
+    log = _find_beside(folder, LOG_STEMS, "--data") if path.is_dir() else path
+    if log is None:
+        names = ", ".join(f"{stem}.*" for stem in LOG_STEMS)
+        raise DataError(f"{path}: the folder holds no log; expected one of {names}, e.g. log.csv, or give the file itself with --data")
+    catalogue = Path(config.catalogue_path) if config.catalogue_path else _find_beside(folder, CATALOGUE_STEMS, "data.log.catalogue_path")
+    users = Path(config.users_path) if config.users_path else _find_beside(folder, USERS_STEMS, "data.log.users_path")
+    if users is not None and not wants_profiles(config):
+        logger.info("%s: ignored; name its columns in data.log.profile_columns and data.log.profile_numbers to train with them", users)
+        users = None
+    return log, catalogue, users
+
+
+def wants_profiles(config: LogConfig) -> bool:
+    """Whether any profile column is asked for."""
+    return bool(config.profile_columns or config.profile_numbers)
+
+
+def read_log_files(path: str | Path, config: LogConfig, rejects_folder: str | Path) -> LogTables:
+    """Find and read a log with all that belongs to it.
+
+    Profile columns come from the users file if there is one, else from the log. Rejects go to ``log.jsonl``, ``catalogue.jsonl`` and
+    ``users.jsonl`` in ``rejects_folder``.
+
+    Raises:
+        DataError: As ``find_log_files``, ``read_log``, ``read_catalogue`` and ``read_users``.
+    """
+    log, catalogue, users = find_log_files(path, config)
+    folder = Path(rejects_folder)
+    items = None if catalogue is None else read_catalogue(catalogue, config, folder / "catalogue.jsonl")
+    profiles = None if users is None else read_users(users, config, folder / "users.jsonl")
+    in_log = wants_profiles(config) and users is None
+    events = read_log(log, config, folder / "log.jsonl", catalogue=items, with_profiles=in_log)
+    return LogTables(events, items, profiles if profiles is not None else events.profiles)
+
+
+def read_log(
+    path: str | Path,
+    config: LogConfig,
+    rejects_path: str | Path,
+    *,
+    catalogue: ItemTable | None = None,
+    with_profiles: bool = False,
+) -> EventTable:
+    """Read and check a log into memory. ``docs/data.md`` has the outcome of every kind of bad row.
+
+    Args:
+        path: The log.
+        config: Column names and rules.
+        rejects_path: Where rejected rows go; the file appears only if there are any.
+        catalogue: The items, to count or reject events of others.
+        with_profiles: Read the profile columns from the log: a user's value is the one of the earliest event that has one; without
+            times, of the first in the file.
+
+    Raises:
+        DataError: The log cannot be read, lacks a column, has too many rejected rows or no good one.
+    """
+    reader = EventReader(path, config, known_items=None if catalogue is None else catalogue.item_ids, with_profile=with_profiles)
+    builder = EventTableBuilder(config)
+    with Rejects(path, rejects_path) as rejects:
+        for chunk in reader.chunks(rejects):
+            builder.add(chunk)
+    report = {
+        **rejects.report(reader.counts.rows),
+        "other_event_types": reader.counts.other_event_types,
+        "events_of_unknown_items": reader.counts.unknown_item_events,
+    }
+    table = builder.build(report)
+    logger.info(
+        "%s: %s events of %s users and %s items; %s exact duplicates dropped, %s times out of order, %s users with one event",
+        path,
+        *(f"{table.report[key]:,}" for key in ("events", "users", "items", "duplicates_dropped", "out_of_order", "users_with_one_event")),
+    )
+    return table
+
+
+def _find_beside(folder: Path, stems: Sequence[str], setting: str) -> Path | None:
+    """The one file in ``folder`` called by one of ``stems`` and a known suffix, or None."""
+    found = []
+    for file in sorted(folder.iterdir()):
+        suffix = known_suffix(file)
+        if suffix is not None and file.is_file() and file.name[: -len(suffix)].lower() in stems:
+            found.append(file)
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise DataError(f"{folder}: expected one file of {names}; remove or rename the others, or name the right one with {setting}")
+    return found[0] if found else None

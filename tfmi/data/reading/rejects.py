@@ -1,0 +1,150 @@
+"""The rejects file: every row that reading refused, where it stands and why."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from tfmi.core.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+# Every reason that reading gives, and what it had expected instead. docs/data.md lists them for users.
+REASONS = {
+    "bad_utf8": "text in UTF-8",
+    "malformed_row": "a well-formed row of this format (quotes closed and doubled inside quoted cells)",
+    "malformed_json": "one JSON object per line",
+    "wrong_field_count": "as many fields as the header has",
+    "not_a_single_value": "a string or a number, not a list or an object",
+    "empty_user": "a user id",
+    "empty_item": "an item id",
+    "empty_time": "a time",
+    "not_a_time": "a number or an ISO 8601 date and time",
+    "time_out_of_range": "a time in the years 1 to 9999; if the numbers do not count seconds, set data.log.time_unit",
+    "empty_number": "a number",
+    "not_a_number": "a number",
+    "not_finite": "a finite number, not NaN or infinity",
+    "not_positive": "a number above 0",
+    "unknown_item": "an item of the catalogue",
+    "bad_tag_weight": "'tag' or 'tag:weight' with a finite weight above 0; a tag that holds a colon needs a weight",
+    "repeated_item": "one row per item; the first one was kept",
+    "repeated_user": "one row per user; the first one was kept",
+}
+
+FIELDS = ("file", "line", "column", "reason", "expected", "value")
+LONGEST_VALUE = 200
+
+
+class Rejects:
+    """Collects rejected rows of one file and writes them, one record per row, to a file that appears when the block ends.
+
+    A context manager. The file appears also when the block raises, so that a run stopped by too many rejects leaves them to look at;
+    if nothing was rejected, a file left by an earlier run is removed.
+
+    Args:
+        source: The file that is being read, for the records and messages.
+        path: Where to write: ``.csv`` writes CSV, anything else JSON Lines.
+
+    Attributes:
+        counts: Rejected rows by reason.
+    """
+
+    def __init__(self, source: str | Path, path: str | Path) -> None:
+        self.source = Path(source)
+        self.path = Path(path)
+        self.counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        self._stream: TextIO | None = None
+        self._temporary: Path | None = None
+
+    @property
+    def total(self) -> int:
+        """The number of rejected rows."""
+        return self.counts.total()
+
+    def add(self, line: int, column: str, reason: str, value: object, expected: str | None = None) -> None:
+        """Record one rejected row.
+
+        Args:
+            line: The row's line in the file, from 1 with the header counted; in Parquet, which has no lines, the row from 1.
+            column: The user's name of the column at fault, or "" if the whole row is.
+            reason: A key of ``REASONS``.
+            value: What stood there; only its first 200 characters are kept.
+            expected: What was expected; default: the reason's own text.
+        """
+        self.counts[reason] += 1
+        text = str(value)[:LONGEST_VALUE]
+        record = {
+            "file": str(self.source),
+            "line": int(line),
+            "column": column,
+            "reason": reason,
+            "expected": expected or REASONS[reason],
+            "value": text,
+        }
+        where = f"line {line}" + (f", column {column!r}" if column else "")
+        self._examples.setdefault(reason, f"{where}: {text!r}; expected {record['expected']}")
+        self._write(record)
+
+    def stop_if_too_many(self, rows: int, max_share: float) -> None:
+        """Raise ``DataError`` with the counts and one example per reason if more than ``max_share`` of ``rows`` were rejected."""
+        if self.total <= max_share * rows:
+            return
+        reasons = "\n".join(f"  {reason}: {count:,} (first: {self._examples[reason]})" for reason, count in self.counts.most_common())
+        raise DataError(
+            f"{self.source}: {self.total:,} of {rows:,} rows ({self.total / rows:.1%}) were rejected, more than "
+            f"data.log.max_reject_share = {max_share:g} allows:\n{reasons}\nEvery rejected row is in {self.path}. "
+            "Mend the file or the column mapping, or raise data.log.max_reject_share."
+        )
+
+    def log_summary(self, rows: int) -> None:
+        """Log how many rows were read and how many were rejected, by reason."""
+        if not self.total:
+            logger.info("%s: %s rows read, none rejected", self.source, f"{rows:,}")
+            return
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.counts.most_common())
+        logger.warning("%s: %s rows read, %s rejected (%s); see %s", self.source, f"{rows:,}", f"{self.total:,}", reasons, self.path)
+
+    def report(self, rows: int) -> dict[str, Any]:
+        """Counts for a dataset's report: rows read, rejected in all and by reason, and where the rejected rows are."""
+        return {
+            "file": self.source.name,
+            "rows": rows,
+            "rejected": self.total,
+            "rejected_by_reason": dict(self.counts.most_common()),
+            "rejects_file": str(self.path) if self.total else None,
+        }
+
+    def __enter__(self) -> Rejects:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._stream is None or self._temporary is None:
+            self.path.unlink(missing_ok=True)
+            return
+        self._stream.close()
+        os.replace(self._temporary, self.path)
+
+    def _write(self, record: dict[str, object]) -> None:
+        stream = self._stream or self._open()
+        if self.path.suffix == ".csv":
+            csv.writer(stream).writerow([record[field] for field in FIELDS])
+        else:
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def _open(self) -> TextIO:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        self._temporary = Path(temporary)
+        # A value may hold half of a surrogate pair (from JSON escapes); it is written escaped rather than lost.
+        self._stream = os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="")
+        if self.path.suffix == ".csv":
+            csv.writer(self._stream).writerow(FIELDS)
+        return self._stream

@@ -1,0 +1,1 @@
+"""Which events teach, which are a known history, and which are to be predicted."""

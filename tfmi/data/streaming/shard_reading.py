@@ -1,0 +1,286 @@
+"""Reading sequence shards back: as ``Sequences``, shard by shard, and as training examples made in the graph of ``tf.data``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.core.errors import DataError
+from tfmi.data.dataset import FIRST_INDEX, UNKNOWN_INDEX, Sequences, UserProfiles, Vocabulary
+from tfmi.data.features import feature_arrays
+from tfmi.data.pipeline import PREFETCHED_BATCHES, SHUFFLE_ROUNDS, history_positions
+from tfmi.data.streaming.shard_writing import ShardedLog
+
+# Users parsed at once: enough to spread the cost of a call over them.
+USERS_PER_PARSE = 256
+# Shards read in turns, so that neighbours in the stream are different users'.
+SHARDS_IN_TURNS = 4
+# Examples mixed at once. Up to three such blocks are in memory: one is read, one waits, one is cut into batches.
+DEFAULT_SHUFFLE_BUFFER = 100_000
+
+_HASH_BUCKETS = 1 << 30
+# The second half of the key that chooses parts; any fixed number does.
+_HASH_KEY = 0x7466_6D69
+
+
+@dataclass(frozen=True)
+class UserPart:
+    """Some of the users, chosen by a hash of their id with a seed: the same ones in every run.
+
+    Attributes:
+        seed: Another seed chooses other users.
+        low, high: The users whose hash, taken as a number in [0, 1), lies in ``[low, high)``.
+    """
+
+    seed: int = 0
+    low: float = 0.0
+    high: float = 1.0
+
+
+EVERY_USER = UserPart()
+
+# Events of some users, one user after the other: "users" string [b], "lengths" int64 [b], "items" int32 [events], and, if the log has
+# them, "timestamps" float64 [events] and "weights" float32 [events].
+_Events = dict[str, tf.Tensor]
+
+
+class ShardedSequences:
+    """Sequences that stay on disk, as a stand-in for ``Sequences`` in training.
+
+    Args:
+        log: The shards.
+        vocabulary: The items. Events of others are left out, as rare items are in memory.
+        min_events: Users with fewer events, after that, are left out.
+        part: Which users.
+        profiles: Users' features, looked up by user id, or None.
+    """
+
+    def __init__(
+        self,
+        log: ShardedLog,
+        vocabulary: Vocabulary,
+        *,
+        min_events: int = 1,
+        part: UserPart = EVERY_USER,
+        profiles: UserProfiles | None = None,
+    ) -> None:
+        self.log = log
+        self.vocabulary = vocabulary
+        self.min_events = min_events
+        self.part = part
+        self.profiles = profiles
+        self._known_lengths: np.ndarray | None = None
+        # Traced once for all shards and passes.
+        self._traced_parse = tf.function(self._parse, input_signature=[tf.TensorSpec([None], tf.string)])
+        self._item_table = _index_table(vocabulary.ids, FIRST_INDEX, UNKNOWN_INDEX)
+        if profiles is not None:
+            # Row 0 of the profiles is the user of whom nothing is known.
+            self._user_table = _index_table(profiles.user_ids[1:], 1, 0)
+            self._profile = {name: tf.constant(array) for name, array in feature_arrays(profiles.features).items()}
+
+    def chunks(self) -> Iterator[tuple[list[str], Sequences]]:
+        """User ids and their sequences, one shard at a time. Rows refer to ``profiles``, or count on from 0 without profiles."""
+        rows_before = 0
+        for shard in self.log.shards:
+            records = tf.data.TFRecordDataset(str(shard)).batch(USERS_PER_PARSE)
+            parts = [{name: values.numpy() for name, values in self._traced_parse(batch).items()} for batch in records]
+            users = [user.decode("utf-8") for part in parts for user in part["users"]]
+            rows = self._rows(users, rows_before)
+            rows_before += len(users)
+            yield users, _joined(parts, rows, self.log)
+
+    def in_memory(self) -> Sequences:
+        """All sequences, for what cannot stream."""
+        chunks = [sequences for _, sequences in self.chunks()]
+        lengths = np.concatenate([chunk.lengths() for chunk in chunks])
+        return Sequences(
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            items=np.concatenate([chunk.items for chunk in chunks]),
+            timestamps=np.concatenate([chunk.timestamps for chunk in chunks]) if self.log.has_timestamps else None,
+            weights=np.concatenate([chunk.weights for chunk in chunks]) if self.log.has_weights else None,
+            users=np.concatenate([chunk.users for chunk in chunks]),
+        )
+
+    def examples(self, *, history_length: int, min_history: int) -> tf.data.Dataset:
+        """Every training example once, in the order of the shards.
+
+        Args:
+            history_length: L, the newest items before the target that an example holds.
+            min_history: A target has at least this many items before it.
+
+        Returns:
+            A dataset of dicts: ``history`` int32 [L] oldest to newest, right-padded with 0; ``target`` int32 []; ``timestamps`` float64
+            [L] if the log has times; ``weight`` float32 [] of the target if it has weights; ``profile``, if there are profiles.
+        """
+        return self._pass(tf.constant(self._paths()), history_length, min_history).unbatch()
+
+    def training_batches(
+        self,
+        *,
+        history_length: int,
+        min_history: int,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        shuffle_buffer: int = DEFAULT_SHUFFLE_BUFFER,
+    ) -> tf.data.Dataset:
+        """Make an infinite dataset of shuffled batches, like ``tfmi.data.pipeline.training_batches``.
+
+        A pass over the shards is an epoch: every example once. It reads the shards in an order keyed by ``(seed, epoch)`` and mixes each
+        ``shuffle_buffer`` examples that follow each other, so that ``(seed, step)`` decides every batch. The epoch in which
+        ``start_step`` lies is therefore known, and no more than its earlier examples are read and left out.
+
+        Raises:
+            DataError: No user is left with enough events.
+        """
+        num_examples = self.num_examples(min_history)
+        if not num_examples:
+            raise DataError(
+                f"no training example: no user has an item with data.min_history = {min_history} items before it; lower data.min_history"
+            )
+        paths = tf.constant(self._paths())
+        block_size = min(shuffle_buffer, num_examples)
+        first_epoch, examples_before = divmod(start_step * batch_size, num_examples)
+
+        def one_pass(epoch: tf.Tensor) -> tf.data.Dataset:
+            key = tf.stack([tf.constant(seed, tf.int64), epoch])
+            shuffled_paths = tf.random.experimental.stateless_shuffle(paths, key)
+            blocks = self._pass(shuffled_paths, history_length, min_history).rebatch(block_size)
+            left_out = tf.where(epoch == first_epoch, tf.constant(examples_before, tf.int64), 0)
+            first_block = left_out // block_size
+
+            def mix(block: tf.Tensor, examples: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+                start = tf.where(block == first_block, left_out % block_size, 0)
+                return _shuffled(examples, tf.stack([*tf.unstack(key), block]), start)
+
+            return blocks.enumerate().skip(first_block).map(mix).prefetch(1)
+
+        passes = tf.data.Dataset.counter(start=first_epoch).flat_map(one_pass)
+        return passes.rebatch(batch_size, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
+
+    def with_indices(self, vocabulary: Vocabulary, profiles: UserProfiles | None) -> ShardedSequences:
+        """The same sequences with the same items in another order, and with profiles."""
+        other = ShardedSequences(self.log, vocabulary, min_events=self.min_events, part=self.part, profiles=profiles)
+        other._known_lengths = self._known_lengths
+        return other
+
+    def __len__(self) -> int:
+        """The number of sequences. Like all counts, it reads every shard when it is first asked for."""
+        return len(self._lengths())
+
+    @property
+    def num_events(self) -> int:
+        """The number of events."""
+        return int(self._lengths().sum())
+
+    def num_examples(self, min_history: int) -> int:
+        """The number of training examples in a pass."""
+        return int(np.maximum(self._lengths() - min_history, 0).sum())
+
+    def _lengths(self) -> np.ndarray:
+        if self._known_lengths is None:
+            self._known_lengths = np.concatenate([sequences.lengths() for _, sequences in self.chunks()])
+        return self._known_lengths
+
+    def _paths(self) -> list[str]:
+        return [str(shard) for shard in self.log.shards]
+
+    def _pass(self, paths: tf.Tensor, history_length: int, min_history: int) -> tf.data.Dataset:
+        """Every example once, in batches of the examples of some users."""
+
+        def cut(records: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self._examples_of(self._traced_parse(records), history_length, min_history)
+
+        records = tf.data.Dataset.from_tensor_slices(paths).interleave(
+            tf.data.TFRecordDataset, cycle_length=SHARDS_IN_TURNS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        batches = records.batch(USERS_PER_PARSE)
+        return batches.map(cut, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def _parse(self, records: tf.Tensor) -> _Events:
+        """Sequence records string [b] as the events of the users that are to be kept."""
+        features: dict[str, object] = {"user": tf.io.FixedLenFeature([], tf.string), "items": tf.io.RaggedFeature(tf.string)}
+        if self.log.has_timestamps:
+            features["timestamps"] = tf.io.FixedLenFeature([], tf.string)
+        if self.log.has_weights:
+            features["weights"] = tf.io.RaggedFeature(tf.float32)
+        parsed = tf.io.parse_example(records, features)
+        row_of_event = parsed["items"].value_rowids()  # [events]
+        items = self._item_table.lookup(parsed["items"].values)  # [events]
+        known = items >= FIRST_INDEX
+        lengths = tf.math.segment_sum(tf.cast(known, tf.int64), row_of_event)  # every record has an event, so one per record
+        wanted = (lengths >= self.min_events) & self._in_part(parsed["user"])  # [b]
+        kept = known & tf.gather(wanted, row_of_event)  # [events]
+        events = {
+            "users": tf.boolean_mask(parsed["user"], wanted),
+            "lengths": tf.boolean_mask(lengths, wanted),
+            "items": tf.boolean_mask(items, kept),
+        }
+        if self.log.has_timestamps:
+            # The doubles of all records, end to end.
+            doubles = tf.io.decode_raw(tf.strings.reduce_join(parsed["timestamps"]), tf.float64, little_endian=True)
+            events["timestamps"] = tf.boolean_mask(doubles, kept)
+        if self.log.has_weights:
+            events["weights"] = tf.boolean_mask(parsed["weights"].values, kept)
+        return events
+
+    def _in_part(self, users: tf.Tensor) -> tf.Tensor:
+        """bool [b]: whether each user belongs to ``part``."""
+        buckets = tf.strings.to_hash_bucket_strong(users, _HASH_BUCKETS, key=[self.part.seed, _HASH_KEY])
+        share = tf.cast(buckets, tf.float64) / _HASH_BUCKETS
+        return (share >= self.part.low) & (share < self.part.high)
+
+    def _examples_of(self, events: _Events, history_length: int, min_history: int) -> dict[str, tf.Tensor]:
+        """Every example of some users, [n] each."""
+        starts = tf.cumsum(events["lengths"], exclusive=True)  # [b]
+        place_in_row = tf.range(tf.size(events["items"], tf.int64)) - tf.repeat(starts, events["lengths"])  # [events]
+        targets = tf.where(place_in_row >= min_history)[:, 0]  # [n]
+        positions, real = history_positions(targets, tf.gather(place_in_row, targets), history_length)  # [n, L]
+        examples = {"history": tf.where(real, tf.gather(events["items"], positions), 0), "target": tf.gather(events["items"], targets)}
+        if self.log.has_timestamps:
+            examples["timestamps"] = tf.where(real, tf.gather(events["timestamps"], positions), tf.zeros([], tf.float64))
+        if self.log.has_weights:
+            examples["weight"] = tf.gather(events["weights"], targets)
+        if self.profiles is not None:
+            users = tf.gather(tf.repeat(self._user_table.lookup(events["users"]), events["lengths"]), targets)
+            examples["profile"] = {name: tf.gather(array, users) for name, array in self._profile.items()}
+        return examples
+
+    def _rows(self, users: list[str], rows_before: int) -> np.ndarray:
+        if self.profiles is None:
+            return np.arange(rows_before, rows_before + len(users), dtype=np.int32)
+        return self._user_table.lookup(tf.constant(users, tf.string)).numpy()
+
+
+def _shuffled(examples: dict[str, tf.Tensor], key: tf.Tensor, start: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The examples [n] in an order keyed by ``key`` int64 [3], from the place ``start`` on.
+
+    ``tf.data``'s own shuffling would also depend on TensorFlow's global seed.
+    """
+    number = tf.size(examples["target"], tf.int64)
+    places = tf.raw_ops.RandomIndexShuffle(index=tf.range(start, number), seed=key, max_index=number - 1, rounds=SHUFFLE_ROUNDS)
+    return tf.nest.map_structure(lambda values: tf.gather(values, places), examples)
+
+
+def _index_table(ids: Sequence[str], first: int, missing: int) -> tf.lookup.StaticHashTable:
+    indices = tf.range(first, first + len(ids), dtype=tf.int32)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(tf.constant(ids, tf.string), indices), missing)
+
+
+def _joined(parts: Sequence[_Events], rows: np.ndarray, log: ShardedLog) -> Sequences:
+    """The events of one shard as sequences; ``parts`` hold NumPy arrays."""
+
+    def column(name: str, dtype: type) -> np.ndarray:
+        return np.concatenate([np.empty(0, dtype), *(part[name] for part in parts)]).astype(dtype)
+
+    lengths = column("lengths", np.int64)
+    return Sequences(
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        items=column("items", np.int32),
+        timestamps=column("timestamps", np.float64) if log.has_timestamps else None,
+        weights=column("weights", np.float32) if log.has_weights else None,
+        users=rows,
+    )

@@ -1,0 +1,324 @@
+"""Logs larger than memory: one streaming pass into TFRecord shards, then one sequence record per user.
+
+A user's events all go to the shard that the CRC-32 of the user id names, so that the second stage needs one shard in memory at a time::
+
+    <folder>/<hash>/events/manifest.json, events-00003-of-00016.tfrecord      stage 1: blocks of events in file order; deleted after stage 2
+    <folder>/<hash>/sequences/manifest.json, item_counts.json, sequences-00003-of-00016.tfrecord      stage 2: one record per user
+    <folder>/<hash>.lock                                                      held by whoever writes or reads them
+
+The hash is that of the log's path, size and time of change, the rules and the catalogue. A stage's folder appears complete or not at
+all. A second call with the same log and rules finds the finished stages and reuses them; one at the same time waits for them; one with
+another log or other rules writes elsewhere, and deletes what nobody uses.
+
+A sequence record is a ``tf.train.Example``: ``user`` (one string), ``items`` (strings, oldest first, ties in file order),
+``timestamps`` (one string, the raw little-endian float64 seconds, since an Example's own floats have only 32 bits) if the log has times,
+``weights`` (floats) if it has weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+
+from tfmi.config import LogConfig
+from tfmi.core.errors import DataError
+from tfmi.core.files import folder_appears_complete, write_json
+from tfmi.core.folder_lock import FolderLock
+from tfmi.data.reading.encoding import EventTableBuilder
+from tfmi.data.reading.events import EventChunk, EventReader
+from tfmi.data.reading.formats import BLOCK_BYTES
+from tfmi.data.reading.rejects import Rejects
+from tfmi.data.tables import EventTable, ItemTable
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+ITEM_COUNTS = "item_counts.json"
+LITTLE_ENDIAN_DOUBLE = "<f8"
+
+
+@dataclass(frozen=True)
+class ShardedLog:
+    """A log as TFRecord shards of one sequence per user.
+
+    Attributes:
+        shards: The TFRecord files.
+        has_timestamps, has_weights: Which of the optional features the records hold.
+        item_counts: Events of each item, over all users.
+        report: Counts of what was read, rejected and dropped, as ``EventTable.report`` has them.
+        lock: Keeps others from deleting the shards for as long as this object lives; None if nobody does.
+    """
+
+    shards: tuple[Path, ...]
+    has_timestamps: bool
+    has_weights: bool
+    item_counts: Mapping[str, int]
+    report: Mapping[str, Any]
+    lock: FolderLock | None = field(default=None, repr=False, compare=False)
+
+
+def write_sharded_log(
+    path: str | Path,
+    config: LogConfig,
+    folder: str | Path,
+    rejects_path: str | Path,
+    *,
+    catalogue: ItemTable | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> ShardedLog:
+    """Turn a log of any size into sharded sequences, or open them if they are there already.
+
+    Memory holds one block of the log, later one shard; the disk needs room for about twice the unpacked log. While another process
+    writes the same shards, this one waits, and says so.
+
+    Args:
+        path: The log.
+        config: Column names, rules, and ``shards``.
+        folder: Where the shards go; it belongs to this log alone. Those of an earlier state of the log, or of other rules, are deleted
+            if no process uses them.
+        rejects_path: Where rejected rows go.
+        catalogue: The items, to count or reject events of others.
+        block_bytes: How much of a text log one chunk holds.
+
+    Raises:
+        DataError: As ``tfmi.data.reading.log.read_log``.
+    """
+    path, folder = Path(path), Path(folder)
+    fingerprint = _fingerprint(path, config, catalogue)
+    home = folder / _digest(fingerprint)
+    sequences = home / "sequences"
+    lock = FolderLock(_lock_path(home), "shared", str(path))
+    while _manifest(sequences, fingerprint) is None:
+        lock.release()
+        lock = FolderLock(_lock_path(home), "exclusive", str(path))
+        # Whoever was waited for may have written them.
+        if _manifest(sequences, fingerprint) is None:
+            reader = EventReader(path, config, known_items=None if catalogue is None else catalogue.item_ids, block_bytes=block_bytes)
+            _write_stages(reader, home, rejects_path, fingerprint, lock)
+        lock.share()
+    # Nobody writes a first stage whose second is there: a run was killed before it could delete it.
+    shutil.rmtree(home / "events", ignore_errors=True)
+    _delete_unused(folder, home)
+    logger.info("%s: the TFRecord shards are in %s", path, sequences)
+    return replace(open_sharded_log(sequences), lock=lock)
+
+
+def open_sharded_log(folder: str | Path) -> ShardedLog:
+    """Open a finished ``sequences`` folder; raises ``DataError`` if it is none."""
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        item_counts = json.loads((folder / ITEM_COUNTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: not a folder of sequence shards: {error}; write it again with write_sharded_log") from None
+    return ShardedLog(
+        shards=tuple(folder / name for name in manifest["shards"]),
+        has_timestamps=manifest["has_timestamps"],
+        has_weights=manifest["has_weights"],
+        item_counts=item_counts,
+        report=manifest["report"],
+    )
+
+
+def shard_of(users: pa.Array, shards: int) -> np.ndarray:
+    """int64 [rows]: the shard of each user: CRC-32 of the id in UTF-8, modulo ``shards``; the same on every machine and in every run."""
+    encoded = users.dictionary_encode()
+    distinct = np.array([zlib.crc32(user.encode("utf-8")) % shards for user in encoded.dictionary.to_pylist()], dtype=np.int64)
+    return distinct[encoded.indices.to_numpy()]
+
+
+def _fingerprint(path: Path, config: LogConfig, catalogue: ItemTable | None) -> dict[str, Any]:
+    """What the shards depend on: another log, other rules or another catalogue make them anew."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    items = None if catalogue is None else zlib.crc32("\n".join(catalogue.item_ids).encode("utf-8"))
+    return {
+        "format": FORMAT_VERSION,
+        "log": {"file": str(path.resolve()), "bytes": status.st_size, "modified_ns": status.st_mtime_ns},
+        "rules": config.model_dump(mode="json"),
+        "catalogue_crc32": items,
+    }
+
+
+def _manifest(folder: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The manifest of a finished stage if it was made from this log by these rules, else None."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest if manifest.get("made_from") == fingerprint else None
+
+
+def _digest(fingerprint: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _lock_path(home: Path) -> Path:
+    return home.with_name(f"{home.name}.lock")
+
+
+def _delete_unused(folder: Path, kept: Path) -> None:
+    """Delete the shards of other states of the log and of other rules, finished or not, that no process writes or reads."""
+    for lock_path in folder.glob("*.lock"):
+        home = lock_path.with_suffix("")
+        if home == kept:
+            continue
+        try:
+            lock = FolderLock(lock_path, "exclusive", str(home), wait=False)
+        except OSError:  # In use, or another user's.
+            continue
+        shutil.rmtree(home, ignore_errors=True)
+        lock.release_and_remove()
+        logger.info("%s: deleted; it belonged to an earlier state of the log or to other rules", home)
+
+
+def _write_stages(reader: EventReader, home: Path, rejects_path: str | Path, fingerprint: Mapping[str, Any], lock: FolderLock) -> None:
+    """Write the stages that the folder lacks, which ``lock`` has for itself; the lock is released if that fails."""
+    events, sequences = home / "events", home / "sequences"
+    try:
+        for left_by_killed_run in [*home.glob(".events.*"), *home.glob(".sequences.*")]:
+            shutil.rmtree(left_by_killed_run)
+        if _manifest(events, fingerprint) is None:
+            with Rejects(reader.path, rejects_path) as rejects, folder_appears_complete(events) as temporary:
+                _write_events(reader, rejects, temporary, fingerprint)
+        with folder_appears_complete(sequences) as temporary:
+            _write_sequences(events, temporary, reader.config, fingerprint)
+    except BaseException:
+        if events.exists():
+            lock.release()  # The next run goes on from there.
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+            lock.release_and_remove()
+        raise
+
+
+def _shard_names(stage: str, shards: int) -> list[str]:
+    return [f"{stage}-{shard:05d}-of-{shards:05d}.tfrecord" for shard in range(shards)]
+
+
+def _write_events(reader: EventReader, rejects: Rejects, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+    """Stage 1: one pass over the log; each block's events go to their shards as one record per shard."""
+    names = _shard_names("events", reader.config.shards)
+    writers = [tf.io.TFRecordWriter(str(folder / name)) for name in names]
+    try:
+        for events in reader.chunks(rejects):
+            shard = shard_of(events.users, len(writers))
+            order = np.argsort(shard, kind="stable")
+            for rows in np.split(order, np.flatnonzero(np.diff(shard[order])) + 1):
+                if len(rows):
+                    writers[shard[rows[0]]].write(_event_block(events, rows))
+    finally:
+        for writer in writers:
+            writer.close()
+    counts = reader.counts
+    report = {
+        **rejects.report(counts.rows),
+        "other_event_types": counts.other_event_types,
+        "events_of_unknown_items": counts.unknown_item_events,
+    }
+    write_json(folder / MANIFEST, {"made_from": fingerprint, "shards": names, "report": report})
+
+
+def _event_block(events: EventChunk, rows: np.ndarray) -> bytes:
+    """Some events as a serialised ``tf.train.Example`` of parallel columns."""
+    places = pa.array(rows)
+    features = {"users": _strings(events.users.take(places)), "items": _strings(events.items.take(places))}
+    if events.types is not None:
+        features["types"] = _strings(events.types.take(places))
+    if events.times is not None:
+        features["times"] = _doubles(events.times[rows])
+    if events.weights is not None:
+        features["weights"] = _floats(events.weights[rows])
+    return _serialised(features)
+
+
+def _read_event_block(record: bytes) -> EventChunk:
+    features = tf.train.Example.FromString(record).features.feature
+
+    def strings(name: str) -> pa.Array:
+        return pa.array(list(features[name].bytes_list.value), pa.large_binary()).cast(pa.large_string())
+
+    times = np.frombuffer(features["times"].bytes_list.value[0], LITTLE_ENDIAN_DOUBLE) if "times" in features else None
+    weights = np.array(features["weights"].float_list.value, dtype=np.float32) if "weights" in features else None
+    return EventChunk(strings("users"), strings("items"), times, weights, strings("types") if "types" in features else None)
+
+
+def _write_sequences(events: Path, folder: Path, config: LogConfig, fingerprint: Mapping[str, Any]) -> None:
+    """Stage 2: each shard alone is read, freed of duplicates, sorted and written as one record per user."""
+    manifest = json.loads((events / MANIFEST).read_text(encoding="utf-8"))
+    names = _shard_names("sequences", len(manifest["shards"]))
+    totals: Counter[str] = Counter()
+    item_counts: Counter[str] = Counter()
+    optional = {"has_timestamps": config.columns.time is not None, "has_weights": config.columns.weight is not None}
+    for source, name in zip(manifest["shards"], names, strict=True):
+        table = _shard_table(events / source, config)
+        with tf.io.TFRecordWriter(str(folder / name)) as writer:
+            if table is None:
+                continue
+            for record in _sequence_records(table):
+                writer.write(record)
+        totals.update({key: value for key, value in table.report.items() if key != "items"})
+        counts = np.bincount(table.item_codes, minlength=len(table.item_ids)).tolist()
+        item_counts.update(dict(zip(table.item_ids, counts, strict=True)))
+        logger.info("%s: %s events of %s users written", name, f"{len(table):,}", f"{len(table.user_ids):,}")
+    write_json(folder / ITEM_COUNTS, dict(item_counts))
+    report = {**manifest["report"], **totals, "items": len(item_counts)}
+    write_json(folder / MANIFEST, {"made_from": fingerprint, "shards": names, **optional, "report": report})
+
+
+def _shard_table(path: Path, config: LogConfig) -> EventTable | None:
+    """One shard of stage 1 in memory; None if no user fell into it."""
+    builder = EventTableBuilder(config)
+    empty = True
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        builder.add(_read_event_block(record))
+        empty = False
+    return None if empty else builder.build({})
+
+
+def _sequence_records(table: EventTable) -> Iterator[bytes]:
+    keys = (table.user_codes,) if table.timestamps is None else (table.timestamps, table.user_codes)
+    order = np.lexsort(keys)  # stable: ties stay in file order
+    item_ids = np.array([item.encode("utf-8") for item in table.item_ids], dtype=object)
+    lengths = np.bincount(table.user_codes, minlength=len(table.user_ids))
+    ends = np.cumsum(lengths)
+    for user, start, end in zip(table.user_ids, (ends - lengths).tolist(), ends.tolist(), strict=True):
+        rows = order[start:end]
+        items = tf.train.BytesList(value=item_ids[table.item_codes[rows]].tolist())
+        features = {"user": _strings(pa.array([user])), "items": tf.train.Feature(bytes_list=items)}
+        if table.timestamps is not None:
+            features["timestamps"] = _doubles(table.timestamps[rows])
+        if table.weights is not None:
+            features["weights"] = _floats(table.weights[rows])
+        yield _serialised(features)
+
+
+def _serialised(features: Mapping[str, tf.train.Feature]) -> bytes:
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def _strings(text: pa.Array) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=text.cast(pa.large_binary()).to_pylist()))
+
+
+def _floats(values: np.ndarray) -> tf.train.Feature:
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values.tolist()))
+
+
+def _doubles(values: np.ndarray) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[values.astype(LITTLE_ENDIAN_DOUBLE).tobytes()]))

@@ -1,0 +1,1 @@
+"""Generated data whose true interests are known: the embedded shop."""

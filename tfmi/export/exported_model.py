@@ -1,0 +1,56 @@
+"""An exported version folder as Python sees it: signatures from NumPy arrays to NumPy arrays, and the metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.core.errors import ExportError, nearest
+from tfmi.export.metadata import load_metadata
+from tfmi.index.scann import ScannIndex, load_scann_ops
+
+
+class ExportedModel:
+    """A loaded version. Nothing of the model's Python code is needed, only the op library of its index.
+
+    Args:
+        version_folder: ``<name>/<version>``.
+
+    Attributes:
+        metadata: See ``load_metadata``.
+
+    Raises:
+        ExportError: The folder is not an exported model.
+        IndexBuildError: The model needs ScaNN's ops, which this environment lacks.
+    """
+
+    def __init__(self, version_folder: str | Path) -> None:
+        self.metadata = load_metadata(version_folder)
+        if self.metadata["index"]["kind"] == ScannIndex.kind:
+            load_scann_ops()
+        self._model = tf.saved_model.load(str(version_folder))
+
+    @property
+    def signature_names(self) -> list[str]:
+        """The names of the signatures, sorted."""
+        return sorted(self._model.signatures)
+
+    def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Call a signature; strings come back as ``bytes`` objects.
+
+        Raises:
+            ExportError: There is no such signature, or the inputs' names are not its own.
+            tf.errors.InvalidArgumentError: The inputs' shapes are wrong.
+        """
+        if signature not in self._model.signatures:
+            raise ExportError(f"no signature {signature!r}{nearest(signature, self.signature_names)}; there are {self.signature_names}")
+        function = self._model.signatures[signature]
+        expected = function.structured_input_signature[1]
+        if set(inputs) != set(expected):
+            raise ExportError(f"signature {signature!r} takes the inputs {sorted(expected)}, got {sorted(inputs)}")
+        tensors = {name: tf.convert_to_tensor(value, expected[name].dtype) for name, value in inputs.items()}
+        return {name: value.numpy() for name, value in function(**tensors).items()}

@@ -1,0 +1,1 @@
+"""Signatures and export of retrievers and of two stages."""

@@ -1,0 +1,147 @@
+"""``export_savedmodel``: from a recommender to a published SavedModel."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfmi.config import ExportConfig, IndexConfig
+from tfmi.core.errors import ExportError
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature, Sequences, UserProfiles
+from tfmi.export.describing import describe_index, describe_servable, describe_stages, summarize_index
+from tfmi.export.releasing import check_run_metadata, export_errors, release
+from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
+from tfmi.export.timestamp_inputs import TIMESTAMPS
+from tfmi.export.warmup import RequestMaker
+from tfmi.index.base import InterestIndex
+from tfmi.index.build import build_index
+from tfmi.models.recommender import REQUESTABLE_INPUTS, DirectRecommender, Recommender, Reranker, VectorRecommender
+
+log = logging.getLogger(__name__)
+
+
+def export_savedmodel(
+    recommender: Recommender,
+    catalogue: Catalogue,
+    directory: str | Path,
+    *,
+    export: ExportConfig | None = None,
+    index: IndexConfig | None = None,
+    profiles: UserProfiles | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    histories: Sequences | None = None,
+    version: int | None = None,
+    ranker: Reranker | None = None,
+) -> Path:
+    """Publish a recommender, or a recommender and a ranker behind it, as a SavedModel for TensorFlow Serving.
+
+    The version folder appears under ``directory`` only after its warm-up requests have been replayed on the saved model and answered
+    as the model in memory answers them.
+
+    Args:
+        recommender: A trained model. If it has an attribute ``profile_features`` (names), these of the profile become inputs; else all.
+        catalogue: The items that the recommender was trained on.
+        directory: The model's directory, ``savedmodels/<name>``.
+        export: Widths of the servable; default: ``ExportConfig()``.
+        index: Kind and parameters of the index; ignored for a ``DirectRecommender``, which ranks by itself. Default: ``IndexConfig()``.
+        profiles: The users' features, if the recommender was trained with any.
+        metadata: What to say about the run: ``system``, ``configuration``, ``metrics``, ``data``.
+        histories: Real histories on which to measure the index's recall; without them item vectors serve as queries.
+        version: The version number; None takes 1 + the highest one.
+        ranker: Ranks the best ``export.ranking_pool`` x ``export.num_results`` items that the recommender finds, and gives them their
+            scores. It must know the same items in the same order, and histories of the same length.
+
+    Returns:
+        The published ``<directory>/<version>``.
+
+    Raises:
+        ExportError: Anything went wrong; nothing is published and nothing left behind.
+        TfmiError: The index cannot be built from the model's vectors or with these parameters.
+    """
+    directory, export, index = Path(directory), export or ExportConfig(), index or IndexConfig()
+    _check(recommender, catalogue, metadata or {})
+    if ranker is not None:
+        _check_ranker(ranker, recommender, catalogue)
+    profile_features = _profile_features(recommender, ranker, profiles)
+    search = _build_index(recommender, index)
+    with export_errors(directory):
+        servable = ServingSignatures(
+            recommender, search, catalogue, export, profile_features, quota_exponent=index.allotment(), ranker=ranker
+        )
+        has_timestamps = TIMESTAMPS in servable.input_specs["serving_default"]
+        maker = RequestMaker(catalogue, recommender.history_length, export.exclusion_width, profile_features, has_timestamps)
+        requests = maker.requests(sorted(servable.signatures), export.warmup_batch_sizes)
+        description = {
+            "system": directory.name,
+            **(metadata or {}),
+            "index": describe_index(recommender, search, servable.results_per_interest, histories, profile_features),
+            **describe_servable(servable, catalogue, export),
+            **describe_stages(ranker, catalogue, export),
+        }
+        published = release(directory, servable, requests, description, version)
+    log.info("Published %s (%s)", published, summarize_index(description["index"]))
+    return published
+
+
+def _check(recommender: Recommender, catalogue: Catalogue, metadata: Mapping[str, Any]) -> None:
+    if not isinstance(recommender, VectorRecommender | DirectRecommender):
+        raise ExportError(
+            f"{type(recommender).__name__} cannot be exported: it is neither a VectorRecommender (user_interests, item_vectors, "
+            "requested_inputs) nor a DirectRecommender (top_k, similar_items); see tfmi/models/recommender.py"
+        )
+    unknown = set(recommender.requested_inputs) - set(REQUESTABLE_INPUTS) if isinstance(recommender, VectorRecommender) else set()
+    if unknown:
+        raise ExportError(f"the recommender requests {sorted(unknown)}, which no request can hold; expected {list(REQUESTABLE_INPUTS)}")
+    if recommender.num_rows != catalogue.num_rows:
+        raise ExportError(
+            f"the recommender knows {recommender.num_rows} item rows, the catalogue has {catalogue.num_rows}: "
+            "give the catalogue that it was trained on"
+        )
+    check_run_metadata(metadata)
+
+
+def _check_ranker(ranker: Reranker, recommender: Recommender, catalogue: Catalogue) -> None:
+    """Both stages speak in item indices: an index must mean the same item to both."""
+    if not isinstance(ranker, Reranker):
+        raise ExportError(
+            f"{type(ranker).__name__} cannot rank in a servable: it is not a Reranker (score, vocabulary, ...); see "
+            "tfmi/models/recommender.py"
+        )
+    known, ranked = catalogue.vocabulary.ids, ranker.vocabulary.ids
+    if known != ranked:
+        differing = next((row for row, pair in enumerate(zip(known, ranked, strict=False)) if pair[0] != pair[1]), None)
+        difference = (
+            f"{len(ranked)} items instead of {len(known)}"
+            if differing is None
+            else f"item {ranked[differing]!r} where the catalogue has {known[differing]!r} (index {differing + FIRST_INDEX})"
+        )
+        raise ExportError(
+            f"the ranker was trained on another catalogue than the recommender: it knows {difference}. Train both on one split, whose "
+            "vocabulary has the same items in the same order"
+        )
+    if ranker.history_length != recommender.history_length:
+        raise ExportError(
+            f"the ranker sees histories of {ranker.history_length} items, the recommender of {recommender.history_length}; train both with "
+            "the same data.history_length"
+        )
+
+
+def _profile_features(recommender: Recommender, ranker: Reranker | None, profiles: UserProfiles | None) -> dict[str, Feature]:
+    """The profile features that become inputs: those that either stage reads."""
+    features = {} if profiles is None else profiles.features
+    names: set[str] = set() if ranker is None else set(ranker.profile_features)
+    if not isinstance(recommender, DirectRecommender):
+        names |= set(getattr(recommender, "profile_features", features))
+    missing = sorted(names - set(features))
+    if missing:
+        reader = "recommender reads" if ranker is None else "recommender and the ranker read"
+        raise ExportError(f"the {reader} the profile features {missing}, which the profiles lack; give those it was trained on")
+    return {name: features[name] for name in sorted(names)}
+
+
+def _build_index(recommender: Recommender, config: IndexConfig) -> InterestIndex | None:
+    if isinstance(recommender, DirectRecommender):
+        return None
+    return build_index(config.kind, recommender.item_vectors(), **config.search_parameters())

@@ -1,0 +1,209 @@
+"""The signatures of a servable: a recommender, its candidates and its vocabularies as functions of raw strings.
+
+Shapes: B users, L history length, E exclusions, n results, K interests, d width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tfmi.config import ExportConfig
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Catalogue, Feature
+from tfmi.export.cold_start import ColdStart
+from tfmi.export.graph_checks import require_at_most, require_columns, require_rows, require_vector
+from tfmi.export.lookup import ItemVocabulary
+from tfmi.export.profile_inputs import ProfileInputs
+from tfmi.export.saving import Servable, SignatureFunction, Tensors
+from tfmi.export.timestamp_inputs import TIMESTAMPS, TimestampInputs
+from tfmi.index.base import InterestIndex
+from tfmi.index.selection import most_distinct_items, select
+from tfmi.index.sources import RankedCandidates, candidate_source
+from tfmi.models.recommender import Recommender, Reranker, UserInputs, VectorRecommender
+
+# Exclusions per user beyond which a request is refused: each of them widens the search of its whole batch by one item.
+MOST_EXCLUSIONS = 10_000
+
+
+def weight_of_retrieval(export: ExportConfig) -> float:
+    """How much of retrieval's score is added to a ranker's: 0 where nobody has chosen it on validation users."""
+    return 0.0 if export.retrieval_weight == "auto" else export.retrieval_weight
+
+
+class ServingSignatures(Servable):
+    """Functions from strings to strings for every signature, and how to save them.
+
+    Args:
+        recommender: A trained model.
+        index: Built from the recommender's item vectors; None for a ``DirectRecommender``.
+        catalogue: The items, with their counts and categories.
+        export: n, E, whether histories are excluded, and the candidates among which diversity chooses.
+        profile_features: The profile features that the recommender reads, by name.
+        quota_exponent: Allot an answer's places to interests by their usage raised to this, which needs a ``SharingRecommender``; None
+            lets interests compete by score.
+        ranker: Orders a pool of ``export.ranking_pool`` x n candidates, whose places are then those that are allotted; None answers with
+            what the recommender finds.
+
+    Attributes:
+        signatures: Concrete functions by signature name; each takes keyword tensors and returns a dict of tensors.
+        input_specs: The keyword tensors by signature name.
+        profile_inputs: The profile at the boundary.
+        integration: How an answer is made of what several interests found, for the metadata.
+        results_per_interest: How far the index is searched for a plain request.
+    """
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        index: InterestIndex | None,
+        catalogue: Catalogue,
+        export: ExportConfig,
+        profile_features: Mapping[str, Feature],
+        *,
+        quota_exponent: float | None = None,
+        ranker: Reranker | None = None,
+    ) -> None:
+        self._recommender = recommender
+        self._ranker = ranker
+        self._index = index
+        self.results_per_interest = export.num_results * (1 if ranker is None else export.ranking_pool)
+        self._source = candidate_source(recommender, index, self.results_per_interest, quota_exponent)
+        if ranker is not None:
+            self._source = RankedCandidates(self._source, ranker, self.results_per_interest, weight_of_retrieval(export))
+        self._export = export
+        self.history_length = recommender.history_length
+        self._num_items = catalogue.num_rows - FIRST_INDEX
+        self._items = ItemVocabulary(catalogue.vocabulary)
+        self._cold_start = ColdStart(catalogue.counts)
+        categories = catalogue.category_indices()
+        self._categories = None if categories is None else tf.Variable(categories, trainable=False, name="categories")
+        self._most_exclusions = max(MOST_EXCLUSIONS, export.exclusion_width)
+        self.profile_inputs = ProfileInputs(profile_features)
+        self.integration = self._source.describe_integration()
+        requested = recommender.requested_inputs if isinstance(recommender, VectorRecommender) else ()
+        self._timestamps = TimestampInputs(TIMESTAMPS in requested, self.history_length)
+        super().__init__(
+            self._functions(),
+            resources=[self._items, self.profile_inputs, index],
+            op_namespaces=() if index is None else index.op_namespaces,
+        )
+
+    # Signatures
+
+    def _functions(self) -> dict[str, SignatureFunction]:
+        history = {"history": tf.TensorSpec([None, self.history_length], tf.string, name="history"), **self._timestamps.specs()}
+        profile = self.profile_inputs.specs()
+        wishes = {
+            "exclude": tf.TensorSpec([None, self._export.exclusion_width], tf.string, name="exclude"),
+            "diversity": tf.TensorSpec([None], tf.float32, name="diversity"),
+        }
+        functions: dict[str, SignatureFunction] = {
+            "serving_default": (self._serve_history, history),
+            "recommend": (self._recommend, {**history, **profile, **wishes}),
+            "recommend_examples": (self._recommend_examples, {"examples": tf.TensorSpec([None], tf.string, name="examples")}),
+            "similar_items": (self._similar_items, {"item_ids": tf.TensorSpec([None], tf.string, name="item_ids")}),
+        }
+        if self._index is not None:
+            functions["user_interests"] = (self._user_interests, {**history, **profile})
+        if self._ranker is not None:
+            # A ranker reads no times, and every input of a signature has to be in every request.
+            candidates = {"candidates": tf.TensorSpec([None, None], tf.string, name="candidates")}
+            functions["rank"] = (self._rank, {"history": history["history"], **profile, **candidates})
+        return functions
+
+    def _serve_history(self, history: tf.Tensor, **timestamps: tf.Tensor) -> Tensors:
+        history = require_columns(history, "history", self.history_length)
+        nobody = self.profile_inputs.missing(tf.shape(history)[0])
+        return self._answer(self._users(history, {**timestamps, **nobody}))
+
+    def _recommend(self, history: tf.Tensor, exclude: tf.Tensor, diversity: tf.Tensor, **given: tf.Tensor) -> Tensors:
+        users = self._users(require_columns(history, "history", self.history_length), given)
+        rows = tf.shape(users.history)[0]
+        exclude = require_rows(require_columns(exclude, "exclude", most=self._most_exclusions), "exclude", rows)
+        diversity = require_rows(require_vector(diversity, "diversity"), "diversity", rows)
+        return self._answer(users, self._items.indices(exclude), diversity)
+
+    def _recommend_examples(self, examples: tf.Tensor) -> Tensors:
+        parsed = tf.io.parse_example(
+            require_vector(examples, "examples"),
+            {
+                "history": tf.io.RaggedFeature(tf.string),
+                "exclude": tf.io.RaggedFeature(tf.string),
+                "diversity": tf.io.FixedLenFeature([], tf.float32, default_value=0.0),
+                **self._timestamps.example_features(),
+                **self.profile_inputs.example_features(),
+            },
+        )
+        history, exclude = parsed["history"], parsed["exclude"]
+        named = history != ""
+        times = {name: self._newest(values, named, 0.0) for name, values in self._timestamps.from_example(parsed).items()}
+        users = self._users(self._newest(history, named, ""), {**times, **self.profile_inputs.from_example(parsed)})
+        lengths = require_at_most(exclude.row_lengths(), self._most_exclusions, "exclude")
+        exclude = tf.RaggedTensor.from_row_lengths(self._items.indices(exclude.flat_values), lengths, validate=False)
+        return self._answer(users, exclude.to_tensor(PADDING_INDEX), parsed["diversity"])
+
+    def _user_interests(self, history: tf.Tensor, **given: tf.Tensor) -> Tensors:
+        users = self._users(require_columns(history, "history", self.history_length), given)
+        interests, active = self._recommender.user_interests(users)  # type: ignore[union-attr]
+        active = active & _has_known_item(users.history)[:, None]
+        return {
+            "interests": tf.where(active[:, :, None], interests, 0.0),
+            "count": tf.reduce_sum(tf.cast(active, tf.int32), axis=1),
+        }
+
+    def _rank(self, history: tf.Tensor, candidates: tf.Tensor, **given: tf.Tensor) -> Tensors:
+        history = require_columns(history, "history", self.history_length)
+        rows = tf.shape(history)[0]
+        candidates = require_rows(require_columns(candidates, "candidates"), "candidates", rows)
+        profile = self.profile_inputs.encode(given, rows)
+        return {"scores": self._ranker.score(self._items.indices(history), profile, self._items.indices(candidates))}  # type: ignore[union-attr]
+
+    def _similar_items(self, item_ids: tf.Tensor) -> Tensors:
+        items = self._items.indices(require_vector(item_ids, "item_ids"))
+        neighbours = self._source.similar(items, self._export.num_results)
+        return {"item_ids": self._items.identifiers(neighbours.items), "scores": neighbours.scores}
+
+    # Their common part
+
+    def _users(self, history: tf.Tensor, given: Mapping[str, tf.Tensor]) -> UserInputs:
+        """What the model reads of the users with histories string [B, L] and these profile inputs and timestamps."""
+        rows = tf.shape(history)[0]
+        return UserInputs(self._items.indices(history), self.profile_inputs.encode(given, rows), self._timestamps.encode(given, rows))
+
+    def _newest(self, values: tf.RaggedTensor, kept: tf.RaggedTensor, padding: str | float) -> tf.Tensor:
+        """[B, L]: the last L of the ``values`` [B, (items)] that are ``kept``, padded on the right."""
+        newest = tf.ragged.boolean_mask(values, kept)[:, -self.history_length :]
+        return newest.to_tensor(padding, shape=[None, self.history_length])
+
+    def _answer(self, users: UserInputs, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None) -> Tensors:
+        """The answer for users, exclusions int32 [B, E] and λ [B], the last two optional."""
+        n = self._export.num_results
+        excluded = self._excluded(users.history, exclude)
+        most_excluded = 0 if excluded is None else most_distinct_items(excluded)
+        pool = self._pool_size(diversity)
+        k = tf.minimum(pool + most_excluded, self._num_items)
+        found = self._source.candidates(users, k, excluded, diversity if self._categories is not None else None)
+        found = self._cold_start.replace(found, ~_has_known_item(users.history), k)
+        if diversity is not None and self._categories is not None:
+            # Every row chooses among its own best candidates, however many its neighbours in the batch exclude.
+            found = select(found, pool, excluded)
+            excluded = None
+        chosen = select(found, n, excluded, diversity, self._categories)
+        return {"item_ids": self._items.identifiers(chosen.items), "scores": chosen.scores, "interests": chosen.interests}
+
+    def _excluded(self, history: tf.Tensor, exclude: tf.Tensor | None) -> tf.Tensor | None:
+        if not self._export.exclude_history:
+            return exclude
+        return history if exclude is None else tf.concat([exclude, history], axis=1)
+
+    def _pool_size(self, diversity: tf.Tensor | None) -> tf.Tensor | int:
+        """Candidates that compete for the n places: n, or more if any user of the batch asks for diversity."""
+        n = self._export.num_results
+        if diversity is None or self._categories is None:
+            return n
+        return tf.where(tf.reduce_any(diversity > 0.0), n * self._export.diversity_pool, n)
+
+
+def _has_known_item(history: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_any(history >= FIRST_INDEX, axis=1)  # [B]

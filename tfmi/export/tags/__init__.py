@@ -1,0 +1,1 @@
+"""Signatures and export of user-tag models."""

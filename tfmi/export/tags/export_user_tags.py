@@ -1,0 +1,222 @@
+"""``export_user_tags``: from a user-tag model to a published SavedModel."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.config import ExportConfig, IndexConfig
+from tfmi.core.errors import ExportError
+from tfmi.core.versions import versions
+from tfmi.data.dataset import FIRST_INDEX, CategoricalFeature, Feature, MultiValuedFeature
+from tfmi.data.features import feature_arrays
+from tfmi.data.tags.tag_dataset import TagDataset
+from tfmi.export.describing import describe_recall, sample_rows
+from tfmi.export.profile_inputs import profile_values
+from tfmi.export.releasing import check_run_metadata, export_errors, release
+from tfmi.export.tags.tag_search import EveryTag, EveryUser
+from tfmi.export.tags.user_tag_signatures import UserTable, UserTagSignatures, output_names
+from tfmi.export.warmup import make_requests, serialized_examples
+from tfmi.models.user_tags.user_tag_model import UserTagModel
+
+log = logging.getLogger(__name__)
+
+KIND = "user_tags"
+USERS_PER_BATCH = 1024
+
+
+def export_user_tags(
+    model: UserTagModel,
+    dataset: TagDataset,
+    directory: str | Path,
+    *,
+    export: ExportConfig | None = None,
+    index: IndexConfig | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    version: int | None = None,
+) -> Path:
+    """Publish a user-tag model as a SavedModel for TensorFlow Serving.
+
+    The version folder appears under ``directory`` only after its warm-up requests have been replayed on the saved model and answered
+    as the model in memory answers them.
+
+    Args:
+        model: A trained model.
+        dataset: What it was trained on. ``dataset.users`` become the audiences of ``tag_users``, unless ``export.audience_size`` is 0;
+            users of whom nothing is known are in none.
+        directory: The model's directory, ``savedmodels/<name>``.
+        export: Widths of the servable; default: ``ExportConfig()``.
+        index: Kind and parameters of the indexes; default: ``IndexConfig()``.
+        metadata: What to say about the run: ``system``, ``configuration``, ``metrics``, ``data``.
+        version: The version number; None takes 1 + the highest one.
+
+    Returns:
+        The published ``<directory>/<version>``.
+
+    Raises:
+        ExportError: Model and data do not fit, or anything went wrong; nothing is published and nothing left behind.
+        TfmiError: An index cannot be built from the model's vectors or with these parameters.
+    """
+    directory, export, index = Path(directory), export or ExportConfig(), index or IndexConfig()
+    check_run_metadata(metadata or {})
+    features = _features(model, dataset)
+    with export_errors(directory):
+        sampled, users = _known_users(model, dataset, features, export.audience_size > 0)
+        servable = UserTagSignatures(model, dataset, features, users, export=export, index=index)
+        requests = _Requests(dataset, features, export)
+        description = {
+            "system": directory.name,
+            **(metadata or {}),
+            "kind": KIND,
+            "index": {"kind": index.kind, **_describe_searches(model, servable, sampled, users, export)},
+            **_describe_servable(model, servable, dataset, users, export),
+        }
+        made = make_requests(requests.inputs, sorted(servable.signatures), export.warmup_batch_sizes)
+        published = release(directory, servable, made, description, version)
+    log.info("Published %s (%s)", published, summarize_searches(description["index"]))
+    return published
+
+
+def summarize_searches(description: Mapping[str, Any]) -> str:
+    """One line for people about what the metadata says of the indexes."""
+    parts = [
+        f"{direction} {task} {each['recall']['value']:.4f}"
+        for direction in ("user_tags", "tag_users")
+        for task, each in description.get(direction, {}).items()
+    ]
+    return f"index {description['kind']}, recall against brute force: {', '.join(parts)}"
+
+
+def _features(model: UserTagModel, dataset: TagDataset) -> dict[str, Feature]:
+    """The dataset's features that the model reads."""
+    names, known = model.field_embedding.field_names, dataset.states.fields
+    missing = sorted(set(names) - set(known))
+    if missing:
+        raise ExportError(f"the model reads the fields {missing}, which the data lacks; give the data that it was trained on")
+    if model.num_tag_rows != dataset.tags.num_rows or model.task_names != tuple(dataset.task_names):
+        raise ExportError(
+            f"the model knows {model.num_tag_rows} tag rows and the tasks {list(model.task_names)}, the data has {dataset.tags.num_rows} "
+            f"and {list(dataset.task_names)}: give the data that it was trained on"
+        )
+    keys = output_names(dataset.task_names)
+    if len(set(keys)) != len(keys):
+        raise ExportError(f"tasks: {list(dataset.task_names)} cannot be told apart as outputs, {list(keys)}; rename one")
+    return {name: known[name] for name in sorted(names)}
+
+
+def _known_users(
+    model: UserTagModel, dataset: TagDataset, features: Mapping[str, Feature], with_table: bool
+) -> tuple[tf.Tensor, UserTable | None]:
+    """``user_queries`` of a sample of the users of whom something is known, and the table of all of these."""
+    states = np.asarray(dataset.users.states)
+    rows = np.flatnonzero(is_known(features, states))
+    if not with_table:
+        rows = sample_rows(rows)
+    if not len(rows):
+        raise ExportError(f"dataset {dataset.name!r}: nothing is known of any user, so there is nobody to answer for")
+    arrays = feature_arrays(features)
+    blocks = []
+    for start in range(0, len(rows), USERS_PER_BATCH):
+        chosen = states[rows[start : start + USERS_PER_BATCH]]
+        blocks.append(model.user_queries({name: tf.constant(array[chosen]) for name, array in arrays.items()}).numpy())
+    queries = np.concatenate(blocks)
+    table = UserTable([dataset.users.ids[int(row)] for row in rows], queries) if with_table else None
+    return tf.constant(sample_rows(queries)), table
+
+
+def is_known(features: Mapping[str, Feature], rows: np.ndarray) -> np.ndarray:
+    """bool [rows]: of which rows of the features anything is known; see ``ProfileInputs.known``."""
+    known = np.zeros(len(rows), bool)
+    for feature in features.values():
+        values = feature.values[rows]
+        if isinstance(feature, MultiValuedFeature):
+            known |= ((values >= FIRST_INDEX) & (feature.weights[rows] > 0)).any(axis=1)
+        else:
+            known |= values >= FIRST_INDEX if isinstance(feature, CategoricalFeature) else np.isfinite(values)
+    return known
+
+
+def _describe_searches(
+    model: UserTagModel, servable: UserTagSignatures, sampled: tf.Tensor, users: UserTable | None, export: ExportConfig
+) -> dict[str, Any]:
+    """Per direction and task: how it is searched, and the share of the model's own best that is found."""
+    tags = tf.constant(sample_rows(np.arange(FIRST_INDEX, model.num_tag_rows, dtype=np.int32)))
+    described: dict[str, Any] = {"user_tags": {}}
+    for task, search in enumerate(servable.tag_searches):
+        recall = describe_recall(search, EveryTag(model, task), sampled, export.num_results, "users")
+        described["user_tags"][model.task_names[task]] = {**search.describe(), "recall": recall}
+    if users is not None:
+        described["tag_users"] = {}
+        for task, audience in enumerate(servable.user_searches):
+            recall = describe_recall(audience, EveryUser(model, task, users.queries), tags, export.audience_size, "tags")
+            described["tag_users"][model.task_names[task]] = {**audience.describe(), "recall": recall}
+    return described
+
+
+def _describe_servable(
+    model: UserTagModel, servable: UserTagSignatures, dataset: TagDataset, users: UserTable | None, export: ExportConfig
+) -> dict[str, Any]:
+    return {
+        "widths": {
+            "num_results": export.num_results,
+            "exclusion_width": export.exclusion_width,
+            "audience_size": export.audience_size,
+        },
+        "exclude_history": export.exclude_history,
+        "scoring": model.scoring,
+        "tasks": [
+            {
+                "task": name,
+                "output": key,
+                "experts": list(model.user_encoder.experts_of(task)),
+                "bias": float(model.bias(task)),
+                "inner_product": model.is_linear(task),
+            }
+            for task, (name, key) in enumerate(zip(model.task_names, servable.task_keys, strict=True))
+        ],
+        "tags": len(dataset.tags),
+        "users": 0 if users is None else len(users.ids),
+        "profile_inputs": servable.profile_inputs.describe(),
+        "signatures": servable.describe_signatures(),
+        "versions": versions(),
+    }
+
+
+class _Requests:
+    """Makes believable requests, the same ones every time: users of the dataset, popular tags more often."""
+
+    def __init__(self, dataset: TagDataset, features: Mapping[str, Feature], export: ExportConfig) -> None:
+        self._random = np.random.default_rng(0)
+        self._features, self._export = features, export
+        self._states = np.asarray(dataset.users.states)
+        self._names = np.array(dataset.tags.ids, dtype=object)
+        counts = dataset.tag_counts.sum(axis=0)[FIRST_INDEX:] + 1.0
+        self._shares = counts / counts.sum()
+
+    def inputs(self, signature: str, rows: int) -> dict[str, np.ndarray]:
+        """The inputs of a signature for so many rows."""
+        if signature == "tag_users":
+            return {"tags": self._tags(rows)}
+        fields = profile_values(self._features, self._random.choice(self._states, size=rows))
+        if signature == "recommend_tags":
+            return {**fields, "exclude": self._padded(rows, self._export.exclusion_width)}
+        if signature == "user_tags_examples":
+            return {"examples": serialized_examples({**fields, "exclude": self._padded(rows, self._export.exclusion_width)})}
+        if signature == "score_tags":
+            return {**fields, "tags": self._padded(rows, self._export.num_results)}
+        return {**fields, "tags": self._tags(rows)} if signature == "explain_tags" else fields
+
+    def _tags(self, count: int) -> np.ndarray:
+        return self._random.choice(self._names, size=count, p=self._shares)
+
+    def _padded(self, rows: int, width: int) -> np.ndarray:
+        table = np.full((rows, width), "", dtype=object)
+        for row in table:
+            length = int(self._random.integers(0, width, endpoint=True))
+            row[:length] = self._tags(length)
+        return table

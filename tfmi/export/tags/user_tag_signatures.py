@@ -1,0 +1,185 @@
+"""The signatures of a user-tag model: the tags of a user, the users for a tag, and why, as functions of raw strings.
+
+Shapes: B rows, E exclusions, n tags of an answer, m users of an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfmi.config import ExportConfig, IndexConfig
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Feature, Vocabulary
+from tfmi.data.tags.tag_dataset import TagDataset
+from tfmi.export.cold_start import ColdStart
+from tfmi.export.graph_checks import require_at_most, require_columns, require_rows, require_vector
+from tfmi.export.lookup import ItemVocabulary
+from tfmi.export.profile_inputs import ProfileInputs
+from tfmi.export.retrieval.retrieval_signatures import MOST_EXCLUSIONS
+from tfmi.export.saving import Servable, SignatureFunction, Tensors
+from tfmi.export.tags.tag_explaining import TagExplainer
+from tfmi.export.tags.tag_search import TagSearch, UserSearch
+from tfmi.index.merging import NO_INTEREST, Candidates
+from tfmi.index.selection import most_distinct_items, select
+from tfmi.models.user_tags.user_tag_model import UserTagModel
+
+
+class UserTable:
+    """Users for audiences.
+
+    Args:
+        ids: Raw ids, distinct.
+        queries: float32 [users, E d], ``UserTagModel.user_queries`` of each.
+    """
+
+    def __init__(self, ids: Sequence[str], queries: np.ndarray) -> None:
+        self.ids = ids
+        self.queries = np.pad(queries, ((FIRST_INDEX, 0), (0, 0)))  # rows as of a vocabulary
+
+
+class UserTagSignatures(Servable):
+    """Functions from strings to strings for every signature, and how to save them.
+
+    Scores are the model's own logits: the sigmoid of one is the probability of the task's action among rows as training had them, its
+    sampled negatives included.
+
+    Args:
+        model: A trained model.
+        dataset: Tags, their counts, and which fields hold tags.
+        features: The model's fields by name, as the dataset has them.
+        users: Users for audiences; None: there is no signature ``tag_users``.
+        export: n, E, m, and whether own tags are excluded.
+        index: Of the indexes.
+
+    Attributes:
+        profile_inputs: The fields at the boundary.
+        task_keys: What each task is called in outputs.
+        tag_searches: By task.
+        user_searches: By task; none without users.
+    """
+
+    def __init__(
+        self,
+        model: UserTagModel,
+        dataset: TagDataset,
+        features: Mapping[str, Feature],
+        users: UserTable | None,
+        *,
+        export: ExportConfig,
+        index: IndexConfig,
+    ) -> None:
+        self._model, self._export = model, export
+        self._num_tags = model.num_tag_rows - FIRST_INDEX
+        self.profile_inputs = ProfileInputs(features)
+        self._first_input = next(iter(self.profile_inputs.specs()))
+        self._own_tags = [name for name in dataset.tag_fields if name in features]
+        self.task_keys = output_names(model.task_names)
+        self._tags = ItemVocabulary(dataset.tags)
+        self._cold_starts = [ColdStart(counts) for counts in dataset.tag_counts]
+        tasks = range(len(model.task_names))
+        self.tag_searches = [TagSearch(model, task, index) for task in tasks]
+        self._users = None if users is None else ItemVocabulary(Vocabulary(users.ids))
+        queries = None if users is None else tf.Variable(users.queries, trainable=False, name="user_queries")
+        self.user_searches = [] if queries is None else [UserSearch(model, task, queries, index) for task in tasks]
+        self._explainer = TagExplainer(model, features, self.task_keys)
+        indexes = [search.index for search in (*self.tag_searches, *self.user_searches) if search.index is not None]
+        super().__init__(
+            self._functions(),
+            resources=[self._tags, self._users, self.profile_inputs, indexes],
+            op_namespaces=[namespace for each in indexes for namespace in each.op_namespaces],
+        )
+
+    # Signatures
+
+    def _functions(self) -> dict[str, SignatureFunction]:
+        fields = self.profile_inputs.specs()
+        exclude = tf.TensorSpec([None, self._export.exclusion_width], tf.string, name="exclude")
+        one_tag = tf.TensorSpec([None], tf.string, name="tags")
+        some_tags = tf.TensorSpec([None, self._export.num_results], tf.string, name="tags")
+        functions: dict[str, SignatureFunction] = {
+            "serving_default": (self._user_tags, fields),
+            "user_tags": (self._user_tags, fields),
+            "recommend_tags": (self._recommend_tags, {**fields, "exclude": exclude}),
+            "user_tags_examples": (self._user_tags_examples, {"examples": tf.TensorSpec([None], tf.string, name="examples")}),
+            "score_tags": (self._score_tags, {**fields, "tags": some_tags}),
+            "explain_tags": (self._explain_tags, {**fields, "tags": one_tag}),
+        }
+        if self.user_searches:
+            functions["tag_users"] = (self._tag_users, {"tags": one_tag})
+        return functions
+
+    def _user_tags(self, **fields: tf.Tensor) -> Tensors:
+        return self._answer(fields)
+
+    def _recommend_tags(self, exclude: tf.Tensor, **fields: tf.Tensor) -> Tensors:
+        exclude = require_columns(exclude, "exclude", most=max(MOST_EXCLUSIONS, self._export.exclusion_width))
+        return self._answer(fields, self._tags.indices(require_rows(exclude, "exclude", self._rows(fields))))
+
+    def _user_tags_examples(self, examples: tf.Tensor) -> Tensors:
+        parsed = tf.io.parse_example(
+            require_vector(examples, "examples"), {"exclude": tf.io.RaggedFeature(tf.string), **self.profile_inputs.example_features()}
+        )
+        exclude = parsed["exclude"]
+        lengths = require_at_most(exclude.row_lengths(), max(MOST_EXCLUSIONS, self._export.exclusion_width), "exclude")
+        exclude = tf.RaggedTensor.from_row_lengths(self._tags.indices(exclude.flat_values), lengths, validate=False)
+        return self._answer(self.profile_inputs.from_example(parsed), exclude.to_tensor(PADDING_INDEX))
+
+    def _score_tags(self, tags: tf.Tensor, **fields: tf.Tensor) -> Tensors:
+        rows = self._rows(fields)
+        indices = self._tags.indices(require_rows(require_columns(tags, "tags", self._export.num_results), "tags", rows))
+        queries = self._model.user_queries(self.profile_inputs.encode(fields, rows))
+        return {
+            f"{key}_scores": self._model.score(queries, indices, task) + self._model.bias(task) for task, key in enumerate(self.task_keys)
+        }
+
+    def _explain_tags(self, tags: tf.Tensor, **fields: tf.Tensor) -> Tensors:
+        rows = self._rows(fields)
+        indices = self._tags.indices(require_rows(require_vector(tags, "tags"), "tags", rows))
+        return self._explainer.explain(self.profile_inputs.encode(fields, rows), indices)
+
+    def _tag_users(self, tags: tf.Tensor) -> Tensors:
+        indices = self._tags.indices(require_vector(tags, "tags"))
+        outputs: Tensors = {}
+        for task, (key, search) in enumerate(zip(self.task_keys, self.user_searches, strict=True)):
+            scores, users = search.search(indices, self._export.audience_size)
+            outputs[f"{key}_user_ids"] = self._users.identifiers(users)  # type: ignore[union-attr]
+            outputs[f"{key}_scores"] = scores + self._model.bias(task)
+        return outputs
+
+    # Their common part
+
+    def _rows(self, fields: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        return tf.shape(fields[self._first_input])[0]
+
+    def _answer(self, fields: Mapping[str, tf.Tensor], exclude: tf.Tensor | None = None) -> Tensors:
+        """The best tags of users, without exclusions int32 [B, E]."""
+        encoded = self.profile_inputs.encode(fields, self._rows(fields))
+        is_known = self.profile_inputs.known(fields)
+        excluded = self._excluded(encoded, exclude)
+        k: tf.Tensor | int = self._export.num_results
+        if excluded is not None:
+            k = k + most_distinct_items(excluded)
+        k = tf.minimum(k, self._num_tags)
+        queries = self._model.user_queries(encoded)
+        outputs: Tensors = {"cold_start": ~is_known}
+        for task, (key, search, cold_start) in enumerate(zip(self.task_keys, self.tag_searches, self._cold_starts, strict=True)):
+            scores, tags = search.search(queries, k)
+            found = Candidates(tags, scores + self._model.bias(task), tf.fill(tf.shape(tags), NO_INTEREST))
+            found = cold_start.replace(found, ~is_known, k)
+            chosen = select(found, self._export.num_results, excluded)
+            outputs[f"{key}_tags"], outputs[f"{key}_scores"] = self._tags.identifiers(chosen.items), chosen.scores
+        return outputs
+
+    def _excluded(self, encoded: Mapping[str, tf.Tensor], exclude: tf.Tensor | None) -> tf.Tensor | None:
+        tables = [] if exclude is None else [exclude]
+        if self._export.exclude_history:
+            tables += [encoded[name] for name in self._own_tags]  # these fields have the tags' own indices
+        return tf.concat(tables, axis=1) if tables else None
+
+
+def output_names(task_names: Sequence[str]) -> tuple[str, ...]:
+    """What tasks are called in outputs: their names, every character other than ASCII letters, digits and _ replaced by _."""
+    return tuple(re.sub(r"[^A-Za-z0-9_]", "_", name) for name in task_names)

@@ -1,0 +1,1 @@
+"""The kinds of model, each from configuration to published SavedModel."""

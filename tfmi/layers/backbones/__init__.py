@@ -1,0 +1,1 @@
+"""Backbones of rankers: how the fields of a candidate and a user interact."""

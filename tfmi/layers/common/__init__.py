@@ -1,0 +1,1 @@
+"""Parts that layers of several roles share."""

@@ -1,0 +1,1 @@
+"""Interest extractors: from a history of item vectors to K interests."""

@@ -1,0 +1,1 @@
+"""Extractors of several interests, one paper's idea a file."""

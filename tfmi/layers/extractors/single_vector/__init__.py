@@ -1,0 +1,1 @@
+"""Extractors of one interest: the sequence and session models that papers compare with."""

@@ -1,0 +1,128 @@
+"""MTAW: one interest, the trend that attention finds among a user's instant interests."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from tfmi.layers.attention.click_attention import single_interest, weighted_sum
+from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, masked_softmax, num_real_items
+from tfmi.layers.common.arguments import require_choice
+from tfmi.layers.common.length_groups import LengthGroups
+from tfmi.layers.common.positions import PositionOrder
+from tfmi.layers.extractors.single_vector.interest_tracking import InterestTrackingEncoder
+from tfmi.layers.sequence_encoders.sequence_encoder import built, newest_item
+
+# Training reads a batch of at least so many histories in groups of like lengths.
+_GROUPED_FROM = 64
+_NUM_GROUPS = 4
+
+
+@EXTRACTORS.register("interest_trend")
+class InterestTrend(InterestExtractor):
+    r"""The interest enhancing layer on top of the interest tracking layer: one mean of the instant interests, as a single interest::
+
+        s[1..n] = interest tracking layer                                  [B, L, d]
+        Q = relu(W_e s[n] + b_e)                                            [B, d]
+        beta = softmax over l of Q . s[l] / sqrt(d)                         [B, L]
+        u = sum over l of beta[l] s[l]                                      [B, 1, d]
+
+    An empty history gives 0. ``weights`` says how much of each item arrives through both attentions: beta times the tracking layer's
+    weights. ``internals`` holds beta, ``"trend"``, float32 [B, 1, L].
+
+    Paper: Ouyang et al., "Mining Interest Trends and Adaptively Assigning Sample Weight for Session-based Recommendation", SIGIR 2023
+    (MTAW). It does not define Q; the newest instant interest asks, as in the tracking layer the newest item does.
+
+    Example:
+        >>> InterestTrend()(tf.ones([1, 5, 8]), tf.ones([1, 5], tf.bool)).interests.shape
+        TensorShape([1, 1, 8])
+
+    Args:
+        query: Who asks: the "newest" instant interest, or their "mean".
+        positions, residual, dropout, initializer_deviation, max_length, seed: As in ``InterestTrackingEncoder``.
+
+    Raises:
+        ValueError: An argument out of its range, or a history longer than ``max_length``.
+    """
+
+    num_interests = 1
+
+    def __init__(
+        self,
+        *,
+        query: Literal["newest", "mean"] = "newest",
+        positions: PositionOrder = "oldest",
+        residual: Literal["tracked", "item"] = "tracked",
+        dropout: float = 0.2,
+        initializer_deviation: float | None = None,
+        max_length: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        require_choice(("newest", "mean"), query=query)
+        self.query = query
+        self.positions = positions
+        self.residual = residual
+        self.dropout = dropout
+        self.initializer_deviation = initializer_deviation
+        self.max_length = max_length
+        self.seed = seed
+        self.encoder = InterestTrackingEncoder(
+            positions=positions,
+            residual=residual,
+            dropout=dropout,
+            initializer_deviation=initializer_deviation,
+            max_length=max_length,
+            seed=seed,
+            name="encoder",
+        )
+
+    def build(self, input_shape: Any) -> None:
+        """Create the tracking layer's weights, W_e [d, d] and b_e [d]."""
+        dimension = int(input_shape[-1])
+        built(self.encoder, input_shape)
+        self.query_layer = built(tf.keras.layers.Dense(dimension, activation="relu", name="query"), [None, dimension])
+        super().build(input_shape)
+
+    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:
+        """Read a history.
+
+        Args:
+            history: [B, L, d] item vectors, real items first.
+            mask: bool [B, L], True at real items.
+            training: Whether dropout is on.
+
+        Returns:
+            One interest, [B, 1, d].
+        """
+        if not training or (history.shape[0] or 0) < _GROUPED_FROM:
+            interests, active, weights, trend = self._read(history, mask, training)
+            return InterestOutput(interests, active, weights, {"trend": trend})
+        groups = LengthGroups(mask, _NUM_GROUPS)
+        read = [self._read(part, part_mask, training) for part, part_mask in zip(groups.histories(history), groups.masks, strict=True)]
+        interests, active, weights, trend = zip(*read, strict=True)
+        weights, trend = ([_padded(part, tf.shape(mask)[1]) for part in parts] for parts in (weights, trend))
+        return InterestOutput(groups.joined(interests), groups.joined(active), groups.joined(weights), {"trend": groups.joined(trend)})
+
+    def _read(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The interest [B, 1, d], whether it is active [B, 1], how much of each item is in it and the trend, both [B, 1, L]."""
+        states, tracking = self.encoder(history, mask, training=training)  # [B, L, d], [B, L, L]
+        queries = tf.cast(self.query_layer(self._asking(states, mask)), tf.float32)[:, None, :]  # [B, 1, d]
+        logits = tf.matmul(queries, tf.cast(states, tf.float32), transpose_b=True) * states.shape[-1] ** -0.5  # [B, 1, L]
+        trend = masked_softmax(logits, mask[:, None, :])
+        interests, active = single_interest(weighted_sum(trend[:, 0], states), mask)
+        return interests, active, tf.matmul(trend, tracking), trend
+
+    def _asking(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """[B, d]: the instant interest that asks."""
+        if self.query == "newest":
+            return tf.matmul(newest_item(mask, states.dtype), states)[:, 0]
+        each = tf.math.reciprocal_no_nan(tf.cast(num_real_items(mask), tf.float32))[:, None]  # [B, 1]
+        return weighted_sum(each * tf.cast(mask, tf.float32), states)
+
+
+def _padded(weights: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """``weights`` [b, 1, l] with zeros up to ``length``."""
+    return tf.pad(weights, [[0, 0], [0, 0], [0, length - tf.shape(weights)[2]]])

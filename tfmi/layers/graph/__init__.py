@@ -1,0 +1,1 @@
+"""Graphs of items, within a session and across all of them."""

@@ -1,0 +1,1 @@
+"""Products of fields that rankers and user encoders share."""

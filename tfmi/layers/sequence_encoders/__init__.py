@@ -1,0 +1,1 @@
+"""Causal encoders of a history: one state per position."""

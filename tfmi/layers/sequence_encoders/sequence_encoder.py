@@ -1,0 +1,86 @@
+"""What the layers that read a history in order have in common, and the encoders by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import tensorflow as tf
+
+from tfmi.core.errors import ConfigError
+from tfmi.core.registry import Registry
+from tfmi.layers.base import ConfiguredLayer
+from tfmi.layers.common.positions import items_after
+
+LayerT = TypeVar("LayerT", bound=tf.keras.layers.Layer)
+
+
+class EncodedSequence(NamedTuple):
+    """A history read in order.
+
+    Attributes:
+        states: [B, Q, h]: one state for each item (Q = L), 0 at padding; or the newest item's alone (Q = 1), 0 for an empty history.
+        weights: float32 [B, Q, L]: where each state looks. Rows of real items sum to 1, all others are 0, and so are padding's columns.
+    """
+
+    states: tf.Tensor
+    weights: tf.Tensor
+
+
+class SequenceEncoder(ConfiguredLayer):
+    """Base of the layers that turn a history into one state per item, which knows what else is in the history.
+
+    Subclasses implement ``call(history, mask, newest_only=False, training=None)`` with ``history`` [B, L, d], real items first, and
+    ``mask`` bool [B, L], returning an ``EncodedSequence``: of every item, or of the newest alone where ``newest_only`` says that no other
+    is needed. Extractors compose them: a state is the context in which a pooling, an attention or a graph meets an item.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def compute_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> None:
+        """End the history's mask here: those who use the states are given it anyway."""
+
+    def state_dimension(self, dimension: int) -> int:
+        """h, the width of the states for items of width ``dimension``: the same, unless a subclass says otherwise."""
+        return dimension
+
+
+ENCODERS: Registry[SequenceEncoder] = Registry("sequence encoder", "tfmi.layers")
+
+
+def newest_item(mask: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """[B, 1, L]: 1 at the newest real item of ``mask`` [B, L], 0 elsewhere. Times [B, L, h] it gives that item's row, or 0 without one."""
+    return tf.cast(mask & (items_after(mask) == 0), dtype)[:, None, :]
+
+
+def built(layer: LayerT, input_shape: Any) -> LayerT:
+    """``layer`` with its weights, which are named after it."""
+    with tf.name_scope(layer.name):
+        layer.build(tf.TensorShape(input_shape))
+    return layer
+
+
+def layer_norm(name: str, input_shape: Any) -> tf.keras.layers.LayerNormalization:
+    """A built normalisation of the last axis."""
+    # float16 would round the usual epsilon, 1e-12, to 0.
+    return built(tf.keras.layers.LayerNormalization(epsilon=1e-6, name=name), input_shape)
+
+
+def build_encoder(spec: Mapping[str, Any], seed: int) -> SequenceEncoder:
+    """The encoder that ``spec`` (``{"name": ..., parameter: value, ...}``) describes, for an extractor's constructor argument ``encoder``.
+
+    Args:
+        spec: A name of ``ENCODERS`` and parameters.
+        seed: Seed for an encoder that takes one, unless ``spec`` sets it.
+
+    Raises:
+        ValueError: ``spec`` describes no encoder; the message says what is wrong with which part.
+    """
+    try:
+        ENCODERS.validate(spec, "encoder")
+        takes_seed = "seed" in ENCODERS.parameters(spec["name"])
+        return ENCODERS.build({"seed": seed, **spec} if takes_seed else spec, "encoder")
+    except ConfigError as error:
+        raise ValueError(str(error)) from None

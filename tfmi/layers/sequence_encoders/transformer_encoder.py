@@ -1,0 +1,350 @@
+"""Transformer blocks over a history."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from tfmi.layers.base import ConfiguredLayer, RealItems, masked_softmax, zero_padding
+from tfmi.layers.common.arguments import require_at_least, require_choice
+from tfmi.layers.common.history_dropout import ElementDropout
+from tfmi.layers.common.positions import PositionOrder, add_positions, not_newer
+from tfmi.layers.common.slots import num_slots
+from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS, EncodedSequence, SequenceEncoder, built, layer_norm, newest_item
+
+_ACTIVATIONS = {"gelu": tf.nn.gelu, "relu": tf.nn.relu}
+
+
+class MultiHeadAttention(ConfiguredLayer):
+    r"""Scaled dot-product attention of ``num_heads`` heads between what asks and what is asked::
+
+        A[h] = softmax over items of (Q W_q[h]) (X W_k[h])^T / sqrt(d / heads), 0 where not allowed      [B, H, Q, L]
+        output = concat over h of (A[h] X W_v[h]) W_o                                                    [B, Q, d]
+
+    with a bias after each product with a matrix.
+
+    Paper: Vaswani et al., "Attention Is All You Need", NIPS 2017, section 3.2.
+
+    Args:
+        num_heads: H; it has to divide d.
+        dropout: Dropout of attention weights.
+        initializer_deviation: Standard deviation of the matrices at the start.
+        seed: Seed of the dropout.
+
+    Raises:
+        ValueError: An argument out of its range, or heads that do not divide d.
+    """
+
+    def __init__(
+        self, num_heads: int = 2, *, dropout: float = 0.0, initializer_deviation: float = 0.02, seed: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        require_at_least(1, num_heads=num_heads)
+        require_at_least(0, initializer_deviation=initializer_deviation)
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.initializer_deviation = initializer_deviation
+        self.seed = seed
+        self.weights_dropout = ElementDropout(dropout, seed=seed)
+
+    def build(self, input_shape: Any) -> None:
+        """Create the matrices [d, d] of queries and output, and the one of keys and values, [d, 2 d]."""
+        dimension = int(input_shape[-1])
+        if dimension % self.num_heads:
+            raise ValueError(f"num_heads: expected a divisor of the {dimension} dimensions of item vectors, got {self.num_heads}")
+        self.query_projection = _dense(dimension, self.initializer_deviation, "query", input_shape)
+        self.key_value_projection = _dense(2 * dimension, self.initializer_deviation, "key_value", input_shape)
+        self.output_projection = _dense(dimension, self.initializer_deviation, "output", input_shape)
+        super().build(input_shape)
+
+    def call(
+        self,
+        queries: tf.Tensor,
+        items: tf.Tensor,
+        real: RealItems,
+        allowed: tf.Tensor,
+        *,
+        query_per_user: bool = False,
+        training: bool | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Attend.
+
+        Args:
+            queries: What asks: [R, d], one for each real item, or [B, d], one for each user.
+            items: [R, d], what is asked.
+            real: Where the rows stand.
+            allowed: bool [B, L, L], or [B, 1, L] for all queries alike: which items a query may see.
+            query_per_user: Whether queries are [B, d].
+            training: Whether dropout is on.
+
+        Returns:
+            The output, shaped as ``queries``, and the weights before dropout, float32 [B, H, Q, L]; Q is 1 for one query per user, or L.
+        """
+        keys, values = tf.split(real.spread(self.key_value_projection(items)), 2, axis=-1)
+        queries = self.query_projection(queries) * (queries.shape[-1] / self.num_heads) ** -0.5
+        asking = queries[:, None, :] if query_per_user else real.spread(queries)  # [B, Q, d]
+        logits = tf.matmul(self._split_heads(asking), self._split_heads(keys), transpose_b=True)  # [B, H, Q, L]
+        weights = masked_softmax(logits, allowed[:, None])
+        dropped = tf.cast(self.weights_dropout(weights, training=training), values.dtype)
+        heads = tf.transpose(tf.matmul(dropped, self._split_heads(values)), [0, 2, 1, 3])  # [B, Q, H, d / H]
+        heads = tf.reshape(heads, tf.shape(asking))
+        heads = tf.ensure_shape(heads[:, 0] if query_per_user else real.rows(heads), queries.shape)
+        return self.output_projection(heads), weights
+
+    def _split_heads(self, vectors: tf.Tensor) -> tf.Tensor:
+        """[B, M, d] to [B, H, M, d / H]."""
+        batch, length, dimension = tf.shape(vectors)[0], tf.shape(vectors)[1], vectors.shape[-1]
+        heads = tf.reshape(vectors, [batch, length, self.num_heads, dimension // self.num_heads])
+        return tf.transpose(heads, [0, 2, 1, 3])
+
+
+class TransformerBlock(ConfiguredLayer):
+    r"""Multi-head attention and a feed-forward network, each with dropout, a residual connection and layer normalisation::
+
+        x = LN(x + attention(x));  x = LN(x + W_2 act(W_1 x))              norm "post"
+        x = x + attention(LN(x));  x = x + W_2 act(W_1 LN(x))              norm "pre"
+
+    Papers: Vaswani et al., "Attention Is All You Need", NIPS 2017, section 3.1 (post); Xiong et al., "On Layer Normalization in the
+    Transformer Architecture", ICML 2020 (pre).
+
+    Args:
+        num_heads: Attention heads; they have to divide d.
+        inner_dimension: Width of the feed-forward network's hidden layer; None takes 4 d.
+        activation: "gelu" (exact) or "relu".
+        norm: Where the normalisation stands, "post" or "pre".
+        dropout: Dropout of each part's output.
+        attention_dropout: Dropout of attention weights.
+        initializer_deviation: Standard deviation of the matrices at the start.
+        seed: Seed of the dropouts; the block uses this one and the two after it.
+
+    Raises:
+        ValueError: An argument out of its range, or heads that do not divide d.
+    """
+
+    NUM_SEEDS = 3
+
+    def __init__(
+        self,
+        num_heads: int = 2,
+        *,
+        inner_dimension: int | None = None,
+        activation: Literal["gelu", "relu"] = "gelu",
+        norm: Literal["post", "pre"] = "post",
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        initializer_deviation: float = 0.02,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        require_at_least(1, inner_dimension=inner_dimension)
+        require_choice(tuple(_ACTIVATIONS), activation=activation)
+        require_choice(("post", "pre"), norm=norm)
+        self.num_heads = num_heads
+        self.inner_dimension = inner_dimension
+        self.activation = activation
+        self.norm = norm
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.initializer_deviation = initializer_deviation
+        self.seed = seed
+        self.attention = MultiHeadAttention(
+            num_heads, dropout=attention_dropout, initializer_deviation=initializer_deviation, seed=seed, name="attention"
+        )
+        self.attended_dropout = ElementDropout(dropout, seed=seed + 1)
+        self.inner_dropout = ElementDropout(dropout, seed=seed + 2)
+
+    def build(self, input_shape: Any) -> None:
+        """Create the attention, the matrices [d, inner] and [inner, d] and two normalisations."""
+        dimension = int(input_shape[-1])
+        width = self.inner_dimension or 4 * dimension
+        rows = [None, dimension]
+        built(self.attention, rows)
+        self.inner_layer = _dense(width, self.initializer_deviation, "inner", rows)
+        self.outer_layer = _dense(dimension, self.initializer_deviation, "outer", [None, width])
+        self.attention_norm = layer_norm("attention_norm", rows)
+        self.inner_norm = layer_norm("inner_norm", rows)
+        super().build(input_shape)
+
+    def call(
+        self, states: tf.Tensor, real: RealItems, allowed: tf.Tensor, selected: tf.Tensor | None = None, training: bool | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Transform states.
+
+        Args:
+            states: [R, d], of real items.
+            real: Where they stand.
+            allowed: bool [B, L, L], or [B, 1, L] for all alike: which states a state may see.
+            selected: [B, 1, L], one-hot rows: the state of each user whose transform is wanted, which spares the others' cost; None for
+                all.
+            training: Whether dropout is on.
+
+        Returns:
+            The transformed states [R, d], or [B, d] of the selected ones, and their attention weights, float32 [B, H, Q, L].
+        """
+        seen = self.attention_norm(states) if self.norm == "pre" else states
+        queries, residual = (seen, states) if selected is None else (_select(vectors, real, selected) for vectors in (seen, states))
+        attended, weights = self.attention(queries, seen, real, allowed, query_per_user=selected is not None, training=training)
+        attended = residual + self.attended_dropout(attended, training=training)
+        if self.norm == "pre":
+            return attended + self._feed_forward(self.inner_norm(attended), training), weights
+        attended = self.attention_norm(attended)
+        return self.inner_norm(attended + self._feed_forward(attended, training)), weights
+
+    def _feed_forward(self, states: tf.Tensor, training: bool | None) -> tf.Tensor:
+        inner = _ACTIVATIONS[self.activation](self.inner_layer(states))  # [..., inner]
+        return self.inner_dropout(self.outer_layer(inner), training=training)
+
+
+@ENCODERS.register("transformer")
+class TransformerEncoder(SequenceEncoder):
+    r"""Item vectors with positions through transformer blocks, SASRec's encoder::
+
+        x = dropout(LN(e + P))                                             [B, L, d]
+        x = block(x), ``num_blocks`` times
+
+    With norm "pre" the one normalisation outside the blocks stands after the last block instead. Without blocks both are LN(e + P).
+    The states' weights are the last block's attention, mean over heads; without blocks, 1 at the state's own item.
+
+    Paper: Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018. The block is the usual one, as in RecBole's SASRec:
+    normalised queries *and* keys, biases, a dense feed-forward network four times as wide with GELU. The paper normalises queries only
+    and uses ReLU in a network as wide as the items.
+
+    Example:
+        >>> TransformerEncoder(num_blocks=1)(tf.ones([1, 5, 8]), tf.ones([1, 5], tf.bool)).states.shape
+        TensorShape([1, 5, 8])
+
+    Args:
+        num_blocks: Blocks; 0 for none.
+        num_heads: Attention heads; they have to divide d.
+        inner_dimension: Width of the feed-forward networks' hidden layer; None takes 4 d.
+        activation: "gelu" (exact) or "relu".
+        norm: Where a block normalises: "post", after each residual connection, or "pre", before each part.
+        positions: "oldest" numbers the positions from the oldest item of the window; "newest" from the newest item, so that one
+            position always means the same age; "none" adds no positions.
+        causal: An item sees itself and older ones only. False lets it see all.
+        dropout: Dropout of the blocks' input and of each part's output.
+        attention_dropout: Dropout of attention weights.
+        initializer_deviation: Standard deviation of the matrices and positions at the start.
+        max_length: Longest history that will ever be given; None takes the length of the first input.
+        seed: Seed of the dropouts; the encoder uses ``1 + 3 num_blocks`` seeds from this one on.
+
+    Raises:
+        ValueError: An argument out of its range, heads that do not divide d, or a history longer than ``max_length``.
+    """
+
+    def __init__(
+        self,
+        num_blocks: int = 2,
+        *,
+        num_heads: int = 2,
+        inner_dimension: int | None = None,
+        activation: Literal["gelu", "relu"] = "gelu",
+        norm: Literal["post", "pre"] = "post",
+        positions: PositionOrder = "oldest",
+        causal: bool = True,
+        dropout: float = 0.2,
+        attention_dropout: float = 0.2,
+        initializer_deviation: float = 0.02,
+        max_length: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        require_at_least(0, num_blocks=num_blocks)
+        require_at_least(1, num_heads=num_heads, inner_dimension=inner_dimension, max_length=max_length)
+        require_choice(("oldest", "newest", "none"), positions=positions)
+        self.num_blocks = num_blocks
+        self.num_heads = num_heads
+        self.inner_dimension = inner_dimension
+        self.activation = activation
+        self.norm = norm
+        self.positions = positions
+        self.causal = causal
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.initializer_deviation = initializer_deviation
+        self.max_length = max_length
+        self.seed = seed
+        self.input_dropout = ElementDropout(dropout, seed=seed)
+        self.blocks = [
+            TransformerBlock(
+                num_heads,
+                inner_dimension=inner_dimension,
+                activation=activation,
+                norm=norm,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+                initializer_deviation=initializer_deviation,
+                seed=seed + 1 + TransformerBlock.NUM_SEEDS * position,
+                name=f"block_{position}",
+            )
+            for position in range(num_blocks)
+        ]
+
+    def build(self, input_shape: Any) -> None:
+        """Create P [max_length, d], the normalisation outside the blocks, and the blocks."""
+        if self.positions != "none":
+            self.position_embeddings = self.add_weight(
+                "position_embeddings",
+                [num_slots(input_shape, self.max_length), int(input_shape[-1])],
+                initializer=tf.keras.initializers.RandomNormal(stddev=self.initializer_deviation),
+            )
+        rows = [None, int(input_shape[-1])]
+        self.outside_norm = layer_norm("outside_norm", rows)
+        for block in self.blocks:
+            built(block, rows)
+        super().build(input_shape)
+
+    def call(self, history: tf.Tensor, mask: tf.Tensor, newest_only: bool = False, training: bool | None = None) -> EncodedSequence:
+        """Read a history.
+
+        Args:
+            history: [B, L, d] item vectors, real items first.
+            mask: bool [B, L], True at real items.
+            newest_only: Return the newest item's state only, which spares most of the last block's cost.
+            training: Whether dropout is on.
+
+        Returns:
+            States [B, L, d], or [B, 1, d].
+        """
+        states = zero_padding(history, mask)
+        if self.positions != "none":
+            states = add_positions(states, mask, self.position_embeddings, self.positions)
+        real = RealItems(mask)
+        states = real.rows(states)  # [R, d]
+        states = self.input_dropout(states if self.norm == "pre" else self.outside_norm(states), training=training)
+        seen = mask[:, None, :]  # [B, 1, L]: what the newest item sees, causal or not
+        allowed = seen & (not_newer(mask) if self.causal else tf.ones([1, tf.shape(mask)[1], 1], tf.bool))  # [B, L, L]
+        newest = newest_item(mask, states.dtype) if newest_only else None
+        weights = None
+        for position, block in enumerate(self.blocks, start=1):
+            if newest_only and position == self.num_blocks:
+                states, weights = block(states, real, seen, selected=newest, training=training)
+            else:
+                states, weights = block(states, real, allowed, training=training)
+        if newest_only and not self.blocks:
+            states = _select(states, real, newest)
+        if self.norm == "pre":
+            states = self.outside_norm(states)
+        return self._without_padding(states[:, None, :] if newest_only else real.spread(states), weights, mask, newest)
+
+    def _without_padding(self, states: tf.Tensor, weights: tf.Tensor | None, mask: tf.Tensor, newest: tf.Tensor | None) -> EncodedSequence:
+        """States and, from the heads' [B, H, Q, L], weights: 0 where there is no item."""
+        is_real = mask if newest is None else tf.reduce_any(mask, axis=1, keepdims=True)  # [B, Q]
+        if weights is not None:
+            return EncodedSequence(zero_padding(states, is_real), zero_padding(tf.reduce_mean(weights, axis=1), is_real))
+        own = tf.linalg.diag(tf.cast(mask, tf.float32)) if newest is None else tf.cast(newest, tf.float32)
+        return EncodedSequence(zero_padding(states, is_real), own)
+
+
+def _select(states: tf.Tensor, real: RealItems, selected: tf.Tensor) -> tf.Tensor:
+    """[B, d]: of ``states`` [R, d] those that the one-hot rows of ``selected`` [B, 1, L] name; 0 where a row names none."""
+    return tf.matmul(selected, real.spread(states))[:, 0]
+
+
+def _dense(units: int, deviation: float, name: str, input_shape: Any) -> tf.keras.layers.Dense:
+    """A built layer whose matrix starts as normal noise."""
+    initializer = tf.keras.initializers.RandomNormal(stddev=deviation)
+    return built(tf.keras.layers.Dense(units, kernel_initializer=initializer, name=name), input_shape)

@@ -1,0 +1,1 @@
+"""Towers of user-tag models: from a user's fields to one or several vectors."""

@@ -1,0 +1,1 @@
+"""Objectives: which items a target is compared with."""

@@ -1,0 +1,1 @@
+"""Regularisers: how interests should behave."""

@@ -1,0 +1,1 @@
+"""Losses of binary tasks: click and conversion, coarse labels."""

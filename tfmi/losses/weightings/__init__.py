@@ -1,0 +1,1 @@
+"""Weightings: how much each example counts."""

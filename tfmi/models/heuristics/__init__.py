@@ -1,0 +1,1 @@
+"""Heuristic baselines: popularity, item-KNN and other models that count instead of learning."""

@@ -1,0 +1,1 @@
+"""Retrievers that are trained: interests, readout and objective in one model."""

@@ -1,0 +1,313 @@
+"""The multi-interest retrieval model: extractor, readout, objective and regularisers put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tfmi.core.errors import ConfigError, DataError
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
+from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer
+from tfmi.layers.common.history_dropout import HistoryDropout
+from tfmi.losses.base import BatchContext, CatalogueTable, Contrast, Objective, Regularizer, Weighting, require_summable
+from tfmi.losses.regularizers.interest_usage import usage_network
+from tfmi.losses.repeats import with_repeats
+from tfmi.losses.weightings.cross_entropy import CrossEntropy
+from tfmi.models.recommender import REQUESTABLE_INPUTS, OwnItems, UserInputs
+from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower
+from tfmi.models.training_step import Batch, TrainedByLoss
+
+
+def drop_unknown_items(inputs: UserInputs) -> UserInputs:
+    """Move the real items of each history [B, L] to the left, in order and with their timestamps; everything else becomes padding.
+
+    Padding and unknown items may stand anywhere: what remains is the history that the model was trained on.
+    """
+    known = inputs.history >= FIRST_INDEX
+    order = tf.argsort(tf.cast(known, tf.int32), axis=1, direction="DESCENDING", stable=True)
+    history = tf.gather(tf.where(known, inputs.history, PADDING_INDEX), order, batch_dims=1)
+    if inputs.timestamps is None:
+        return inputs._replace(history=history)
+    timestamps = tf.where(known, inputs.timestamps, tf.zeros([], inputs.timestamps.dtype))
+    return inputs._replace(history=history, timestamps=tf.gather(timestamps, order, batch_dims=1))
+
+
+def unit_length(vectors: tf.Tensor) -> tf.Tensor:
+    """L2-normalise the last axis in float32, whose epsilon float16 would round to 0; zero vectors stay 0."""
+    return tf.cast(tf.math.l2_normalize(tf.cast(vectors, tf.float32), axis=-1), vectors.dtype)
+
+
+class ScoredItems:
+    """The ``ItemSpace`` of a retrieval model: item vectors as scores use them."""
+
+    def __init__(self, tower: ItemTower, normalize: bool) -> None:
+        self._tower = tower
+        self._normalize = normalize
+        self.num_rows = tower.num_rows
+
+    def embed(self, item_indices: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Item vectors [..., d]."""
+        vectors = self._tower(item_indices, training=training)
+        return unit_length(vectors) if self._normalize else vectors
+
+    def embed_catalogue(self, training: bool | None = None) -> tf.Tensor:
+        """Item vectors [N, d] of every real item."""
+        return self.embed(tf.range(FIRST_INDEX, self.num_rows), training=training)
+
+    def catalogue_table(self) -> CatalogueTable | None:
+        """The catalogue as rows of the tower's table, if it has one."""
+        table = self._tower.table()
+        return None if table is None else CatalogueTable(table, FIRST_INDEX, self._normalize)
+
+
+class InterestRetrieval(TrainedByLoss):
+    """Two towers in which a user is several vectors. A ``VectorRecommender``, trained with plain ``fit`` on ``training_batches``.
+
+    Args:
+        item_tower: Item vectors; shared by histories and candidates.
+        user_tower: From interests (and profile) to user vectors.
+        extractor: From history to interests.
+        readout: How the interests answer for one target in training.
+        objective: The main loss.
+        regularizers: Auxiliary losses by name, added to the batch mean of the main one and reported by these names.
+        history_length: L, the number of items of history.
+        weighting: How the main loss weighs examples; None takes all alike.
+        repetition: Scores the items of a user's own history; None ranks them like all others.
+        profile_encoder: The user's profile, or None.
+        has_timestamps: Whether histories come with the times of their items, for extractors that ask for them.
+        normalize: L2-normalise user and item vectors, so that scores are cosines.
+        temperature: Training scores are divided by it.
+        history_dropout: Dropout on the history's item vectors in training.
+        seed: Seed of the dropout.
+
+    Raises:
+        ConfigError: The readout or a regulariser cannot work with the extractor, or the weighting with the objective, or the extractor
+            needs an input that is missing.
+    """
+
+    def __init__(
+        self,
+        *,
+        item_tower: ItemTower,
+        user_tower: UserTower,
+        extractor: InterestExtractor,
+        readout: Readout,
+        objective: Objective,
+        regularizers: Mapping[str, Regularizer],
+        history_length: int,
+        weighting: Weighting | None = None,
+        repetition: RepeatScorer | None = None,
+        profile_encoder: ProfileEncoder | None = None,
+        has_timestamps: bool = False,
+        normalize: bool = True,
+        temperature: float = 1.0,
+        history_dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.item_tower, self.user_tower, self.profile_encoder = item_tower, user_tower, profile_encoder
+        self.extractor, self.readout, self.objective = extractor, readout, objective
+        self.weighting = CrossEntropy() if weighting is None else weighting
+        self.repetition = repetition
+        self.regularizers = dict(regularizers)
+        self.history_length, self.normalize, self.temperature = history_length, normalize, temperature
+        self.num_rows = item_tower.num_rows
+        self.history_dropout = HistoryDropout(history_dropout, seed=seed)
+        self.items = ScoredItems(item_tower, normalize)
+        # Histories hold item vectors as the tower makes them.
+        self._history_items = ScoredItems(item_tower, normalize=False)
+        # The names of the profile's features, which export turns into inputs.
+        self.profile_features = [] if profile_encoder is None else profile_encoder.feature_names
+        self._regularization_trackers = {name: tf.keras.metrics.Mean(name=name) for name in self.regularizers}
+        for component in (readout, *self.regularizers.values()):
+            component.check(extractor)
+        require_summable(readout, objective)
+        self.weighting.check(objective, readout)
+        self._check_inputs(has_timestamps)
+        available = {"profile": profile_encoder is not None, "timestamps": has_timestamps, "history_indices": True, "items": True}
+        self._extractor_inputs = tuple(name for name in self.extractor.requested_inputs() if available[name])
+        # What users' interests need beyond history and profile; see ``VectorRecommender``.
+        self.requested_inputs = tuple(name for name in self._extractor_inputs if name in REQUESTABLE_INPUTS)
+
+    def _check_inputs(self, has_timestamps: bool) -> None:
+        required = self.extractor.required_inputs()
+        reads_profile = self.user_tower.joins_profile or "profile" in self.extractor.requested_inputs()
+        if self.profile_encoder is not None and not reads_profile:
+            raise ConfigError(
+                "model.user_tower.join_profile: false, but this extractor does not read the profile either; to train without profile, set "
+                "model.user_tower.profile_features to []"
+            )
+        if "profile" in required and self.profile_encoder is None:
+            raise ConfigError("model.extractor: this extractor needs a user profile, but the data has no profile features")
+        if "timestamps" in required and not has_timestamps:
+            raise ConfigError(
+                "model.extractor: this extractor needs the time of each event, but the data has none; name the log's time column in "
+                "data.log.columns.time, or choose another extractor"
+            )
+
+    # Forward
+
+    def extract(
+        self,
+        history: tf.Tensor,
+        profile: Mapping[str, tf.Tensor] | None = None,
+        timestamps: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tuple[InterestOutput, tf.Tensor, tf.Tensor]:
+        """Interests with their internals.
+
+        Args:
+            history: int32 [B, L] item indices, real items first.
+            profile: Profile features by name, or None.
+            timestamps: float64 [B, L], for extractors that ask for them.
+            training: Whether dropout and random routing are on.
+
+        Returns:
+            The extractor's output; the scored vectors [B, K, d] (0 where inactive); the history's item vectors [B, L, d].
+        """
+        mask = history >= FIRST_INDEX
+        # Padding is neither looked up nor dropped from, nor does it reach the item table's gradient.
+        real = RealItems(mask)
+        real_vectors = self.item_tower(real.rows(history), training=training)  # [R, d]
+        vectors = real.spread(real_vectors)
+        profile_vector = self.profile_encoder(profile) if self.profile_encoder is not None else None
+        optional = {"profile": profile_vector, "timestamps": timestamps, "history_indices": history, "items": self._history_items}
+        requested = {name: optional[name] for name in self._extractor_inputs}
+        dropped = real.spread(self.history_dropout(real_vectors, training=training))
+        output = self.extractor(dropped, mask, training=training, **requested)
+        users = self.user_tower(output.interests, profile_vector, training=training)
+        if self.normalize:
+            users = unit_length(users)
+        users = tf.where(output.active[..., None], users, tf.zeros([], users.dtype))
+        return output, users, vectors
+
+    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        """Mean loss of a batch of ``training_batches``: weighted main loss plus regularisers."""
+        with self.item_tower.propagated(training):
+            return self._loss(inputs, training)
+
+    def _loss(self, inputs: Batch, training: bool) -> tf.Tensor:
+        history, target = inputs["history"], inputs["target"]
+        output, users, vectors = self.extract(history, inputs.get("profile"), inputs.get("timestamps"), training)
+        target_vectors = self.items.embed(target, training=training)
+        mask = history >= FIRST_INDEX
+        context = BatchContext(output, vectors, history, mask, target_vectors, users, self._unpropagated(history, mask, training))
+        for_readout = {"output": output} if self.readout.wants_output() else {}
+        answers = self._unit_mixtures(self.readout(users, output.active, target_vectors, **for_readout))
+        queries = answers / tf.cast(self.temperature, users.dtype)
+        contrast = self._contrast(queries, target, None if self.repetition is None else history, context, training)
+        if self.repetition is not None:
+            own_scores, _ = self.repetition(users, output.active, self._scored(vectors), history)
+            contrast = with_repeats(contrast, own_scores / self.temperature, history == target[:, None])
+        per_example = self.weighting(contrast)
+        weight = inputs.get("weight")
+        total = tf.reduce_mean(per_example) if weight is None else _weighted_mean(per_example, weight)
+        for name, regularizer in self.regularizers.items():
+            value = regularizer(context, training=training)
+            self._regularization_trackers[name].update_state(value)
+            total += value
+        return total
+
+    def _contrast(
+        self, queries: tf.Tensor, target: tf.Tensor, left_out: tf.Tensor | None, context: BatchContext, training: bool
+    ) -> Contrast:
+        for_objective = {"context": context} if self.objective.wants_context() else {}
+        if not self.readout.SUMS_INTERESTS:
+            return self.objective(queries, target, self.items, training, as_contrast=True, left_out=left_out, **for_objective)
+        # Every interest is compared for itself; the sums over catalogue and interests commute.
+        active = context.output.active
+        num_interests = queries.shape[1]
+        flat = tf.reshape(queries, [-1, queries.shape[2]])  # [B K, d]
+        left_out = None if left_out is None else tf.repeat(left_out, num_interests, axis=0)
+        targets = tf.repeat(target, num_interests)
+        contrast: Contrast = self.objective(flat, targets, self.items, training, as_contrast=True, left_out=left_out)
+        return contrast.summed_over_interests(active)
+
+    def _scored(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Item vectors of the tower as scores use them."""
+        return unit_length(vectors) if self.normalize else vectors
+
+    def _unpropagated(self, history: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor | None:
+        if self.item_tower.propagation is None:
+            return None
+        real = RealItems(mask)
+        return real.spread(self.item_tower.own_vectors(real.rows(history), training))
+
+    def _unit_mixtures(self, answers: tf.Tensor) -> tf.Tensor:
+        """A readout's answers, with mixtures of unit vectors brought to unit length again."""
+        return unit_length(answers) if self.normalize and self.readout.MIXES_INTERESTS else answers
+
+    def call(self, inputs: Batch, training: bool | None = None) -> tf.Tensor:
+        """Scored interests [B, K, d] of a batch, for ``predict``."""
+        return self.extract(inputs["history"], inputs.get("profile"), inputs.get("timestamps"), training)[1]
+
+    @property
+    def part_trackers(self) -> list[tf.keras.metrics.Mean]:
+        """Each regulariser's share of the loss, by name."""
+        return list(self._regularization_trackers.values())
+
+    # Recommending
+
+    def user_interests(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scored interests float32 [B, K, d] and which are active, bool [B, K]; see ``VectorRecommender``.
+
+        Raises:
+            DataError: The extractor needs timestamps, and the inputs have none.
+        """
+        output, users, _, _ = self._extract_known_items(inputs)
+        return self._serve(output, users)
+
+    def interests_with_shares(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """``user_interests``, and each interest's share of what is consumed next, float32 [B, K]; see ``SharingRecommender``.
+
+        Raises:
+            ConfigError: The model has no regulariser ``interest_usage``, which learns the shares; see ``usage_network``.
+            DataError: As for ``user_interests``.
+        """
+        network = usage_network(self.regularizers.values(), self.readout)
+        output, users, _, history = self._extract_known_items(inputs)
+        return *self._serve(output, users), network.shares(output, users, history >= FIRST_INDEX)
+
+    @property
+    def knows_repeats(self) -> bool:
+        """Whether the items of a user's own history have scores of their own; see ``RepeatingRecommender``."""
+        return self.repetition is not None
+
+    def interests_with_repeats(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, OwnItems]:
+        """``user_interests``, and the user's own items with their scores; see ``RepeatingRecommender``.
+
+        Raises:
+            ConfigError: The model has no ``repetition``.
+            DataError: As for ``user_interests``.
+        """
+        if self.repetition is None:
+            raise ConfigError("model.repetition: this model scores a user's own items like all others")
+        output, users, vectors, history = self._extract_known_items(inputs)
+        scores, interests = self.repetition(users, output.active, self._scored(vectors), history)
+        if not self.readout.serves_interests:
+            interests = tf.zeros_like(interests)  # what is served is one vector
+        return *self._serve(output, users), OwnItems(history, tf.cast(scores, tf.float32), interests)
+
+    def _extract_known_items(self, inputs: UserInputs) -> tuple[InterestOutput, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The extractor's output, the scored vectors [B, K, d], and the vectors [B, L, d] and indices [B, L] of the known items."""
+        missing = [name for name in self.requested_inputs if getattr(inputs, name) is None]
+        if missing:
+            raise DataError(f"this model was trained with {', '.join(missing)}, which the histories to recommend for lack")
+        known = drop_unknown_items(inputs)
+        return *self.extract(*known, training=False), known.history
+
+    def _serve(self, output: InterestOutput, users: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        served, active = self.readout.serve(tf.cast(users, tf.float32), output.active, output)
+        return self._unit_mixtures(served), active
+
+    def item_vectors(self) -> tf.Tensor:
+        """Item vectors float32 [num_rows, d]; rows 0 and 1 are 0."""
+        self.item_tower.refresh()
+        catalogue = tf.cast(self.items.embed_catalogue(training=False), tf.float32)
+        return tf.concat([tf.zeros([FIRST_INDEX, catalogue.shape[1]]), catalogue], axis=0)
+
+
+def _weighted_mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    weights = tf.cast(weights, values.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(values * weights), tf.reduce_sum(weights))

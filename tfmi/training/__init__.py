@@ -1,0 +1,1 @@
+"""Training: the loop, its run folder, what makes a run resumable, optimizers."""

@@ -1,0 +1,118 @@
+"""What a run leaves behind, and where."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from tfmi.config import RunConfig, read_config_file, validate_config
+from tfmi.core.errors import ConfigError
+from tfmi.core.files import write_atomically, write_json
+
+log = logging.getLogger(__name__)
+
+# Sections and keys that a resumed run may have otherwise than it was started with: they do nothing to training.
+MAY_CHANGE = ("index", "export", "evaluation.batch_size")
+# Limits that a resumed run may raise.
+MAY_GROW = ("training.max_steps", "training.max_epochs")
+
+
+class RunFolder:
+    """The files of one run.
+
+    Attributes:
+        path: The folder.
+        config, metrics, state: ``config.yaml`` (resolved), ``metrics.json``, ``state.json`` (how far training has come).
+        curves: ``curves.json``, one row per validation.
+        checkpoints, best, tensorboard, plots: Folders.
+        best_weights: The checkpoint with the weights that were best on validation.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.json"
+        self.state = self.path / "state.json"
+        self.curves = self.path / "curves.json"
+        self.checkpoints = self.path / "checkpoints" / "latest"
+        self.best = self.path / "checkpoints" / "best"
+        self.best_weights = self.best / "weights"
+        self.tensorboard = self.path / "tensorboard"
+        self.plots = self.path / "plots"
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run has been started here."""
+        return self.config.exists()
+
+    def start(self, config: RunConfig) -> None:
+        """Claim the folder for a new run; raises ``ConfigError`` if it holds one already."""
+        if self.holds_run:
+            raise ConfigError(f"--output {self.path}: this folder already holds a run; continue it with --resume or choose another folder")
+        write_atomically(self.config, config.to_yaml())
+
+    def stored_config(self) -> RunConfig:
+        """The configuration of the run in this folder; raises ``ConfigError`` if there is none."""
+        if not self.holds_run:
+            raise ConfigError(f"--resume: {self.path} holds no run (no {self.config.name}); start one without --resume")
+        return validate_config(read_config_file(self.config))
+
+    def resume(self, config: RunConfig) -> None:
+        """Continue with ``config``, which may differ from the stored one where training does not depend on it (``MAY_CHANGE``).
+
+        The stored configuration is updated, and what has changed is logged.
+
+        Raises:
+            ConfigError: There is nothing to continue, or ``config`` differs elsewhere.
+        """
+        stored = self.stored_config().model_dump()
+        wanted = config.model_dump()
+        different = differing_keys(stored, wanted)
+        refused = [key for key in different if not _may_change(key, _value(stored, key), _value(wanted, key))]
+        if refused:
+            raise ConfigError(
+                f"--resume: the run in {self.path} was started with other values of: {', '.join(refused)}. Leave them out to continue "
+                f"it, or start a new run in another folder; only {', '.join(MAY_CHANGE)} may change, and {' and '.join(MAY_GROW)} grow"
+            )
+        if different:
+            write_atomically(self.config, config.to_yaml())
+            changes = (f"{key}: {_value(wanted, key)!r} instead of {_value(stored, key)!r}" for key in different)
+            log.info("Continuing with %s; %s says so from now on", "; ".join(changes), self.config)
+
+    def read_state(self) -> dict[str, Any] | None:
+        """What ``write_state`` wrote last, or None."""
+        if not self.state.exists():
+            return None
+        state: dict[str, Any] = json.loads(self.state.read_text(encoding="utf-8"))
+        return state
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        """Record how far training has come."""
+        write_json(self.state, state)
+
+
+def _may_change(key: str, stored: Any, wanted: Any) -> bool:
+    if key in MAY_GROW:
+        # None is no limit.
+        return wanted is None or (stored is not None and wanted > stored)
+    return any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
+
+
+def _value(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def differing_keys(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys at which two nested mappings differ."""
+    keys: list[str] = []
+    for key in sorted(first.keys() | second.keys()):
+        a, b = first.get(key), second.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            keys += differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            keys.append(f"{prefix}{key}")
+    return keys

@@ -1,0 +1,337 @@
+"""The training loop: plain ``fit`` between validations, early stopping, checkpoints that continue exactly."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfmi.config import RunConfig
+from tfmi.core.errors import DataError, TrainingError
+from tfmi.core.files import write_json
+from tfmi.models.retrieval.build_retriever import create_variables
+from tfmi.training.optimizers import build_optimizer
+from tfmi.training.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+# Validation metrics of which less is better; of all others more is.
+LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
+
+
+class BatchStream(Protocol):
+    """Training batches, each of which follows from the seed and its step alone."""
+
+    def from_step(self, step: int) -> tf.data.Dataset:
+        """An infinite dataset of the batches of ``step``, ``step + 1``, ..."""
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What a model learns from and is judged by, whatever kind of model it is.
+
+    Attributes:
+        dataset: The data's name, for messages.
+        fingerprint: A digest of the data: a run is not continued with other data.
+        num_examples: Examples of an epoch, at least 1.
+        batches: What ``fit`` gets.
+        validate: The metrics of the model as it is now, ``training.monitor`` among them.
+        observe: Further metrics of the model as it is now, of which more is better. They are looked at after every validation and choose
+            nothing: neither when training ends nor which weights are kept. None: there are none.
+    """
+
+    dataset: str
+    fingerprint: str
+    num_examples: int
+    batches: BatchStream
+    validate: Callable[[], dict[str, float]]
+    observe: Callable[[], dict[str, float]] | None = None
+
+
+@dataclass
+class TrainingState:
+    """How far training has come. Written after every checkpoint, so that the two always agree.
+
+    Attributes:
+        step: Steps taken.
+        seconds: Time spent in training steps, validations left out.
+        best_value, best_step: The best validation so far; None and 0 before the first.
+        rounds_without_improvement: Validations since then.
+        finished: Training has ended by itself (not by Ctrl-C).
+        stopped: The user has asked to stop; the run can be resumed.
+        checkpoint: The checkpoint that belongs to this state.
+        curve: One row per validation.
+        data: The fingerprint of what the run trains on.
+        observed_best: The largest value so far of each metric of ``TrainingTask.observe``.
+        round_steps, round_losses: Steps since the last validation, and sums of the losses over them; not 0 where a round was stopped.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best_value: float | None = None
+    best_step: int = 0
+    rounds_without_improvement: int = 0
+    finished: bool = False
+    stopped: bool = False
+    checkpoint: str = ""
+    curve: list[dict[str, float]] = field(default_factory=list)
+    data: str = ""
+    observed_best: dict[str, float] = field(default_factory=dict)
+    round_steps: int = 0
+    round_losses: dict[str, float] = field(default_factory=dict)
+
+    def add_losses(self, losses: dict[str, float], steps: int) -> None:
+        """Count the mean ``losses`` of ``steps`` further steps of the current round."""
+        self.round_steps += steps
+        self.round_losses = {name: self.round_losses.get(name, 0.0) + value * steps for name, value in losses.items()}
+
+    def finish_round(self) -> dict[str, float]:
+        """The mean losses of the round's steps, wherever it was stopped in between; the next round begins."""
+        means = {name: value / self.round_steps for name, value in self.round_losses.items()}
+        self.round_steps, self.round_losses = 0, {}
+        return means
+
+
+class _Progress(tf.keras.callbacks.Callback):
+    """Moves the bar, stops ``fit`` after the current execution when asked to, and at once when the loss is no longer finite."""
+
+    def __init__(self, bar: tqdm, config: RunConfig) -> None:
+        super().__init__()
+        self.bar, self.config = bar, config
+        self.batch_size = config.training.batch_size
+        self.stop_requested = False
+        self.first_step = self.steps = 0
+        self._round_started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.steps, self._round_started = 0, time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        # With steps_per_execution above 1, `batch` is the last step of the execution.
+        done = batch + 1
+        if not all(math.isfinite(value) for value in (logs or {}).values()):
+            raise _diverged(self.first_step + done, logs or {}, self.config)
+        self.bar.update(done - self.steps)
+        self.steps = done
+        speed = self.steps * self.batch_size / max(time.perf_counter() - self._round_started, 1e-9)
+        self.bar.set_postfix_str(f"loss {(logs or {}).get('loss', float('nan')):.4f}, {speed:,.0f} examples/s", refresh=False)
+        if self.stop_requested:
+            self.model.stop_training = True
+
+
+def _diverged(step: int, losses: dict[str, float], config: RunConfig) -> TrainingError:
+    named = ", ".join(f"{name} {value}" for name, value in losses.items())
+    clip = "set optimizer.clip_norm (1.0, say)" if config.optimizer.clip_norm is None else "lower optimizer.clip_norm"
+    return TrainingError(
+        f"training stopped at step {step}: the loss is not finite ({named}). Lower optimizer.learning_rate "
+        f"(now {config.optimizer.learning_rate:g}), {clip}, or raise model.temperature (now {config.model.temperature:g}), and start a "
+        "new run; a --resume would come to the same step"
+    )
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn TensorFlow's own errors of writing (no space left, no permission) into a message that names the folder."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise TrainingError(f"{path}: cannot write here: {error.message.splitlines()[0]}") from None
+
+
+@contextmanager
+def _stop_on_interrupt(progress: _Progress) -> Iterator[None]:
+    """Turn the first Ctrl-C into a request to stop after the current execution; a second one interrupts at once."""
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if progress.stop_requested:
+            raise KeyboardInterrupt
+        progress.stop_requested = True
+        tqdm.write("Stopping after this step and saving; press Ctrl-C again to stop at once without saving.")
+
+    try:
+        previous = signal.signal(signal.SIGINT, request)
+    except ValueError:  # Not the main thread: whoever runs us there handles signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class Trainer:
+    """Trains a model as its configuration says, from the start or from where a run folder's checkpoint left off.
+
+    Args:
+        model: A ``tf.keras.Model`` with ``compute_loss(batch, training)``, not yet compiled.
+        task: What to train and validate on.
+        config: The run.
+        folder: Where checkpoints, state and curves go.
+
+    Raises:
+        TrainingError: The folder cannot be written.
+    """
+
+    def __init__(self, model: tf.keras.Model, task: TrainingTask, config: RunConfig, folder: RunFolder) -> None:
+        self.model, self.task, self.config, self.folder = model, task, config, folder
+        self.steps_per_epoch = max(1, round(task.num_examples / config.training.batch_size))
+        self.total_steps = config.training.max_steps or self.steps_per_epoch * config.training.max_epochs
+        self.steps_per_round = min(config.training.evaluate_every or self.steps_per_epoch, self.total_steps)
+        create_variables(model, next(iter(task.batches.from_step(0).take(1))))
+        optimizer = build_optimizer(config.optimizer, self.total_steps)
+        if config.training.mixed_precision and tf.keras.mixed_precision.global_policy().compute_dtype == "float16":
+            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
+        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+        with _writing(folder.checkpoints):
+            self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoints), max_to_keep=2)
+        self._best = tf.train.Checkpoint(model=model)
+        self.state = TrainingState(data=task.fingerprint)
+        if self.total_steps <= config.optimizer.warmup_steps:
+            log.warning(
+                "optimizer.warmup_steps: %s steps of warm-up fill all %s training steps, so that the learning rate never reaches %g",
+                f"{config.optimizer.warmup_steps:,}",
+                f"{self.total_steps:,}",
+                config.optimizer.learning_rate,
+            )
+
+    def restore(self) -> bool:
+        """Continue from the folder's last checkpoint; returns False, changing nothing, if there is none yet.
+
+        Raises:
+            DataError: The data is not what the run was started with.
+        """
+        stored = self.folder.read_state()
+        if stored is None:
+            return False
+        state = TrainingState(**{**stored, "stopped": False})
+        if state.data != self.state.data:
+            raise DataError(
+                f"--resume: the data {self.task.dataset!r} has changed since the run in {self.folder.path} was started: its items, their "
+                "counts or the held-out users differ. Bring the former data back, or start a new run in another folder"
+            )
+        # Limits may have been raised since.
+        state.finished = self._is_finished(state)
+        self.state = state
+        self._checkpoint.restore(str(self.folder.checkpoints / self.state.checkpoint)).assert_existing_objects_matched()
+        return True
+
+    def train(self) -> TrainingState:
+        """Train until the steps are used up, validation stops improving, or Ctrl-C; the best weights are in the model afterwards.
+
+        Raises:
+            TrainingError: The loss is no longer finite, or the folder cannot be written.
+        """
+        state = self.state
+        description = f"{self.config.system} on {self.task.dataset}"
+        with tqdm(total=self.total_steps, initial=state.step, desc=description, unit="step", disable=None) as bar:
+            progress = _Progress(bar, self.config)
+            with _stop_on_interrupt(progress), self._tensorboard() as write_scalars:
+                while not state.finished and not state.stopped:
+                    if self._steps_left_of_round():
+                        self._run_round(progress)
+                    state.stopped = progress.stop_requested
+                    if not state.stopped:
+                        row = self._validate()
+                        write_scalars(row, state.step)
+                        tqdm.write(self._summary(row))
+                        state.finished = self._is_finished(state)
+                    self._save()
+        if not state.stopped and state.best_step:
+            self._best.restore(str(self.folder.best_weights)).expect_partial()
+        return state
+
+    def _is_finished(self, state: TrainingState) -> bool:
+        if state.round_steps:  # stopped before their validation
+            return False
+        return state.step >= self.total_steps or state.rounds_without_improvement >= self.config.training.patience
+
+    def _steps_left_of_round(self) -> int:
+        """Steps until the next validation. Rounds end at multiples of their length, wherever a stopped run begins again."""
+        state = self.state
+        left = min(self.steps_per_round - state.step % self.steps_per_round, self.total_steps - state.step)
+        stopped_at_its_end = state.round_steps and left in (0, self.steps_per_round)
+        return 0 if stopped_at_its_end else left
+
+    def _run_round(self, progress: _Progress) -> None:
+        state = self.state
+        progress.first_step = state.step
+        started = time.perf_counter()
+        history = self.model.fit(
+            self.task.batches.from_step(state.step), epochs=1, steps_per_epoch=self._steps_left_of_round(), callbacks=[progress], verbose=0
+        )
+        state.seconds += time.perf_counter() - started
+        state.step += progress.steps
+        state.add_losses({name: float(values[-1]) for name, values in history.history.items()}, progress.steps)
+
+    def _validate(self) -> dict[str, float]:
+        state, monitor = self.state, self.config.training.monitor
+        metrics = self.task.validate()
+        value = metrics[monitor]
+        if is_improvement(monitor, value, state.best_value):
+            state.best_value, state.best_step, state.rounds_without_improvement = value, state.step, 0
+            with _writing(self.folder.best):
+                self._best.write(str(self.folder.best_weights))
+        else:
+            state.rounds_without_improvement += 1
+        if self.task.observe is not None:
+            observed = self.task.observe()
+            state.observed_best = {name: max(value, state.observed_best.get(name, value)) for name, value in observed.items()}
+        row = {"step": float(state.step), "seconds": state.seconds, **state.finish_round(), **metrics}
+        state.curve.append(row)
+        write_json(self.folder.curves, state.curve)
+        return row
+
+    def _summary(self, row: dict[str, float]) -> str:
+        monitor = self.config.training.monitor
+        speed = row["step"] * self.config.training.batch_size / max(row["seconds"], 1e-9)
+        state = self.state
+        best = "best so far" if state.best_step == state.step else f"best {state.best_value:.4f} at step {state.best_step}"
+        return (
+            f"step {state.step:>6} of {self.total_steps}: loss {row['loss']:.4f}, validation {monitor} {row[monitor]:.4f} ({best}), "
+            f"{speed:,.0f} examples/s"
+        )
+
+    def _save(self) -> None:
+        with _writing(self.folder.checkpoints):
+            self.state.checkpoint = self._manager.save(checkpoint_number=self.state.step).rsplit("/", 1)[-1]
+        self.folder.write_state(asdict(self.state))
+
+    @contextmanager
+    def _tensorboard(self) -> Iterator[Any]:
+        if not self.config.training.tensorboard:
+            yield lambda row, step: None
+            return
+        with _writing(self.folder.tensorboard):
+            writer = tf.summary.create_file_writer(str(self.folder.tensorboard))
+
+        def write(row: dict[str, float], step: int) -> None:
+            with _writing(self.folder.tensorboard), writer.as_default():
+                for name, value in row.items():
+                    if name != "step":
+                        tf.summary.scalar(name.replace("@", "_at_"), value, step=step)
+                writer.flush()
+
+        try:
+            yield write
+        finally:
+            writer.close()
+
+
+def is_improvement(monitor: str, value: float, best: float | None) -> bool:
+    """Whether ``value`` is the best of ``monitor`` so far: anything is better than nothing, and than what is not a number."""
+    if best is None or math.isnan(best):
+        return True
+    return value < best if monitor in LOWER_IS_BETTER else value > best
