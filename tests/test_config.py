@@ -67,7 +67,7 @@ def test_infinite_power_round_trips(tmp_path: Path) -> None:
         (["model.extractor.num_interests=four"], "model.extractor.num_interests"),
         (["model.extractor.name=capsule_rooting"], "unknown extractor 'capsule_rooting' (did you mean 'capsule_routing'?)"),
         (["model.objective.sampler=zipf"], "model.objective.sampler"),
-        (["model.kind=counting"], "model.heuristic: model.kind 'heuristic' needs one"),
+        (["model.kind=heuristic"], "model.heuristic: model.kind 'heuristic' needs one"),
         (["model.heuristic={name: item_knn}"], "model.heuristic: given, but model.kind is 'interests'"),
         (["model.item_tower={use_id: false, features: []}"], "nothing is left to embed"),
         (["training.monitor=recall@33"], "training.monitor"),
