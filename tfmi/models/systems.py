@@ -70,9 +70,8 @@ def load_config(
 
     Args:
         config_file: A YAML file; it may name its ``system`` and override any of its values.
-        system: A name of ``SYSTEMS``; wins over the file's. A description with an extractor, heuristic or backbone of its own gives itself
-            a
-            ``system`` name of its own, and starts from the defaults instead of a recipe.
+        system: A name of ``SYSTEMS``; wins over the file's. A description with an extractor, heuristic or backbone of its own
+            gives itself a ``system`` name of its own, and starts from the defaults instead of a recipe.
         settings: ``section.key=value`` strings, the strongest.
         overrides: A nested mapping, between the file and ``settings``.
 
