@@ -18,6 +18,10 @@ class DataError(TfmiError):
     """Input data cannot be used: a missing file or column, too many rejected rows, nothing left after filtering."""
 
 
+class StorageError(TfmiError):
+    """A file cannot be written: no space left, no permission, a file where a folder should be. Nothing half-written is left."""
+
+
 class TrainingError(TfmiError):
     """Training cannot go on: a loss that is not finite, or a checkpoint that cannot be written."""
 

@@ -33,7 +33,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from tfmi.config import LogConfig
-from tfmi.core.errors import DataError
+from tfmi.core.errors import DataError, StorageError
 from tfmi.core.files import folder_appears_complete, write_json
 from tfmi.core.folder_lock import FolderLock
 from tfmi.data.reading.encoding import EventTableBuilder
@@ -180,7 +180,7 @@ def _delete_unused(folder: Path, kept: Path) -> None:
             continue
         try:
             lock = FolderLock(lock_path, "exclusive", str(home), wait=False)
-        except OSError:  # In use, or another user's.
+        except (OSError, StorageError):  # In use, or another user's.
             continue
         shutil.rmtree(home, ignore_errors=True)
         lock.release_and_remove()
