@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tfmi.bulk.user_scoring import Users, UsersInMemory
+from tfmi.bulk.users import Users, UsersInMemory
 from tfmi.config import validate_config
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.tags.tag_loading import load_tag_dataset

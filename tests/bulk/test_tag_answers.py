@@ -18,7 +18,10 @@ import pytest
 from tests.export.tag_datasets import NUM_RESULTS, ExportedTags, export_tags
 from tests.models.user_tag_models import ENCODERS
 from tfmi.bulk import trained_users
-from tfmi.bulk.user_scoring import MANIFEST, TagScorer, UserFile, Users, UsersInMemory, score_users
+from tfmi.bulk.parts import MANIFEST, write_answers
+from tfmi.bulk.tag_answers import TagScorer
+from tfmi.bulk.user_file import UserFile
+from tfmi.bulk.users import Users, UsersInMemory
 from tfmi.cli import evaluate as evaluate_cli
 from tfmi.cli import explain_tags as explain_tags_cli
 from tfmi.cli import score_users as score_users_cli
@@ -96,7 +99,7 @@ class Chunked:
 @pytest.mark.parametrize("name", ["tags.parquet", "tags"])
 def test_everybody_is_scored_in_order_whatever_the_chunks(tmp_path: Path, name: str) -> None:
     output = tmp_path / name
-    assert score_users(scorer(Counting()), Chunked(people(23)), output, settings={}, part_rows=5, progress=False) == 23
+    assert write_answers(scorer(Counting()), Chunked(people(23)), output, settings={}, part_rows=5, progress=False) == 23
     rows = read(output)
     assert [row["user_id"] for row in rows] == [f"user {i}" for i in range(23)]
     assert rows[1] == {"user_id": "user 1", "cold_start": False, "click_tags": ["city 1"], "click_scores": [1.5]}
@@ -105,32 +108,32 @@ def test_everybody_is_scored_in_order_whatever_the_chunks(tmp_path: Path, name: 
         assert pyarrow.parquet.read_metadata(output).num_row_groups >= 5
         assert list(tmp_path.iterdir()) == [output]
     else:
-        assert sorted(path.name for path in output.iterdir()) == [*(f"part-0000{i}.parquet" for i in range(5)), MANIFEST]
+        assert sorted(path.name for path in output.iterdir()) == [MANIFEST, *(f"part-0000{i}.parquet" for i in range(5))]
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     output, settings = tmp_path / "tags.parquet", {"savedmodel": "m"}
     impatient = Counting(patience=5)  # two requests for each part of five users
     with pytest.raises(KeyboardInterrupt):
-        score_users(scorer(impatient), people(23), output, settings=settings, part_rows=5, progress=False)
+        write_answers(scorer(impatient), people(23), output, settings=settings, part_rows=5, progress=False)
     parts = tmp_path / "tags.parquet.parts"
-    assert sorted(path.name for path in parts.iterdir()) == ["part-00000.parquet", "part-00001.parquet", MANIFEST]
+    assert sorted(path.name for path in parts.iterdir()) == [MANIFEST, "part-00000.parquet", "part-00001.parquet"]
     model = Counting()
     with pytest.raises(ConfigError, match=r"other settings \(savedmodel\)"):
-        score_users(scorer(model), people(23), output, settings={"savedmodel": "other"}, part_rows=5, progress=False)
+        write_answers(scorer(model), people(23), output, settings={"savedmodel": "other"}, part_rows=5, progress=False)
     with pytest.raises(ConfigError, match=r"other settings \(part_rows, source\)"):
-        score_users(scorer(model), people(22), output, settings=settings, part_rows=6, progress=False)
-    assert score_users(scorer(model), people(23), output, settings=settings, part_rows=5, progress=False) == 23
+        write_answers(scorer(model), people(22), output, settings=settings, part_rows=6, progress=False)
+    assert write_answers(scorer(model), people(23), output, settings=settings, part_rows=5, progress=False) == 23
     assert model.asked == 5  # the last three parts
     assert [row["user_id"] for row in read(output)] == [f"user {i}" for i in range(23)]
     with pytest.raises(ConfigError, match="exists already"):
-        score_users(scorer(model), people(23), output, settings=settings, part_rows=5, progress=False)
+        write_answers(scorer(model), people(23), output, settings=settings, part_rows=5, progress=False)
 
 
 def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds something else"):
-        score_users(scorer(Counting()), people(3), tmp_path, settings={}, part_rows=5, progress=False)
+        write_answers(scorer(Counting()), people(3), tmp_path, settings={}, part_rows=5, progress=False)
 
 
 def test_no_more_tags_than_the_model_has_can_be_asked_for() -> None:
@@ -204,8 +207,8 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         UserFile(path, UserFields(FIELDS), user_column="city", rejects_path=tmp_path / "r.csv")
     path.write_text("user_id,city\n,Oslo\n")
     source = UserFile(path, UserFields(FIELDS), user_column="user_id", rejects_path=tmp_path / "r.csv")
-    with pytest.raises(DataError, match="nobody to score"):
-        score_users(scorer(Counting()), source, tmp_path / "tags", settings={}, part_rows=5, progress=False)
+    with pytest.raises(DataError, match="nobody to ask about"):
+        write_answers(scorer(Counting()), source, tmp_path / "tags", settings={}, part_rows=5, progress=False)
 
 
 # The programs

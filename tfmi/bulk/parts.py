@@ -1,0 +1,137 @@
+"""What a model answers for many users, into Parquet, in memory that does not grow with their number.
+
+Users are asked about part by part. A part's file appears complete or not at all, so that a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from tqdm import tqdm
+
+from tfmi.bulk.users import Users, UserSource, in_parts
+from tfmi.core.errors import ConfigError, DataError
+from tfmi.core.files import write_json
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "answers.json"
+
+
+class Answers(Protocol):
+    """What a model is asked, and the table that its answers make.
+
+    Attributes:
+        schema: The columns of the table.
+    """
+
+    schema: pa.Schema
+
+    def answer(self, users: Users) -> Iterator[pa.RecordBatch]:
+        """The rows of these users, in order, batch by batch."""
+
+
+def list_columns(identifiers: np.ndarray, *values: np.ndarray) -> list[pa.Array]:
+    """The cells of list columns without padding: ids ``bytes`` [B, n], b"" where there is none, and values beside them [B, n]."""
+    found = identifiers != b""
+    offsets = pa.array(np.concatenate([[0], np.cumsum(found.sum(axis=1))]).astype(np.int32))
+    names = pa.array(identifiers[found], pa.binary()).cast(pa.string())
+    return [pa.ListArray.from_arrays(offsets, each) for each in (names, *(pa.array(column[found]) for column in values))]
+
+
+def write_answers(
+    answers: Answers, source: UserSource, output: Path, *, settings: Mapping[str, Any], part_rows: int, progress: bool = True
+) -> int:
+    """Ask about all users of a source.
+
+    Args:
+        answers: Asks the model.
+        source: The users.
+        output: A folder of part files; or, with the suffix ``.parquet``, one file, made of the parts once all are there.
+        settings: What the result depends on besides the source: another run in the same place has to have the same.
+        part_rows: Users per part.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The number of users in the output.
+
+    Raises:
+        ConfigError: The place holds something else, or what a run with other settings left.
+        DataError: There is nobody to ask about.
+    """
+    single = output.suffix == ".parquet"
+    if single and output.exists():
+        raise ConfigError(f"{output}: exists already; remove it, or name another output")
+    folder = parts_folder(output)
+    _claim(folder, {**settings, "part_rows": part_rows, "source": source.fingerprint()})
+    total = 0
+    with tqdm(total=source.total(), unit=" users", desc="asking", disable=not progress) as bar:
+        for number, users in enumerate(in_parts(source.chunks(), part_rows)):
+            path = folder / f"part-{number:05}.parquet"
+            if not path.exists():
+                _write_part(path, answers, users, bar)
+            else:
+                bar.update(len(users))
+            total += len(users)
+    if not total:
+        raise DataError("there is nobody to ask about: no row is left; see the rejects")
+    if single:
+        _merge(folder, output, answers.schema)
+    return total
+
+
+def parts_folder(output: Path) -> Path:
+    """Where the part files of an output are."""
+    return output.with_name(f"{output.name}.parts") if output.suffix == ".parquet" else output
+
+
+def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder of this run, or go on with what the same run has begun."""
+    manifest = folder / MANIFEST
+    if not folder.exists():
+        write_json(manifest, settings)
+        return
+    if not manifest.is_file():
+        if any(folder.iterdir()):
+            raise ConfigError(f"{folder}: holds something else than answers; name another output")
+        write_json(manifest, settings)
+        return
+    found = json.loads(manifest.read_text(encoding="utf-8"))
+    wanted = json.loads(json.dumps(dict(settings)))
+    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    if differing:
+        raise ConfigError(
+            f"{folder}: was begun with other settings ({', '.join(differing)}); remove it to begin afresh, or name another output"
+        )
+    log.info("Going on with %s", folder)
+
+
+def _write_part(path: Path, answers: Answers, users: Users, bar: tqdm) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with pyarrow.parquet.ParquetWriter(temporary, answers.schema) as writer:
+            for batch in answers.answer(users):
+                writer.write_batch(batch)
+                bar.update(batch.num_rows)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _merge(folder: Path, output: Path, schema: pa.Schema) -> None:
+    """Make one file of all parts, a row group each, and remove them."""
+    temporary = folder / f".merged.{os.getpid()}"
+    with pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+        for part in sorted(folder.glob("part-*.parquet")):
+            writer.write_table(pyarrow.parquet.read_table(part))
+    os.replace(temporary, output)
+    shutil.rmtree(folder)
