@@ -137,7 +137,7 @@ class TestFields:
         assert request["history"][0].tolist() == history[2:]
 
     def test_times_stand_beside_items(self, exact_export: Exported) -> None:  # noqa: F811
-        inputs = {"recommend": {"inputs": {"history": {}, "timestamps": {}}}}
+        inputs: dict[str, Any] = {"recommend": {"inputs": {"history": {}, "timestamps": {}}}}
         fields = self.fields(exact_export, signatures=inputs)
         request = fields.request({"history": [["a", "b"], []], "timestamps": [np.array([5.0, 7.0]), np.array([])]}, 2)
         assert request["timestamps"].tolist() == [[5.0, 7.0, 0.0, 0.0, 0.0], [0.0] * 5]

@@ -49,12 +49,12 @@ class RetrieverFields:
         Raises:
             DataError: A history has another number of times than of items.
         """
-        histories: Sequence[Sequence[str]] = columns.get(HISTORY, [[]] * rows)
+        histories: Any = columns.get(HISTORY, [[]] * rows)
         request = self._profile.request({name: values for name, values in columns.items() if name in self._profile.kinds}, rows)
         request[HISTORY] = _newest(histories, self._length, object, "")
         if TIMESTAMPS in self.kinds:
             request[TIMESTAMPS] = self._times(histories, columns.get(TIMESTAMPS), rows)
-        excluded: Sequence[Sequence[str]] = columns.get(EXCLUDE, [[]] * rows)
+        excluded: Any = columns.get(EXCLUDE, [[]] * rows)
         if self._excludes_history:
             excluded = [[*given, *history[: -self._length]] for given, history in zip(excluded, histories, strict=True)]
         # The newest of what is left out, should a user have more than a request may hold.
