@@ -15,7 +15,7 @@ from tfmi.core.errors import DataError
 from tfmi.data.dataset import CategoricalFeature, EvaluationSet, MultiValuedFeature, NumericFeature, Sequences, UserProfiles, Vocabulary
 from tfmi.data.pipeline import ExampleOrder, RowBatches, TrainingBatches, evaluation_batches, examples_per_epoch, training_batches
 
-ORDERS: tuple[ExampleOrder, ...] = ("prefixes", "random_position")
+ORDERS: tuple[ExampleOrder, ...] = ("prefixes", "random_position", "sequences")
 
 
 def make_sequences(rows: list[list[int]], **columns: Any) -> Sequences:
@@ -148,6 +148,38 @@ class TestTraining:
         examples = set(examples_of(take(make_sequences(ROWS), 40, order="random_position", min_history=2)))
         assert examples == set(expected_examples(ROWS, 3, 2))
 
+    @settings(max_examples=25, deadline=None)
+    @given(
+        st.lists(st.lists(st.integers(1, 9), max_size=9), min_size=1, max_size=5), st.integers(1, 5), st.integers(1, 3), st.integers(0, 99)
+    )
+    def test_whole_sequences_hold_every_target_once(self, rows: list[list[int]], length: int, min_history: int, seed: int) -> None:
+        sequences = make_sequences(rows)
+        expected = Counter(target for _, target in expected_examples(rows, length, min_history))
+        windows = examples_per_epoch(sequences, min_history, "sequences", length)
+        if not expected:
+            assert windows == 0
+            return
+        arguments = {"history_length": length, "min_history": min_history, "order": "sequences", "seed": seed, "batch_size": windows}
+        for batch in take(sequences, 2, **arguments):
+            assert batch["target"].shape == batch["history"].shape == (windows, length)
+            assert Counter(batch["target"][batch["target"] > 0].tolist()) == expected
+            assert not batch["target"][batch["history"] == 0].any()
+            assert (batch["target"] > 0).any(axis=1).all()
+
+    def test_whole_sequences_are_cut_from_their_newest_event_on(self) -> None:
+        rows = [[2, 3, 4, 5, 6, 7, 8], [9, 10, 11], [12]]
+        weights = np.arange(11, dtype=np.float32)
+        (batch,) = take(make_sequences(rows, weights=weights), 1, order="sequences", batch_size=3, min_history=2)
+        found = {
+            tuple(row): (target.tolist(), weight.tolist())
+            for row, target, weight in zip(batch["history"].tolist(), batch["target"], batch["weight"], strict=True)
+        }
+        assert found == {
+            (5, 6, 7): ([6, 7, 8], [4, 5, 6]),
+            (2, 3, 4): ([0, 4, 5], [0, 2, 3]),
+            (9, 10, 0): ([0, 11, 0], [0, 9, 0]),
+        }
+
     def test_types_and_extra_columns(self) -> None:
         sequences = make_sequences(
             [[2, 3, 4]], timestamps=np.array([10.0, 20.0, 1.7e9 + 0.5]), weights=np.array([0.1, 0.2, 0.3], dtype=np.float32)
@@ -161,9 +193,10 @@ class TestTraining:
         assert dtypes == {"history": "int32", "target": "int32", "timestamps": "float64", "weight": "float32"}
 
     def test_shapes_are_static(self) -> None:
-        spec = training_batches(make_sequences(ROWS), history_length=3, min_history=1, batch_size=4, seed=1).element_spec
-        assert spec["history"].shape == (4, 3)
-        assert spec["target"].shape == (4,)
+        for order, shape in (("prefixes", (4,)), ("sequences", (4, 3))):
+            spec = training_batches(make_sequences(ROWS), history_length=3, min_history=1, batch_size=4, seed=1, order=order).element_spec
+            assert spec["history"].shape == (4, 3)
+            assert spec["target"].shape == shape
 
     def test_without_any_example_it_says_what_to_lower(self) -> None:
         with pytest.raises(DataError, match=r"data\.min_history = 5"):

@@ -132,6 +132,20 @@ def test_examples_equal_those_of_the_in_memory_pipeline(log_path: Path, history_
     assert sorted(map(hashable, streamed)) == sorted(map(hashable, expected))
 
 
+@pytest.mark.parametrize(("history_length", "min_history"), [(4, 1), (7, 3), (30, 3)])
+def test_whole_sequences_equal_those_of_the_in_memory_pipeline(log_path: Path, history_length: int, min_history: int) -> None:
+    log = write(log_path)
+    sequences = ShardedSequences(log, Vocabulary(sorted(log.item_counts)))
+    loaded = sequences.in_memory()
+    number = examples_per_epoch(loaded, min_history, "sequences", history_length)
+    assert examples_per_epoch(sequences, min_history, "sequences", history_length) == number
+    options: dict[str, Any] = {"history_length": history_length, "min_history": min_history, "batch_size": number, "order": "sequences"}
+    streamed, expected = (next(iter(training_batches(source, **options, seed=0))) for source in (sequences, loaded))
+    assert streamed["target"].shape == [number, history_length]
+    found = [sorted(map(hashable, _rows({name: part.numpy() for name, part in batch.items()}))) for batch in (streamed, expected)]
+    assert found[0] == found[1]
+
+
 def test_training_batches_are_decided_by_seed_and_step(log_path: Path) -> None:
     log = write(log_path)
     sequences = ShardedSequences(log, Vocabulary(sorted(log.item_counts)))

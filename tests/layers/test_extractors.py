@@ -329,3 +329,41 @@ def test_a_history_longer_than_built_for_is_refused(name: str) -> None:
     extractor(tf.ones([1, 4, WIDTH]), tf.ones([1, 4], tf.bool))
     with pytest.raises(ValueError, match=r"longer than the 4 positions.*max_length.*it has 5"):
         extractor(tf.ones([1, 5, WIDTH]), tf.ones([1, 5], tf.bool))
+
+
+def test_interests_after_every_item_are_those_of_the_prefixes(extractor: InterestExtractor) -> None:
+    if extractor.why_not_every_item is not None:
+        assert len(extractor.why_not_every_item) > 20
+        return
+    history, mask = batch()
+    extract(extractor, history, mask)  # makes the weights
+    offered = {"history_indices": clicked(mask)}
+    optional = {name: offered[name] for name in extractor.requested_inputs()}
+    every = extractor(history, mask, training=False, every_item=True, **optional)
+    assert every.interests.shape == [len(ITEM_COUNTS), LENGTH, extractor.num_interests, WIDTH]
+    assert every.active.shape == [len(ITEM_COUNTS), LENGTH, extractor.num_interests]
+    for length in range(1, LENGTH + 1):
+        rows = [row for row, count in enumerate(ITEM_COUNTS) if count >= length]
+        upto = mask & (tf.range(LENGTH) < length)
+        prefix = extract(extractor, history, upto)
+        at = InterestOutput(*(tf.nest.map_structure(lambda part: part[:, length - 1], part) for part in every))  # noqa: B023
+        assert at.internals.keys() == prefix.internals.keys()
+        for found, expected in zip(tf.nest.flatten(at), tf.nest.flatten(prefix), strict=True):
+            np.testing.assert_allclose(*(tf.gather(tf.cast(part, tf.float32), rows) for part in (found, expected)), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": "transformer", "positions": "newest"},
+        {"name": "interest_trend", "positions": "newest"},
+        {"name": "self_attentive", "positions": "newest"},
+        {"name": "anchored"},
+        {"name": "contextual_self_attentive", "encoder": {"name": "transformer", "causal": False}},
+        {"name": "capsule_routing"},
+    ],
+)
+def test_what_looks_ahead_says_why_it_cannot_answer_after_every_item(spec: dict[str, Any]) -> None:
+    reason = EXTRACTORS.build(spec, "extractor").why_not_every_item
+    assert reason is not None
+    assert "set positions" in reason or "what follows" in reason or "take prefixes" in reason

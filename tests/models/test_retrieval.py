@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, InterestOutput, Readout
-from tfmi.losses.base import OBJECTIVES, REGULARIZERS, BatchContext, Contrast, ItemSpace, Objective, Regularizer
+from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, BatchContext, Contrast, ItemSpace, Objective, Regularizer
 from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval, drop_unknown_items
 from tfmi.models.systems import load_config
@@ -348,3 +348,84 @@ def test_dropout_of_the_item_tower_reaches_targets_and_negatives_in_training() -
     query, target = tf.eye(DIMENSION)[:1], tf.constant([3])
     losses = [float(model.objective(query, target, model.items, training)[0]) for training in (False, True, True)]
     assert len(set(losses)) == 3
+
+
+def _whole_sequences(rows: int = 5) -> dict[str, tf.Tensor]:
+    """Histories with a target after each item, weights of the targets, and one history that ends early."""
+    rng = np.random.default_rng(4)
+    lengths = np.array([LENGTH, 3, 1, LENGTH, 2])[:rows]
+    is_real = np.arange(LENGTH) < lengths[:, None]
+    history, last = rng.integers(2, 9, (rows, LENGTH)), rng.integers(2, 9, (rows, 1))
+    target = np.concatenate([history[:, 1:], last], axis=1)
+    return {
+        "history": tf.constant(history * is_real, tf.int32),
+        "target": tf.constant(target * is_real, tf.int32),
+        "weight": tf.constant(rng.random((rows, LENGTH)), tf.float32),
+    }
+
+
+def _prefixes(sequences: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The same as one example for each target."""
+    history, target = sequences["history"].numpy(), sequences["target"].numpy()
+    users, places = np.nonzero(target)
+    prefixes = history[users] * (np.arange(LENGTH) <= places[:, None])
+    batch = {"history": prefixes, "target": target[users, places]}
+    if "weight" in sequences:
+        batch["weight"] = sequences["weight"].numpy()[users, places]
+    return {name: tf.constant(values) for name, values in batch.items()}
+
+
+@pytest.mark.parametrize(
+    ("extractor", "readout", "objective", "options"),
+    [
+        ("transformer", "label_aware", {"name": "full_softmax"}, {}),
+        ("transformer", "label_aware", {"name": "in_batch"}, {}),
+        ("recurrent", "label_aware", {"name": "sampled_softmax"}, {}),
+        ("convolutional", "label_aware", {"name": "full_softmax"}, {"repetition": {"name": "learned_gate"}}),
+        ("interest_trend", "label_aware", {"name": "full_softmax"}, {"weighting": {"name": "adaptive_weight"}}),
+        ("mean_pooling", "label_aware", {"name": "full_softmax"}, {}),
+        ("self_attentive", "label_aware", {"name": "full_softmax"}, {"regularizers": {"cosine": {"name": "interest_cosine"}}}),
+        ("self_attentive", "max_sim", {"name": "full_softmax"}, {"repetition": {"name": "learned_gate"}}),
+        ("contextual_self_attentive", "mixture", {"name": "full_softmax"}, {"regularizers": {"attend": {"name": "re_attend"}}}),
+    ],
+)
+def test_a_target_after_every_item_costs_what_the_prefixes_cost(
+    extractor: str, readout: str, objective: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """At dropout 0 one pass over the histories and one pass per prefix are the same loss, with the same gradient."""
+    spec: dict[str, Any] = {"name": extractor}
+    parameters = EXTRACTORS.parameters(extractor)
+    spec |= {name: 0.0 for name in ("dropout", "attention_dropout") if name in parameters}
+    if extractor == "contextual_self_attentive":
+        spec["encoder"] = {"name": "transformer", "num_blocks": 1, "dropout": 0.0, "attention_dropout": 0.0}
+    tf.keras.utils.set_random_seed(3)
+    model = InterestRetrieval(
+        item_tower=ItemTower(NUM_ROWS, DIMENSION),
+        user_tower=UserTower(DIMENSION, hidden=[16]),
+        extractor=EXTRACTORS.build(spec, "extractor"),
+        readout=READOUTS.build({"name": readout}, "readout"),
+        objective=OBJECTIVES.build(objective, "objective"),
+        weighting=WEIGHTINGS.build(options["weighting"], "weighting") if "weighting" in options else None,
+        repetition=REPETITIONS.build(options["repetition"], "repetition") if "repetition" in options else None,
+        regularizers={name: REGULARIZERS.build(spec, name) for name, spec in options.get("regularizers", {}).items()},
+        history_length=LENGTH,
+        temperature=0.5,
+    )
+    sequences = _whole_sequences()
+    prefixes = _prefixes(sequences)
+    model.compute_loss(sequences)
+    compared = []
+    for batch in (sequences, prefixes):
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(batch, training=True)
+        gradients = tape.gradient(loss, model.trainable_variables, unconnected_gradients="zero")
+        compared.append([loss, *(tf.convert_to_tensor(gradient) for gradient in gradients)])
+    for one_pass, one_by_one in zip(*compared, strict=True):
+        np.testing.assert_allclose(one_pass, one_by_one, atol=2e-5)
+
+
+def test_an_extractor_that_reads_histories_as_a_whole_refuses_sequences() -> None:
+    with pytest.raises(ConfigError, match=r"data\.examples: sequences .* CapsuleRouting: .* take prefixes"):
+        _model("capsule_routing").compute_loss(_whole_sequences())
+    with pytest.raises(ConfigError, match=r"data\.examples: sequences .* set positions to oldest"):
+        load_config(system="sasrec", settings=["data.examples=sequences", "model.extractor.positions=newest"])

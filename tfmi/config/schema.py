@@ -206,8 +206,10 @@ class DataConfig(Section):
     tagging: TaggingConfig = TaggingConfig()
     history_length: int = Field(20, ge=1, description="L: items of history a model sees, the newest ones")
     min_history: int = Field(1, ge=1, description="a training target has at least this many items before it")
-    examples: Literal["prefixes", "random_position"] = Field(
-        "prefixes", description="prefixes: every position once per epoch; random_position: random user, random position (ComiRec)"
+    examples: Literal["prefixes", "random_position", "sequences"] = Field(
+        "prefixes",
+        description="prefixes: every position once per epoch; random_position: random user, random position (ComiRec); sequences: whole "
+        "histories, a target after each of their items, in one pass (batch_size counts histories)",
     )
     cache: str | None = Field(None, description="folder for downloads and TFRecord shards; default: data_cache")
 

@@ -184,10 +184,12 @@ class StreamedSequences(Protocol):
     def in_memory(self) -> Sequences:
         """All sequences, for what cannot stream."""
 
-    def num_examples(self, min_history: int) -> int:
-        """The number of targets with at least ``min_history`` items before them."""
+    def num_examples(self, min_history: int, window: int | None = None) -> int:
+        """The number of targets with at least ``min_history`` items before them; of windows of so many targets, if ``window`` is given."""
 
-    def training_batches(self, *, history_length: int, min_history: int, batch_size: int, seed: int, start_step: int = 0) -> Any:
+    def training_batches(
+        self, *, history_length: int, min_history: int, batch_size: int, seed: int, start_step: int = 0, every_target: bool = False
+    ) -> Any:
         """An infinite ``tf.data.Dataset`` as ``tfmi.data.pipeline.training_batches`` makes it, profiles included."""
 
 

@@ -18,7 +18,7 @@ from tfmi.core.errors import DataError
 from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, Sequences, StreamedSequences, UserProfiles
 from tfmi.data.features import feature_arrays
 
-ExampleOrder = Literal["prefixes", "random_position"]
+ExampleOrder = Literal["prefixes", "random_position", "sequences"]
 
 # Enough to hide the making of a batch behind a training step, few enough to cost no memory.
 PREFETCHED_BATCHES = 8
@@ -34,24 +34,43 @@ def target_positions(sequences: Sequences, min_history: int) -> np.ndarray:
     return np.flatnonzero((_positions_in_row(sequences) >= min_history) & (sequences.items >= FIRST_INDEX))
 
 
-def examples_per_epoch(sequences: Sequences | StreamedSequences, min_history: int) -> int:
-    """The number of training examples: the possible targets. An epoch has as many in either order."""
+def window_ends(sequences: Sequences, history_length: int, min_history: int) -> np.ndarray:
+    """int64 [windows]: the position in ``sequences.items`` of each window's last target, for the order ``sequences``.
+
+    A row is cut, from its newest event on, into windows of at most ``history_length`` items and the targets after each of them, so that
+    every event but a row's first is in one window a target. A window without any possible target is left out.
+    """
+    events_after = np.repeat(sequences.offsets[1:], sequences.lengths()) - 1 - np.arange(len(sequences.items))
+    places = _positions_in_row(sequences)
+    ends = np.flatnonzero((places >= 1) & (events_after % history_length == 0))
+    is_target = np.zeros(len(sequences.items) + 1, np.int64)
+    is_target[1 + target_positions(sequences, min_history)] = 1
+    counts = np.cumsum(is_target)  # of the targets before each position
+    first = ends - np.minimum(places[ends], history_length)  # the window's first item, which is no target of it
+    return ends[counts[ends + 1] > counts[first + 1]]
+
+
+def examples_per_epoch(
+    sequences: Sequences | StreamedSequences, min_history: int, order: ExampleOrder = "prefixes", history_length: int = 1
+) -> int:
+    """The number of training examples: the possible targets, or for the order ``sequences`` the windows of ``history_length``."""
     if not isinstance(sequences, Sequences):
-        return sequences.num_examples(min_history)
-    return len(target_positions(sequences, min_history))
+        return sequences.num_examples(min_history, history_length if order == "sequences" else None)
+    return len(window_ends(sequences, history_length, min_history) if order == "sequences" else target_positions(sequences, min_history))
 
 
 class TrainingBatches:
     """Training batches from any step on. What they are made of becomes tensors once, however often they are asked for.
 
     Args:
-        sequences: The training sequences. Streamed ones bring their own profiles and know only the order ``prefixes``.
+        sequences: The training sequences. Streamed ones bring their own profiles and do not know the order ``random_position``.
         history_length: L, the newest items before the target that an example holds.
         min_history: A target has at least this many items before it.
         batch_size: B; every batch has this size. An epoch's last, incomplete batch is filled up from the next epoch.
         seed: Decides the order.
         order: ``prefixes``: every possible target once per epoch, shuffled. ``random_position``: a random row, then a random target of
-            that row, so that a short row's targets come as often as a long row's (ComiRec).
+            that row, so that a short row's targets come as often as a long row's (ComiRec). ``sequences``: whole rows, in windows as
+            ``window_ends`` cuts them, with a target after each item.
         profiles: Users' features, or None.
 
     Raises:
@@ -71,17 +90,24 @@ class TrainingBatches:
     ) -> None:
         self._batches: _BatchesFromStep
         if isinstance(sequences, Sequences):
-            targets = target_positions(sequences, min_history)
+            whole = order == "sequences"
+            targets = window_ends(sequences, history_length, min_history) if whole else target_positions(sequences, min_history)
             if not len(targets):
                 raise DataError(
                     f"no training example: no sequence has an item with data.min_history = {min_history} items before it; lower "
                     "data.min_history"
                 )
             choose_positions = _chooser(sequences, targets, batch_size=batch_size, seed=seed, order=order)
-            self._batches = _GatheredBatches(choose_positions, _ExampleGatherer(sequences, history_length, profiles), batch_size)
+            gatherer = _ExampleGatherer(sequences, history_length, profiles, every_target_from=min_history if whole else None)
+            self._batches = _GatheredBatches(choose_positions, gatherer, batch_size)
         else:
             self._batches = partial(
-                sequences.training_batches, history_length=history_length, min_history=min_history, batch_size=batch_size, seed=seed
+                sequences.training_batches,
+                history_length=history_length,
+                min_history=min_history,
+                batch_size=batch_size,
+                seed=seed,
+                every_target=order == "sequences",
             )
 
     def from_step(self, step: int) -> tf.data.Dataset:
@@ -90,7 +116,8 @@ class TrainingBatches:
         Returns:
             A dataset of dicts: ``history`` int32 [B, L] oldest to newest, right-padded with 0; ``target`` int32 [B]; ``timestamps``
             float64 [B, L], 0 at padding, if the sequences have any; ``weight`` float32 [B] of the target, if the sequences have any;
-            ``profile``, if there are profiles: a dict of ``feature_arrays`` rows.
+            ``profile``, if there are profiles: a dict of ``feature_arrays`` rows. With the order ``sequences``, ``target`` int32 [B, L]
+            is what follows each item of the history, 0 where that is no possible target, and ``weight`` is float32 [B, L].
         """
         return self._batches(start_step=step)
 
@@ -188,7 +215,7 @@ def _chooser(
     sequences: Sequences, targets: np.ndarray, *, batch_size: int, seed: int, order: ExampleOrder
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """The function from a step to the target positions int64 [B] of its batch."""
-    if order == "prefixes":
+    if order != "random_position":
         return _ShuffledTargets(targets, batch_size, seed)
     return _RandomRowTargets(sequences, targets, batch_size, seed)
 
@@ -245,9 +272,20 @@ class _EventColumn:
 
 
 class _ExampleGatherer:
-    """Gathers histories, targets and profiles. Arrays become tensors once; the graphs of ``tf.data`` capture them by reference."""
+    """Gathers histories, targets and profiles. Arrays become tensors once; the graphs of ``tf.data`` capture them by reference.
 
-    def __init__(self, sequences: Sequences, history_length: int, profiles: UserProfiles | None) -> None:
+    Args:
+        sequences: What to gather from.
+        history_length: L.
+        profiles: Users' features, or None.
+        every_target_from: None for one target per example; otherwise examples have one after each item of the history that has at least
+            so many items before it in its row.
+    """
+
+    def __init__(
+        self, sequences: Sequences, history_length: int, profiles: UserProfiles | None, every_target_from: int | None = None
+    ) -> None:
+        self._every_target_from = every_target_from
         # One event at least, so that gathering at a padding position reads something.
         events = max(len(sequences.items), 1)
         self._history_length = history_length
@@ -266,10 +304,20 @@ class _ExampleGatherer:
 
     def examples(self, positions: tf.Tensor) -> dict[str, tf.Tensor]:
         """The examples whose targets stand at ``positions`` int64 [B]."""
-        batch = self._histories(positions, tf.cast(tf.gather(self._positions_in_row, positions), tf.int64))
-        batch["target"] = tf.gather(self._items.values, positions)
-        if self._weights is not None:
-            batch["weight"] = tf.gather(self._weights, positions)
+        available = tf.cast(tf.gather(self._positions_in_row, positions), tf.int64)
+        batch = self._histories(positions, available)
+        if self._every_target_from is not None:
+            history, real = history_positions(positions, available, self._history_length)
+            after = history + tf.cast(real, tf.int64)  # the targets' positions, [B, L]
+            batch["target"] = self._items.gather(after, real)
+            is_target = (batch["target"] >= FIRST_INDEX) & (tf.gather(self._positions_in_row, after) >= self._every_target_from)
+            batch["target"] = tf.where(is_target, batch["target"], 0)
+            if self._weights is not None:
+                batch["weight"] = tf.where(is_target, tf.gather(self._weights, after), 0.0)
+        else:
+            batch["target"] = tf.gather(self._items.values, positions)
+            if self._weights is not None:
+                batch["weight"] = tf.gather(self._weights, positions)
         if self._profile:
             batch["profile"] = self._profiles(tf.gather(self._event_users, positions))
         return batch

@@ -107,7 +107,8 @@ def retrieval_task(model: InterestRetrieval, dataset: Dataset, config: RunConfig
     Raises:
         DataError: There is not a single training example.
     """
-    examples = examples_per_epoch(dataset.train, config.data.min_history)
+    data = config.data
+    examples = examples_per_epoch(dataset.train, data.min_history, data.examples, data.history_length)
     if examples == 0:
         raise DataError(
             f"{dataset.name}: no training example: no training sequence has more than data.min_history = {config.data.min_history} "

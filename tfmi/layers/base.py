@@ -70,6 +70,11 @@ class InterestExtractor(ConfiguredLayer):
     ``InterestOutput``; they set ``num_interests``. Declaring a further argument of ``OPTIONAL_INPUTS`` by the same name asks for it;
     declaring it with the default None asks for it where the data has it, and works without.
     Softmaxes and routing run in float32 under mixed precision.
+
+    An extractor whose interests after each item can be had in one pass, because they do not depend on what follows, declares
+    ``every_item=False`` in its ``call``: with True it returns, for every item of a history, what it would return for the history up to
+    that item, with a further axis: ``interests`` [B, L, K, d], ``active`` [B, L, K], ``weights`` [B, L, K, L] and internals [B, L, ...].
+    Rows of padding do not count.
     """
 
     # profile: float [B, p], the user's concatenated profile embeddings; timestamps: float64 [B, L] seconds, 0 at padding;
@@ -92,6 +97,13 @@ class InterestExtractor(ConfiguredLayer):
     def why_weights_are_constant(self) -> str | None:
         """None where gradients pass through ``InterestOutput.weights``; otherwise the reason why they do not, and what to do about it."""
         return None
+
+    @property
+    def why_not_every_item(self) -> str | None:
+        """None where ``call`` takes ``every_item``; otherwise the reason why it cannot, and what to do about it."""
+        if "every_item" in inspect.signature(type(self).call).parameters:
+            return None
+        return "its interests depend on the history as a whole, so that each item needs a pass of its own; take prefixes"
 
     def compute_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> None:
         """End the history's mask here: interests are not positions of a history."""
@@ -178,6 +190,13 @@ def require_internals(extractor: InterestExtractor, names: Sequence[str], label:
             f"{label} needs {', '.join(missing)} from the extractor, which {type(extractor).__name__} does not give; "
             f"extractors that do: {', '.join(able) or 'none'}"
         )
+
+
+def require_every_item(extractor: InterestExtractor) -> None:
+    """Raise ``ConfigError`` with the reason if ``extractor`` cannot give the interests after every item of a history in one pass."""
+    reason = extractor.why_not_every_item
+    if reason is not None:
+        raise ConfigError(f"data.examples: sequences needs the interests after each item; {type(extractor).__name__}: {reason}")
 
 
 def num_real_items(mask: tf.Tensor) -> tf.Tensor:

@@ -19,7 +19,7 @@ from tfmi.config import RankerConfig, RunConfig, merge, parse_settings, parse_ya
 from tfmi.core.errors import ConfigError, nearest
 from tfmi.data.tags.tag_tasks import task_thresholds
 from tfmi.layers.backbones.backbone import BACKBONES
-from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
+from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, require_every_item
 from tfmi.layers.graph.propagation import PROPAGATIONS
 from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, require_summable
@@ -160,6 +160,8 @@ def _check_components(config: RunConfig) -> None:
         extractor = EXTRACTORS.build(model.extractor, "model.extractor")
         readout = READOUTS.build(model.readout, "model.readout")
         readout.check(extractor)
+        if config.data.examples == "sequences" and model.kind == "interests":
+            require_every_item(extractor)
         if model.item_tower.propagation is not None:
             PROPAGATIONS.build(model.item_tower.propagation, "model.item_tower.propagation")
         require_summable(readout, OBJECTIVES.build(model.objective, "model.objective"))

@@ -126,17 +126,19 @@ class ShardedSequences:
         seed: int,
         start_step: int = 0,
         shuffle_buffer: int = DEFAULT_SHUFFLE_BUFFER,
+        every_target: bool = False,
     ) -> tf.data.Dataset:
         """Make an infinite dataset of shuffled batches, like ``tfmi.data.pipeline.training_batches``.
 
         A pass over the shards is an epoch: every example once. It reads the shards in an order keyed by ``(seed, epoch)`` and mixes each
         ``shuffle_buffer`` examples that follow each other, so that ``(seed, step)`` decides every batch. The epoch in which
-        ``start_step`` lies is therefore known, and no more than its earlier examples are read and left out.
+        ``start_step`` lies is therefore known, and no more than its earlier examples are read and left out. With ``every_target``
+        examples are windows of whole histories, of the order ``sequences``.
 
         Raises:
             DataError: No user is left with enough events.
         """
-        num_examples = self.num_examples(min_history)
+        num_examples = self.num_examples(min_history, history_length if every_target else None)
         if not num_examples:
             raise DataError(
                 f"no training example: no user has an item with data.min_history = {min_history} items before it; lower data.min_history"
@@ -148,7 +150,7 @@ class ShardedSequences:
         def one_pass(epoch: tf.Tensor) -> tf.data.Dataset:
             key = tf.stack([tf.constant(seed, tf.int64), epoch])
             shuffled_paths = tf.random.experimental.stateless_shuffle(paths, key)
-            blocks = self._pass(shuffled_paths, history_length, min_history).rebatch(block_size)
+            blocks = self._pass(shuffled_paths, history_length, min_history, every_target).rebatch(block_size)
             left_out = tf.where(epoch == first_epoch, tf.constant(examples_before, tf.int64), 0)
             first_block = left_out // block_size
 
@@ -176,9 +178,10 @@ class ShardedSequences:
         """The number of events."""
         return int(self._lengths().sum())
 
-    def num_examples(self, min_history: int) -> int:
-        """The number of training examples in a pass."""
-        return int(np.maximum(self._lengths() - min_history, 0).sum())
+    def num_examples(self, min_history: int, window: int | None = None) -> int:
+        """The number of training examples in a pass: targets, or windows of at most ``window`` of them as ``window_ends`` cuts them."""
+        targets = np.maximum(self._lengths() - min_history, 0)
+        return int(targets.sum() if window is None else -(-targets // window).sum())
 
     def _lengths(self) -> np.ndarray:
         if self._known_lengths is None:
@@ -188,11 +191,11 @@ class ShardedSequences:
     def _paths(self) -> list[str]:
         return [str(shard) for shard in self.log.shards]
 
-    def _pass(self, paths: tf.Tensor, history_length: int, min_history: int) -> tf.data.Dataset:
+    def _pass(self, paths: tf.Tensor, history_length: int, min_history: int, every_target: bool = False) -> tf.data.Dataset:
         """Every example once, in batches of the examples of some users."""
 
         def cut(records: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self._examples_of(self._traced_parse(records), history_length, min_history)
+            return self._examples_of(self._traced_parse(records), history_length, min_history, every_target)
 
         records = tf.data.Dataset.from_tensor_slices(paths).interleave(
             tf.data.TFRecordDataset, cycle_length=SHARDS_IN_TURNS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
@@ -233,17 +236,27 @@ class ShardedSequences:
         share = tf.cast(buckets, tf.float64) / _HASH_BUCKETS
         return (share >= self.part.low) & (share < self.part.high)
 
-    def _examples_of(self, events: _Events, history_length: int, min_history: int) -> dict[str, tf.Tensor]:
+    def _examples_of(self, events: _Events, history_length: int, min_history: int, every_target: bool) -> dict[str, tf.Tensor]:
         """Every example of some users, [n] each."""
         starts = tf.cumsum(events["lengths"], exclusive=True)  # [b]
         place_in_row = tf.range(tf.size(events["items"], tf.int64)) - tf.repeat(starts, events["lengths"])  # [events]
-        targets = tf.where(place_in_row >= min_history)[:, 0]  # [n]
+        is_example = place_in_row >= min_history
+        if every_target:
+            events_after = tf.repeat(events["lengths"], events["lengths"]) - 1 - place_in_row
+            is_example &= events_after % history_length == 0
+        targets = tf.where(is_example)[:, 0]  # [n]
         positions, real = history_positions(targets, tf.gather(place_in_row, targets), history_length)  # [n, L]
         examples = {"history": tf.where(real, tf.gather(events["items"], positions), 0), "target": tf.gather(events["items"], targets)}
         if self.log.has_timestamps:
             examples["timestamps"] = tf.where(real, tf.gather(events["timestamps"], positions), tf.zeros([], tf.float64))
         if self.log.has_weights:
             examples["weight"] = tf.gather(events["weights"], targets)
+        if every_target:
+            after = positions + tf.cast(real, tf.int64)  # [n, L]
+            is_target = real & (tf.gather(place_in_row, after) >= min_history)
+            examples["target"] = tf.where(is_target, tf.gather(events["items"], after), 0)
+            if self.log.has_weights:
+                examples["weight"] = tf.where(is_target, tf.gather(events["weights"], after), 0.0)
         if self.profiles is not None:
             users = tf.gather(tf.repeat(self._user_table.lookup(events["users"]), events["lengths"]), targets)
             examples["profile"] = {name: tf.gather(array, users) for name, array in self._profile.items()}
@@ -260,7 +273,7 @@ def _shuffled(examples: dict[str, tf.Tensor], key: tf.Tensor, start: tf.Tensor) 
 
     ``tf.data``'s own shuffling would also depend on TensorFlow's global seed.
     """
-    number = tf.size(examples["target"], tf.int64)
+    number = tf.shape(examples["target"], tf.int64)[0]
     places = tf.raw_ops.RandomIndexShuffle(index=tf.range(start, number), seed=key, max_index=number - 1, rounds=SHUFFLE_ROUNDS)
     return tf.nest.map_structure(lambda values: tf.gather(values, places), examples)
 

@@ -81,9 +81,10 @@ def _check(config: DataConfig) -> None:
         )
     if config.split.iterate_core:
         raise ConfigError("data.split.iterate_core: a streamed log is filtered once; set it to false, or data.log.streaming: false")
-    if config.examples != "prefixes":
+    if config.examples == "random_position":
         raise ConfigError(
-            f"data.examples: a streamed log gives its examples as prefixes, got {config.examples!r}; or set data.log.streaming: false"
+            f"data.examples: a streamed log gives its examples as prefixes or sequences, got {config.examples!r}; or set "
+            "data.log.streaming: false"
         )
 
 

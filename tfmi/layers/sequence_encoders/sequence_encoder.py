@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfmi.core.errors import ConfigError
 from tfmi.core.registry import Registry
-from tfmi.layers.base import ConfiguredLayer
+from tfmi.layers.base import ConfiguredLayer, InterestOutput
 from tfmi.layers.common.positions import items_after
 
 LayerT = TypeVar("LayerT", bound=tf.keras.layers.Layer)
@@ -42,12 +42,28 @@ class SequenceEncoder(ConfiguredLayer):
     def compute_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> None:
         """End the history's mask here: those who use the states are given it anyway."""
 
+    @property
+    def why_not_causal(self) -> str | None:
+        """None where an item's state depends on it and older items alone; otherwise what makes it depend on newer ones.
+
+        A state that is a sum of nothing but itself and older items is causal; positions counted from the newest item are not.
+        """
+        if getattr(self, "positions", None) == "newest":
+            return "positions counted from the newest item change with every item that follows; set positions to oldest"
+        return None if getattr(self, "causal", True) else "with causal: false an item's state depends on what follows"
+
     def state_dimension(self, dimension: int) -> int:
         """h, the width of the states for items of width ``dimension``: the same, unless a subclass says otherwise."""
         return dimension
 
 
 ENCODERS: Registry[SequenceEncoder] = Registry("sequence encoder", "tfmi.layers")
+
+
+def every_state(encoded: EncodedSequence) -> InterestOutput:
+    """Each state of an encoded history as the single interest after its item, [B, L, 1, d]; see ``InterestExtractor``."""
+    active = tf.ones(tf.shape(encoded.states)[:2], tf.bool)[:, :, None]
+    return InterestOutput(encoded.states[:, :, None, :], active, encoded.weights[:, :, None, :], {})
 
 
 def newest_item(mask: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:

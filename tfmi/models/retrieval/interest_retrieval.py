@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer
+from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer, require_every_item
 from tfmi.layers.common.history_dropout import HistoryDropout
 from tfmi.losses.base import BatchContext, CatalogueTable, Contrast, Objective, Regularizer, Weighting, require_summable
 from tfmi.losses.regularizers.interest_usage import usage_network
@@ -59,6 +59,36 @@ class ScoredItems:
         """The catalogue as rows of the tower's table, if it has one."""
         table = self._tower.table()
         return None if table is None else CatalogueTable(table, FIRST_INDEX, self._normalize)
+
+
+class TargetPlaces:
+    """Where the R targets of a batch of whole histories stand, so that what is known after each item becomes R examples.
+
+    Args:
+        history: int32 [B, L] item indices.
+        target: int32 [B, L], what follows each item; padding or unknown where that is no target.
+    """
+
+    def __init__(self, history: tf.Tensor, target: tf.Tensor) -> None:
+        self._places = tf.where((target >= FIRST_INDEX) & (history >= FIRST_INDEX))  # [R, 2]
+
+    def of_each(self, values: tf.Tensor | None) -> tf.Tensor | None:
+        """[R, ...]: what ``values`` [B, L, ...] hold at the targets."""
+        return None if values is None else tf.gather_nd(values, self._places)
+
+    def of_users(self, values: tf.Tensor | None) -> tf.Tensor | None:
+        """[R, ...]: what ``values`` [B, ...] hold of each target's user."""
+        return None if values is None else tf.gather(values, self._places[:, 0])
+
+    def histories(self, values: tf.Tensor) -> tf.Tensor:
+        """[R, L, ...]: the history before each target, of ``values`` [B, L, ...], 0 after it."""
+        rows = tf.gather(values, self._places[:, 0])
+        before = tf.range(tf.shape(values, tf.int64)[1]) <= self._places[:, 1:]  # [R, L]
+        return tf.where(before[..., None] if values.shape.rank == 3 else before, rows, tf.zeros([], rows.dtype))
+
+    def outputs(self, output: InterestOutput) -> InterestOutput:
+        """The R examples' outputs, from those after every item."""
+        return InterestOutput(*(tf.nest.map_structure(self.of_each, part) for part in output))
 
 
 class InterestRetrieval(TrainedByLoss):
@@ -154,6 +184,7 @@ class InterestRetrieval(TrainedByLoss):
         profile: Mapping[str, tf.Tensor] | None = None,
         timestamps: tf.Tensor | None = None,
         training: bool | None = None,
+        examples: TargetPlaces | None = None,
     ) -> tuple[InterestOutput, tf.Tensor, tf.Tensor]:
         """Interests with their internals.
 
@@ -162,6 +193,8 @@ class InterestRetrieval(TrainedByLoss):
             profile: Profile features by name, or None.
             timestamps: float64 [B, L], for extractors that ask for them.
             training: Whether dropout and random routing are on.
+            examples: None for the interests after each history's newest item; otherwise those at the given places are returned, as if the
+                histories up to there had been the batch.
 
         Returns:
             The extractor's output; the scored vectors [B, K, d] (0 where inactive); the history's item vectors [B, L, d].
@@ -175,7 +208,12 @@ class InterestRetrieval(TrainedByLoss):
         optional = {"profile": profile_vector, "timestamps": timestamps, "history_indices": history, "items": self._history_items}
         requested = {name: optional[name] for name in self._extractor_inputs}
         dropped = real.spread(self.history_dropout(real_vectors, training=training))
-        output = self.extractor(dropped, mask, training=training, **requested)
+        if examples is None:
+            output = self.extractor(dropped, mask, training=training, **requested)
+        else:
+            require_every_item(self.extractor)
+            output = examples.outputs(self.extractor(dropped, mask, training=training, every_item=True, **requested))
+            profile_vector, vectors = examples.of_users(profile_vector), examples.histories(vectors)
         users = self.user_tower(output.interests, profile_vector, training=training)
         if self.normalize:
             users = unit_length(users)
@@ -183,13 +221,22 @@ class InterestRetrieval(TrainedByLoss):
         return output, users, vectors
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """Mean loss of a batch of ``training_batches``: weighted main loss plus regularisers."""
+        """Mean loss of a batch of ``training_batches``: weighted main loss plus regularisers.
+
+        Raises:
+            ConfigError: The batch has a target after every item, and the extractor no interests for each of them.
+        """
         with self.item_tower.propagated(training):
             return self._loss(inputs, training)
 
     def _loss(self, inputs: Batch, training: bool) -> tf.Tensor:
-        history, target = inputs["history"], inputs["target"]
-        output, users, vectors = self.extract(history, inputs.get("profile"), inputs.get("timestamps"), training)
+        history, target, weight = inputs["history"], inputs["target"], inputs.get("weight")
+        if target.shape.rank == 1:
+            output, users, vectors = self.extract(history, inputs.get("profile"), inputs.get("timestamps"), training)
+        else:
+            examples = TargetPlaces(history, target)
+            output, users, vectors = self.extract(history, inputs.get("profile"), inputs.get("timestamps"), training, examples)
+            history, target, weight = examples.histories(history), examples.of_each(target), examples.of_each(weight)
         target_vectors = self.items.embed(target, training=training)
         mask = history >= FIRST_INDEX
         context = BatchContext(output, vectors, history, mask, target_vectors, users, self._unpropagated(history, mask, training))
@@ -201,7 +248,6 @@ class InterestRetrieval(TrainedByLoss):
             own_scores, _ = self.repetition(users, output.active, self._scored(vectors), history)
             contrast = with_repeats(contrast, own_scores / self.temperature, history == target[:, None])
         per_example = self.weighting(contrast)
-        weight = inputs.get("weight")
         total = tf.reduce_mean(per_example) if weight is None else _weighted_mean(per_example, weight)
         for name, regularizer in self.regularizers.items():
             value = regularizer(context, training=training)

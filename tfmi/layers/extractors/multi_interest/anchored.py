@@ -79,6 +79,11 @@ class AnchoredInterests(InterestExtractor):
         """Where they are those of the base."""
         return self.base.why_weights_are_constant
 
+    @property
+    def why_not_every_item(self) -> str | None:
+        """Where the base cannot."""
+        return self.base.why_not_every_item
+
     def build(self, input_shape: Any) -> None:
         """Create a [K] and the base's weights."""
         built(self.base, input_shape)
@@ -86,36 +91,44 @@ class AnchoredInterests(InterestExtractor):
         self.anchors = self.add_weight("anchors", [self.num_interests], initializer=start, experimental_autocast=False)
         super().build(input_shape)
 
-    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:
+    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None, every_item: bool = False) -> InterestOutput:
         """Find interests and anchor them.
 
         Args:
             history: [B, L, d] item vectors.
             mask: bool [B, L], True at real items.
             training: Whether the base's randomness is on.
+            every_item: Return the interests after every item.
 
         Returns:
-            Interests [B, K, d].
+            Interests [B, K, d], or [B, L, K, d].
         """
-        output = self.base(history, mask, training=training)
+        at_every_item = {"every_item": True} if every_item else {}
+        output = self.base(history, mask, training=training, **at_every_item)
         if self.anchor == "learned":
-            anchor, output = output.interests[:, :1], _without_first(output)
+            anchor, output = output.interests[..., :1, :], _without_first(output, axis=2 if every_item else 1)
         else:
-            anchor = self.mean(history, mask).interests  # [B, 1, d]
+            anchor = self.mean(history, mask, **at_every_item).interests  # [B, 1, d]
         moved = tf.cast(output.interests, tf.float32) + self.anchors[:, None] * tf.cast(anchor, tf.float32)  # [B, K, d]
-        interests = tf.where(output.active[:, :, None], moved, 0.0)
+        interests = tf.where(output.active[..., None], moved, 0.0)
         return output._replace(interests=tf.cast(interests, self.compute_dtype))
 
 
-def _without_first(output: InterestOutput) -> InterestOutput:
-    """What is known of all interests but the first."""
-    count = output.interests.shape[1]
+def _without_first(output: InterestOutput, axis: int) -> InterestOutput:
+    """What is known of all interests but the first; interests are counted along ``axis``."""
+    count = output.interests.shape[axis]
+
+    def rest(values: tf.Tensor) -> tf.Tensor:
+        return values[:, 1:] if axis == 1 else values[:, :, 1:]
+
     internals = {
-        name: value[:, 1:] if value.shape.rank == 3 and value.shape[1] == count else value for name, value in output.internals.items()
+        name: rest(value) if value.shape.rank == axis + 2 and value.shape[axis] == count else value
+        for name, value in output.internals.items()
     }
     # Active interests come first: where there is one only, it is the anchor and the interest.
-    active = tf.concat([tf.ones_like(output.active[:, 1:2]), output.active[:, 2:]], axis=1)
-    return InterestOutput(output.interests[:, 1:], active, output.weights[:, 1:], internals)
+    others = rest(output.active)
+    active = tf.concat([tf.ones_like(others[..., :1]), others[..., 1:]], axis=axis)
+    return InterestOutput(rest(output.interests), active, rest(output.weights), internals)
 
 
 def _build_base(spec: Mapping[str, Any], num_interests: int, seed: int) -> InterestExtractor:

@@ -64,6 +64,11 @@ class ContextualSelfAttentiveInterests(SelfAttentiveInterests):
         self.seed = seed
         self.sequence_encoder = build_encoder(encoder or {"name": "transformer", "num_blocks": 1}, seed)
 
+    @property
+    def why_not_every_item(self) -> str | None:
+        """Where the encoder's states depend on newer items."""
+        return self.sequence_encoder.why_not_causal
+
     def build(self, input_shape: Any) -> None:
         """Create the encoder's weights, W1 [d, hidden] and W2 [hidden, K]."""
         dimension = int(input_shape[-1])
@@ -73,17 +78,18 @@ class ContextualSelfAttentiveInterests(SelfAttentiveInterests):
         built(self.sequence_encoder, input_shape)
         super().build(input_shape)
 
-    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:
+    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None, every_item: bool = False) -> InterestOutput:
         """Attend to a history.
 
         Args:
             history: [B, L, d] item vectors, real items first.
             mask: bool [B, L], True at real items.
             training: Whether the encoder's dropout is on.
+            every_item: Return the interests after every item.
 
         Returns:
-            Interests [B, K, d].
+            Interests [B, K, d], or [B, L, K, d].
         """
         history = zero_padding(history, mask)
         states = self.sequence_encoder(history, mask, training=training).states
-        return self._attend(states, history if self.values == "items" else states, mask)
+        return self._attend(states, history if self.values == "items" else states, mask, every_item)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, RealItems, masked_softmax, zero_padding
 from tfmi.layers.common.arguments import require_at_least, require_choice
 from tfmi.layers.common.initializers import initial_noise
-from tfmi.layers.common.positions import items_after
+from tfmi.layers.common.positions import items_after, not_newer
 from tfmi.layers.common.slots import first_slots, num_slots
 
 
@@ -111,43 +111,56 @@ class SelfAttentiveInterests(InterestExtractor):
             self.output_bias = self.add_weight("output_bias", [dimension], initializer="zeros", experimental_autocast=False)
         super().build(input_shape)
 
-    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:
+    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None, every_item: bool = False) -> InterestOutput:
         """Attend to a history.
 
         Args:
             history: [B, L, d] item vectors.
             mask: bool [B, L], True at real items.
             training: Changes nothing here.
+            every_item: Return the interests after every item.
 
         Returns:
-            Interests [B, K, d].
+            Interests [B, K, d], or [B, L, K, d].
         """
         history = zero_padding(history, mask)
-        return self._attend(self._keys(history, mask), history, mask)
+        return self._attend(self._keys(history, mask), history, mask, every_item)
 
-    def _attend(self, keys: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> InterestOutput:
+    @property
+    def why_not_every_item(self) -> str | None:
+        """Positions counted from the newest item change with every item that follows."""
+        if self.positions == "newest":
+            return "positions counted from the newest item change with every item that follows; set positions to oldest or none"
+        return super().why_not_every_item
+
+    def _attend(self, keys: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, every_item: bool = False) -> InterestOutput:
         """Interests of ``history`` [B, L, d], which is 0 at padding, attended to by what ``keys`` [B, L, d] say of each item."""
         real = RealItems(mask)
         hidden = tf.matmul(real.rows(keys), self.hidden_kernel)  # [R, hidden], most of this layer's work
         if self.use_bias:
             hidden += self.hidden_bias
         logits = tf.transpose(real.spread(tf.matmul(tf.tanh(hidden), self.interest_kernel)), [0, 2, 1])  # [B, K, L]
-        weights = masked_softmax(logits, mask[:, None, :])  # [B, K, L]
-        raw_interests = tf.matmul(weights, tf.cast(history, tf.float32))  # [B, K, d]
+        allowed = mask[:, None, :]
+        if every_item:
+            # What an item says does not change, only who is asked: [B, L, K, L].
+            logits, allowed = logits[:, None], (allowed & not_newer(mask))[:, :, None, :]
+        weights = masked_softmax(logits, allowed)  # [B, K, L] or [B, L, K, L]
+        raw_interests = tf.einsum("blks,bsd->blkd" if every_item else "bks,bsd->bkd", weights, tf.cast(history, tf.float32))
         if self.value_projection:
             # Applied to the K means instead of the L items, which is the same by linearity and cheaper.
             raw_interests = tf.tensordot(raw_interests, self.value_kernel, axes=1)
-        interests = tf.cast(self._transform(raw_interests, mask), self.compute_dtype)
-        active = tf.ones([tf.shape(mask)[0], self.num_interests], tf.bool)
-        internals = {"logits": tf.cast(logits, tf.float32), "raw_interests": raw_interests}
+        interests = tf.cast(self._transform(raw_interests, mask if not every_item else mask[:, :, None]), self.compute_dtype)
+        active = tf.ones(tf.shape(raw_interests)[:-1], tf.bool)
+        logits = tf.cast(logits, tf.float32)
+        internals = {"logits": tf.where(allowed, logits, 0.0) if every_item else logits, "raw_interests": raw_interests}
         return InterestOutput(interests, active, weights, internals)
 
     def _transform(self, raw_interests: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """What is scored, [B, K, d]; 0 for an empty history, whatever the bias."""
+        """What is scored, [..., K, d]; 0 for an empty history of ``mask`` [..., M], whatever the bias."""
         if self.output_transform == "none":
             return raw_interests
         transformed = tf.tanh(tf.tensordot(raw_interests, self.output_kernel, axes=1) + self.output_bias)
-        return tf.where(tf.reduce_any(mask, axis=1)[:, None, None], transformed, 0.0)
+        return tf.where(tf.reduce_any(mask, axis=-1)[..., None, None], transformed, 0.0)
 
     def _keys(self, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """What the attention looks at: the items with their positions, [B, L, d]."""

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfmi.layers.attention.click_attention import single_interest
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput
 from tfmi.layers.sequence_encoders.dilated_convolution import DilatedConvolutionEncoder
-from tfmi.layers.sequence_encoders.sequence_encoder import built
+from tfmi.layers.sequence_encoders.sequence_encoder import EncodedSequence, built, every_state
 
 
 @EXTRACTORS.register("convolutional")
@@ -55,17 +55,20 @@ class ConvolutionalInterest(InterestExtractor):
         self.projection = built(tf.keras.layers.Dense(dimension, name="projection"), [None, dimension])
         super().build(input_shape)
 
-    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:
+    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None, every_item: bool = False) -> InterestOutput:
         """Read a history.
 
         Args:
             history: [B, L, d] item vectors, real items first.
             mask: bool [B, L], True at real items.
             training: Changes nothing here.
+            every_item: Return the interest after every item.
 
         Returns:
-            One interest, [B, 1, d].
+            One interest, [B, 1, d], or [B, L, 1, d].
         """
-        state, weights = self.encoder(history, mask, newest_only=True, training=training)  # [B, 1, d], [B, 1, L]
+        state, weights = self.encoder(history, mask, newest_only=not every_item, training=training)  # [B, Q, d], [B, Q, L]
+        if every_item:
+            return every_state(EncodedSequence(self.projection(state), weights))
         interests, active = single_interest(self.projection(state[:, 0]), mask)
         return InterestOutput(interests, active, weights, {})

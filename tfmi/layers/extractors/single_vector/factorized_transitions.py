@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfmi.layers.attention.click_attention import single_interest
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput
 from tfmi.layers.common.arguments import require_at_least
-from tfmi.layers.sequence_encoders.sequence_encoder import newest_item
+from tfmi.layers.sequence_encoders.sequence_encoder import EncodedSequence, every_state, newest_item
 
 
 @EXTRACTORS.register("factorized_transitions")
@@ -61,7 +61,9 @@ class FactorizedTransitions(InterestExtractor):
         self.transitions = self.add_weight("transitions", [self.num_rows, dimension], initializer=noise, experimental_autocast=False)
         super().build(input_shape)
 
-    def call(self, history: tf.Tensor, mask: tf.Tensor, history_indices: tf.Tensor, training: bool | None = None) -> InterestOutput:
+    def call(
+        self, history: tf.Tensor, mask: tf.Tensor, history_indices: tf.Tensor, training: bool | None = None, every_item: bool = False
+    ) -> InterestOutput:
         """Look up what follows.
 
         Args:
@@ -69,10 +71,14 @@ class FactorizedTransitions(InterestExtractor):
             mask: bool [B, L], True at real items.
             history_indices: int32 [B, L], which items these are.
             training: Changes nothing here.
+            every_item: Return the interest after every item.
 
         Returns:
-            One interest, [B, 1, d].
+            One interest, [B, 1, d], or [B, L, 1, d].
         """
+        if every_item:
+            follow = tf.cast(tf.gather(self.transitions, history_indices), self.compute_dtype)  # [B, L, d]
+            return every_state(EncodedSequence(follow, tf.linalg.diag(tf.cast(mask, tf.float32))))
         newest = newest_item(mask)  # [B, 1, L]
         indices = tf.reduce_sum(tf.cast(newest[:, 0], history_indices.dtype) * history_indices, axis=1)  # [B]
         follows = tf.cast(tf.gather(self.transitions, indices), self.compute_dtype)  # [B, d]

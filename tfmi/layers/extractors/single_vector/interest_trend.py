@@ -10,9 +10,9 @@ from tfmi.layers.attention.click_attention import single_interest, weighted_sum
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, masked_softmax, num_real_items
 from tfmi.layers.common.arguments import require_choice
 from tfmi.layers.common.length_groups import LengthGroups
-from tfmi.layers.common.positions import PositionOrder
+from tfmi.layers.common.positions import PositionOrder, not_newer
 from tfmi.layers.extractors.single_vector.interest_tracking import InterestTrackingEncoder
-from tfmi.layers.sequence_encoders.sequence_encoder import built, newest_item
+from tfmi.layers.sequence_encoders.sequence_encoder import EncodedSequence, built, every_state, newest_item
 
 # Training reads a batch of at least so many histories in groups of like lengths.
 _GROUPED_FROM = 64
@@ -86,17 +86,20 @@ class InterestTrend(InterestExtractor):
         self.query_layer = built(tf.keras.layers.Dense(dimension, activation="relu", name="query"), [None, dimension])
         super().build(input_shape)
 
-    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:
+    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None, every_item: bool = False) -> InterestOutput:
         """Read a history.
 
         Args:
             history: [B, L, d] item vectors, real items first.
             mask: bool [B, L], True at real items.
             training: Whether dropout is on.
+            every_item: Return the interest after every item.
 
         Returns:
-            One interest, [B, 1, d].
+            One interest, [B, 1, d], or [B, L, 1, d].
         """
+        if every_item:
+            return self._after_every_item(history, mask, training)
         if not training or (history.shape[0] or 0) < _GROUPED_FROM:
             interests, active, weights, trend = self._read(history, mask, training)
             return InterestOutput(interests, active, weights, {"trend": trend})
@@ -105,6 +108,25 @@ class InterestTrend(InterestExtractor):
         interests, active, weights, trend = zip(*read, strict=True)
         weights, trend = ([_padded(part, tf.shape(mask)[1]) for part in parts] for parts in (weights, trend))
         return InterestOutput(groups.joined(interests), groups.joined(active), groups.joined(weights), {"trend": groups.joined(trend)})
+
+    @property
+    def why_not_every_item(self) -> str | None:
+        """Positions counted from the newest item change with every item that follows."""
+        return self.encoder.why_not_causal
+
+    def _after_every_item(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None) -> InterestOutput:
+        states, tracking = self.encoder(history, mask, training=training)  # [B, L, d], [B, L, L]
+        allowed = mask[:, None, :] & not_newer(mask)  # [B, L, L]
+        asking = states
+        if self.query == "mean":
+            upto = tf.cast(allowed, tf.float32)
+            means = tf.matmul(tf.math.divide_no_nan(upto, tf.reduce_sum(upto, axis=2, keepdims=True)), tf.cast(states, tf.float32))
+            asking = tf.cast(means, states.dtype)
+        queries = tf.cast(self.query_layer(asking), tf.float32)  # [B, L, d]
+        trend = masked_softmax(tf.matmul(queries, tf.cast(states, tf.float32), transpose_b=True) * states.shape[-1] ** -0.5, allowed)
+        interests = tf.cast(tf.matmul(trend, tf.cast(states, tf.float32)), states.dtype)
+        output = every_state(EncodedSequence(interests, tf.matmul(trend, tracking)))
+        return output._replace(internals={"trend": trend[:, :, None, :]})
 
     def _read(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """The interest [B, 1, d], whether it is active [B, 1], how much of each item is in it and the trend, both [B, 1, L]."""

@@ -7,7 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, zero_padding
-from tfmi.layers.common.positions import items_after
+from tfmi.layers.common.positions import items_after, not_newer
+from tfmi.layers.sequence_encoders.sequence_encoder import EncodedSequence, every_state
 
 
 @EXTRACTORS.register("mean_pooling")
@@ -44,17 +45,20 @@ class MeanPooling(InterestExtractor):
         """They follow from the positions."""
         return "they are fixed by the items' ages; take an extractor that learns its weights, such as self_attentive"
 
-    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:
+    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None, every_item: bool = False) -> InterestOutput:
         """Pool a history.
 
         Args:
             history: [B, L, d] item vectors.
             mask: bool [B, L], True at real items.
             training: Changes nothing here.
+            every_item: Return the interest after every item.
 
         Returns:
-            One interest, [B, 1, d].
+            One interest, [B, 1, d], or [B, L, 1, d].
         """
+        if every_item:
+            return every_state(self._after_every_item(history, mask))
         shares = tf.cast(mask, tf.float32)  # [B, L]
         if self.recency_decay < 1:
             shares *= tf.pow(self.recency_decay, tf.cast(items_after(mask), tf.float32))
@@ -62,3 +66,12 @@ class MeanPooling(InterestExtractor):
         interests = tf.matmul(weights, tf.cast(zero_padding(history, mask), tf.float32))  # [B, 1, d]
         active = tf.ones([tf.shape(mask)[0], 1], tf.bool)
         return InterestOutput(tf.cast(interests, self.compute_dtype), active, weights, {})
+
+    def _after_every_item(self, history: tf.Tensor, mask: tf.Tensor) -> EncodedSequence:
+        """The means of all items up to each."""
+        after = tf.cast(items_after(mask), tf.float32)
+        ages = tf.maximum(after[:, None, :] - after[:, :, None], 0.0)  # [B, L, L]
+        shares = tf.where(mask[:, None, :] & not_newer(mask), tf.pow(self.recency_decay, ages), 0.0)
+        weights = tf.math.divide_no_nan(shares, tf.reduce_sum(shares, axis=2, keepdims=True))
+        means = tf.matmul(weights, tf.cast(zero_padding(history, mask), tf.float32))
+        return EncodedSequence(tf.cast(means, self.compute_dtype), weights)

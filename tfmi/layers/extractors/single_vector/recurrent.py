@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, zero_padding
 from tfmi.layers.common.history_dropout import ElementDropout
 from tfmi.layers.sequence_encoders.gated_recurrent import GatedRecurrentEncoder
-from tfmi.layers.sequence_encoders.sequence_encoder import built
+from tfmi.layers.sequence_encoders.sequence_encoder import EncodedSequence, built, every_state
 
 
 @EXTRACTORS.register("recurrent")
@@ -67,18 +67,21 @@ class RecurrentInterest(InterestExtractor):
         self.projection = built(projection, [None, 1, self.encoder.state_dimension(dimension)])
         super().build(input_shape)
 
-    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:
+    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None, every_item: bool = False) -> InterestOutput:
         """Read a history.
 
         Args:
             history: [B, L, d] item vectors, real items first.
             mask: bool [B, L], True at real items.
             training: Whether dropout is on.
+            every_item: Return the interest after every item.
 
         Returns:
-            One interest, [B, 1, d].
+            One interest, [B, 1, d], or [B, L, 1, d].
         """
-        state, weights = self.encoder(history, mask, newest_only=True, training=training)  # [B, 1, h], [B, 1, L]
+        state, weights = self.encoder(history, mask, newest_only=not every_item, training=training)  # [B, Q, h], [B, Q, L]
         interest = self.projection(self.state_dropout(state, training=training))
+        if every_item:
+            return every_state(EncodedSequence(interest, weights))
         interest = zero_padding(interest, tf.reduce_any(mask, axis=1, keepdims=True))
         return InterestOutput(interest, tf.ones([tf.shape(mask)[0], 1], tf.bool), weights, {})

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput
 from tfmi.layers.common.positions import PositionOrder
-from tfmi.layers.sequence_encoders.sequence_encoder import built
+from tfmi.layers.sequence_encoders.sequence_encoder import built, every_state
 from tfmi.layers.sequence_encoders.transformer_encoder import TransformerEncoder
 
 
@@ -84,21 +84,29 @@ class TransformerInterest(InterestExtractor):
         """Without blocks there is no attention."""
         return None if self.num_blocks else "without blocks they are 1 at the newest item; set num_blocks to at least 1"
 
+    @property
+    def why_not_every_item(self) -> str | None:
+        """Positions counted from the newest item change with every item that follows."""
+        return self.encoder.why_not_causal
+
     def build(self, input_shape: Any) -> None:
         """Create the encoder's weights."""
         built(self.encoder, input_shape)
         super().build(input_shape)
 
-    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> InterestOutput:
+    def call(self, history: tf.Tensor, mask: tf.Tensor, training: bool | None = None, every_item: bool = False) -> InterestOutput:
         """Read a history.
 
         Args:
             history: [B, L, d] item vectors, real items first.
             mask: bool [B, L], True at real items.
             training: Whether dropout is on.
+            every_item: Return the interest after every item.
 
         Returns:
-            One interest, [B, 1, d].
+            One interest, [B, 1, d], or [B, L, 1, d].
         """
+        if every_item:
+            return every_state(self.encoder(history, mask, training=training))
         state, weights = self.encoder(history, mask, newest_only=True, training=training)  # [B, 1, d], [B, 1, L]
         return InterestOutput(state, tf.ones([tf.shape(mask)[0], 1], tf.bool), weights, {})
