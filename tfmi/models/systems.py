@@ -19,7 +19,7 @@ from tfmi.config import RankerConfig, RunConfig, merge, parse_settings, parse_ya
 from tfmi.core.errors import ConfigError, nearest
 from tfmi.data.tags.tag_tasks import task_thresholds
 from tfmi.layers.backbones.backbone import BACKBONES
-from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, require_every_item
+from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, InterestExtractor, require_every_item
 from tfmi.layers.graph.propagation import PROPAGATIONS
 from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, require_summable
@@ -160,8 +160,7 @@ def _check_components(config: RunConfig) -> None:
         extractor = EXTRACTORS.build(model.extractor, "model.extractor")
         readout = READOUTS.build(model.readout, "model.readout")
         readout.check(extractor)
-        if config.data.examples == "sequences" and model.kind == "interests":
-            require_every_item(extractor)
+        _check_examples(config, extractor)
         if model.item_tower.propagation is not None:
             PROPAGATIONS.build(model.item_tower.propagation, "model.item_tower.propagation")
         require_summable(readout, OBJECTIVES.build(model.objective, "model.objective"))
@@ -194,6 +193,11 @@ def _check_components(config: RunConfig) -> None:
     if model.kind == "ranking":
         _check_ranker(model.ranker)
     _check_monitor(config)
+
+
+def _check_examples(config: RunConfig, extractor: InterestExtractor) -> None:
+    if config.data.examples == "sequences" and config.model.kind == "interests":
+        require_every_item(extractor)
 
 
 def _check_ranker(ranker: RankerConfig) -> None:
