@@ -193,7 +193,8 @@ class TestTraining:
         assert dtypes == {"history": "int32", "target": "int32", "timestamps": "float64", "weight": "float32"}
 
     def test_shapes_are_static(self) -> None:
-        for order, shape in (("prefixes", (4,)), ("sequences", (4, 3))):
+        shapes: dict[ExampleOrder, tuple[int, ...]] = {"prefixes": (4,), "sequences": (4, 3)}
+        for order, shape in shapes.items():
             spec = training_batches(make_sequences(ROWS), history_length=3, min_history=1, batch_size=4, seed=1, order=order).element_spec
             assert spec["history"].shape == (4, 3)
             assert spec["target"].shape == shape
