@@ -423,6 +423,8 @@ class ExportConfig(Section):
         "auto", description="with a ranker, its logit plus this times retrieval's score orders the pool; auto: what is best on validation"
     )
     warmup_batch_sizes: list[PositiveInteger] = Field(default_factory=lambda: [1, 8], min_length=1)
+    item_details: bool = Field(True, description="titles and features of the items beside the model, for people and programs (Parquet)")
+    sample_users: int = Field(200, ge=0, description="held-out users' histories beside the model, for comparisons of versions; 0: none")
 
 
 class RunConfig(Section):

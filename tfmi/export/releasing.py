@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,13 @@ RUN_METADATA = ("system", "configuration", "metrics", "data")
 
 
 def release(
-    directory: Path, servable: Servable, requests: Sequence[Request], description: Mapping[str, Any], version: int | None = None
+    directory: Path,
+    servable: Servable,
+    requests: Sequence[Request],
+    description: Mapping[str, Any],
+    *,
+    version: int | None = None,
+    write_details: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     """Publish a servable, once its saved files answer the requests as the model in memory does.
 
@@ -28,6 +34,7 @@ def release(
         requests: To warm a server up, and to compare answers by.
         description: The metadata.
         version: The version number; None takes 1 + the highest one.
+        write_details: Writes what no server reads into the folder, see ``tfmi.export.item_details``.
 
     Returns:
         The published ``<directory>/<version>``.
@@ -40,6 +47,7 @@ def release(
         servable.save(folder)
         write_warmup(folder, directory.name, requests)
         write_metadata(folder, description)
+        write_details(folder)
         _replay(folder, servable)
 
     return publish(directory, fill, version)

@@ -11,6 +11,7 @@ from tfmi.config import ExportConfig, IndexConfig
 from tfmi.core.errors import ExportError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature, Sequences, UserProfiles
 from tfmi.export.describing import describe_index, describe_servable, describe_stages, summarize_index
+from tfmi.export.item_details import write_items, write_sample_users
 from tfmi.export.releasing import check_run_metadata, export_errors, release
 from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
 from tfmi.export.timestamp_inputs import TIMESTAMPS
@@ -80,7 +81,14 @@ def export_savedmodel(
             **describe_servable(servable, catalogue, export),
             **describe_stages(ranker, catalogue, export),
         }
-        published = release(directory, servable, requests, description, version)
+
+        def write_details(folder: Path) -> None:
+            if export.item_details:
+                write_items(folder, catalogue)
+            if histories is not None and export.sample_users:
+                write_sample_users(folder, histories, catalogue, profiles, export.sample_users)
+
+        published = release(directory, servable, requests, description, version=version, write_details=write_details)
     log.info("Published %s (%s)", published, summarize_index(description["index"]))
     return published
 

@@ -77,7 +77,7 @@ def export_user_tags(
             **_describe_servable(model, servable, dataset, users, export),
         }
         made = make_requests(requests.inputs, sorted(servable.signatures), export.warmup_batch_sizes)
-        published = release(directory, servable, made, description, version)
+        published = release(directory, servable, made, description, version=version)
     log.info("Published %s (%s)", published, summarize_searches(description["index"]))
     return published
 
