@@ -16,7 +16,7 @@ import tensorflow as tf
 from tests.export.fake_recommenders import DIMENSION, Exported, NextInLine, TableRecommender, make_catalogue, make_profiles
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.core.errors import ExportError, IndexBuildError, TfmiError
-from tfmi.data.dataset import Catalogue
+from tfmi.data.dataset import FIRST_INDEX, Catalogue
 from tfmi.export import ExportedModel, export_savedmodel, releasing
 from tfmi.export.warmup import Request, RequestMaker, compare_answers, read_warmup
 from tfmi.models.recommender import UserInputs
@@ -253,3 +253,18 @@ def test_a_catalogue_that_nobody_bought_from_can_be_served(tmp_path: Path) -> No
     answer = ExportedModel(folder).predict("serving_default", {"history": np.full((1, 5), "", dtype=object)})
     assert answer["item_ids"][0].tolist() == [f"item-{i}".encode() for i in range(5)]
     assert answer["scores"][0].tolist() == [0.0] * 5
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_an_index_of_another_kind_can_be_built_from_an_export(request: pytest.FixtureRequest, kind: str) -> None:
+    export: Exported = request.getfixturevalue(f"{kind}_export")
+    assert export.model.item_ids() == export.catalogue.vocabulary.ids
+    vectors = export.model.item_vectors()
+    assert not vectors[:FIRST_INDEX].any()
+    np.testing.assert_array_equal(vectors[FIRST_INDEX:], export.recommender.item_vectors()[FIRST_INDEX:])
+
+
+def test_a_model_without_an_index_holds_no_vectors(direct_export: Exported) -> None:
+    assert direct_export.model.item_ids() == direct_export.catalogue.vocabulary.ids
+    with pytest.raises(ExportError, match="does not hold its item vectors"):
+        direct_export.model.item_vectors()

@@ -19,6 +19,7 @@ from tfmi.export.describing import describe_index
 from tfmi.export.metadata import METADATA_PATH, as_json, write_metadata
 from tfmi.export.profile_inputs import input_names
 from tfmi.index.base import InterestIndex
+from tfmi.index.build import build_index
 from tfmi.index.exact import ExactIndex
 
 
@@ -105,6 +106,16 @@ def test_recall_queries_read_the_profile() -> None:
     histories = Sequences(np.array([0, 1, 4]), np.array([5, 6, 7, 8], np.int32), None, None, np.array([2, 5], np.int32))
     description = describe_index(recommender, ExactIndex(recommender.item_vectors()), 5, histories, profiles.features)
     assert description["recall"]["value"] == 1.0
+
+
+def test_the_target_recall_is_met_and_described() -> None:
+    recommender = TableRecommender(make_catalogue(400))
+    index = build_index("scann", recommender.item_vectors(), leaves=20)
+    index.set_search({"leaves_to_search": 1})
+    description = describe_index(recommender, index, 5, None, {}, target_recall=0.9)
+    assert description["recall"]["value"] >= 0.9
+    assert description["target_recall"]["met"]
+    assert description["target_recall"]["widened"]["leaves_to_search"] == [1, description["parameters"]["leaves_to_search"]]
 
 
 def test_numpy_values_become_json() -> None:

@@ -386,6 +386,13 @@ class IndexConfig(Section):
     reordering_candidates: int | None = Field(None, ge=1)
     dimensions_per_block: int | None = Field(None, ge=1)
     training_iterations: int = Field(12, ge=1)
+    target_recall: float | None = Field(
+        0.97,
+        gt=0,
+        le=1,
+        description="approximate kinds: the export searches further until so much of the exact answers is found on held-out queries, "
+        "without touching what is set by hand, and warns if it is not; None: takes what comes",
+    )
     integration: Literal["competitive", "allotted"] = Field(
         "competitive",
         description="how interests share an answer: competitive, by score; allotted, by how much each is used (interest_usage learns it)",
@@ -402,7 +409,7 @@ class IndexConfig(Section):
 
     def search_parameters(self) -> dict[str, int | None]:
         """The parameters of the index itself."""
-        return self.model_dump(exclude={"kind", "integration", "quota_exponent"})
+        return self.model_dump(exclude={"kind", "target_recall", "integration", "quota_exponent"})
 
     def allotment(self) -> float | None:
         """The exponent of the quotas, or None where interests compete."""

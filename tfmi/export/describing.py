@@ -16,7 +16,8 @@ from tfmi.export.profile_inputs import ProfileInputs, profile_values
 from tfmi.export.retrieval.retrieval_signatures import ServingSignatures, weight_of_retrieval
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
-from tfmi.index.recall import Searches, measure_recall
+from tfmi.index.recall import RecallProbe, Searches
+from tfmi.index.widening import widen_search
 from tfmi.models.recommender import Recommender, Reranker, UserInputs, VectorRecommender
 
 RECALL_QUERIES = 512
@@ -57,11 +58,18 @@ def describe_stages(ranker: Reranker | None, catalogue: Catalogue, export: Expor
 
 
 def describe_index(
-    recommender: Recommender, index: InterestIndex | None, n: int, histories: Sequences | None, features: Mapping[str, Feature]
+    recommender: Recommender,
+    index: InterestIndex | None,
+    n: int,
+    histories: Sequences | None,
+    features: Mapping[str, Feature],
+    *,
+    target_recall: float | None = None,
 ) -> dict[str, Any]:
     """Kind, parameters, and the share of the exact best n items of a query that the index finds.
 
-    Queries are the interests of a sample of users, or a sample of item vectors where there are no ``histories``.
+    Queries are the interests of a sample of users, or a sample of item vectors where there are no ``histories``. With a
+    ``target_recall`` the index searches further first, see ``widen_search``; signatures are to be traced after this.
     """
     if index is None or not isinstance(recommender, VectorRecommender):
         return {"kind": "direct"}
@@ -70,12 +78,24 @@ def describe_index(
     else:
         queries, of = _sample_interests(recommender, histories, features), "user interests"
     exact = index if isinstance(index, ExactIndex) else ExactIndex(recommender.item_vectors())
-    return {"kind": index.kind, "parameters": index.parameters(), "recall": describe_recall(index, exact, queries, n, of)}
+    recall = describe_recall(index, index, RecallProbe(exact, queries, n), of, target_recall)
+    return {"kind": index.kind, "parameters": index.parameters(), **recall}
 
 
-def describe_recall(search: Searches, exact: Searches, queries: np.ndarray | tf.Tensor, n: int, of: str) -> dict[str, Any]:
-    """The share of the exact best n of ``queries`` that ``search`` finds, and what the queries are ``of``."""
-    return {"at": n, "value": measure_recall(search, exact, queries, n), "queries": len(queries), "of": of}
+def describe_recall(
+    search: Searches, index: InterestIndex | None, probe: RecallProbe, of: str, target_recall: float | None
+) -> dict[str, Any]:
+    """The share of the exact answers that ``search``, which asks ``index``, finds, and what the queries are ``of``.
+
+    An approximate index is widened until it finds ``target_recall``.
+    """
+    described: dict[str, Any] = {}
+    if index is not None and index.is_approximate:
+        widening = widen_search(index, probe, target_recall, search)
+        value, described = widening.recall, widening.describe()
+    else:
+        value = probe.recall(search)
+    return {"recall": {"at": probe.k, "value": value, "queries": probe.num_queries, "of": of}, **described}
 
 
 def _sample_interests(recommender: VectorRecommender, histories: Sequences, features: Mapping[str, Feature]) -> np.ndarray:

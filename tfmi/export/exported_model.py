@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.core.errors import ExportError, nearest
+from tfmi.data.dataset import FIRST_INDEX
 from tfmi.export.metadata import load_metadata
 from tfmi.index.scann import ScannIndex, load_scann_ops
+
+ITEMS_AT_ONCE = 100_000
 
 
 class ExportedModel:
@@ -38,6 +41,34 @@ class ExportedModel:
     def signature_names(self) -> list[str]:
         """The names of the signatures, sorted."""
         return sorted(self._model.signatures)
+
+    def item_ids(self) -> list[str]:
+        """The items of a retriever in index order, from index ``FIRST_INDEX`` on.
+
+        Raises:
+            ExportError: It is no retriever, or an older version of tfmi exported it.
+        """
+        ids = self._part("item_ids")(tf.range(FIRST_INDEX, self.metadata["items"] + FIRST_INDEX))
+        return [identifier.decode("utf-8") for identifier in ids.numpy()]
+
+    def item_vectors(self) -> np.ndarray:
+        """float32 [items + 2, d], a row for each item index: what an index of any kind is built from.
+
+        Raises:
+            ExportError: The model ranks without an index, or an older version of tfmi exported it.
+        """
+        rows = self.metadata["items"] + FIRST_INDEX
+        find = self._part("item_vectors")
+        return np.concatenate([find(tf.range(start, min(start + ITEMS_AT_ONCE, rows))).numpy() for start in range(0, rows, ITEMS_AT_ONCE)])
+
+    def _part(self, name: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        part = getattr(getattr(self._model, "parts", None), name, None)
+        if part is None:
+            raise ExportError(
+                f"this model does not hold its {name.replace('_', ' ')}: it ranks without an index, or was exported by an older version; "
+                "export it again"
+            )
+        return part
 
     def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Call a signature; strings come back as ``bytes`` objects.

@@ -9,6 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 Tensors = dict[str, tf.Tensor]
+# A function of positional tensors, and what these are.
+PartFunction = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
 # A function of keyword tensors, and what these are.
 SignatureFunction = tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]
 
@@ -20,24 +22,39 @@ class Servable:
         functions: By name, a function and its keyword tensors.
         resources: Lookup tables, and modules with ops of their own, that the functions use.
         op_namespaces: Of custom ops.
+        parts: Functions, each with the specifications of its positional tensors, that a SavedModel keeps beside its signatures under these
+            names, for programs that make another model of it. No server runs them.
 
     Attributes:
         signatures: Concrete functions by name; each takes keyword tensors and returns a dict of tensors.
         input_specs: The keyword tensors by signature name.
     """
 
-    def __init__(self, functions: Mapping[str, SignatureFunction], *, resources: Sequence[Any], op_namespaces: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        functions: Mapping[str, SignatureFunction],
+        *,
+        resources: Sequence[Any],
+        op_namespaces: Iterable[str] = (),
+        parts: Mapping[str, PartFunction] | None = None,
+    ) -> None:
         self._resources, self._op_namespaces = list(resources), sorted(set(op_namespaces))
         self.input_specs = {name: inputs for name, (_, inputs) in functions.items()}
         traced = dict(functions.values())  # one that has two names is traced once
         concrete = {function: tf.function(function).get_concrete_function(**inputs) for function, inputs in traced.items()}
         self.signatures: dict[str, Any] = {name: concrete[function] for name, (function, _) in functions.items()}
+        self._parts = {name: tf.function(function, input_signature=specs) for name, (function, specs) in (parts or {}).items()}
+        for part in self._parts.values():
+            part.get_concrete_function()
 
     def save(self, folder: Path) -> None:
         """Write the SavedModel. Only what the signatures read is saved: no optimiser, no training functions."""
         root = tf.Module()
         root.resources = self._resources
         root.variables_read = _distinct_variables(self.signatures.values())
+        root.parts = tf.Module()
+        for name, part in self._parts.items():
+            setattr(root.parts, name, part)
         options = tf.saved_model.SaveOptions(namespace_whitelist=self._op_namespaces)
         tf.saved_model.save(root, str(folder), signatures=self.signatures, options=options)
 

@@ -1,8 +1,9 @@
-"""ScaNN's parameters from the catalogue's size, down to a handful of items, or by hand."""
+"""Parameters of approximate indexes from the catalogue's size, down to a handful of items, or by hand."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 # Below this a scan of all vectors takes less than a millisecond and finds everything, so approximation has nothing to give.
@@ -18,6 +19,8 @@ FEWEST_SEARCHED_LEAVES = 10
 REORDERING_PER_RESULT = 5
 FEWEST_REORDERING_CANDIDATES = 200
 DEFAULT_DIMENSIONS_PER_BLOCK = 2
+# By how much a search grows at each step towards a recall that it misses.
+WIDENING_STEP = 1.5
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,20 @@ def choose_parameters(
         dimensions_per_block=min(dimensions_per_block or DEFAULT_DIMENSIONS_PER_BLOCK, dimension),
         training_iterations=training_iterations,
     )
+
+
+def widened(parameters: ScannParameters, num_items: int, by_hand: Collection[str]) -> list[dict[str, int]]:
+    """The ways to search one step further, without what was set ``by_hand``: more leaves, and exact scores for more candidates."""
+    ways: list[dict[str, int]] = []
+    if parameters.brute_force:
+        return ways
+    if "leaves_to_search" not in by_hand and parameters.leaves_to_search < parameters.leaves:
+        ways.append({"leaves_to_search": min(math.ceil(WIDENING_STEP * parameters.leaves_to_search), parameters.leaves)})
+    if "reordering_candidates" not in by_hand and parameters.reordering_candidates < num_items:
+        ways.append(
+            {
+                "reordering_candidates": min(math.ceil(WIDENING_STEP * parameters.reordering_candidates), num_items),
+                "reordering_per_result": math.ceil(WIDENING_STEP * parameters.reordering_per_result),
+            }
+        )
+    return ways

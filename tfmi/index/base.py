@@ -7,6 +7,7 @@ ignored and never found. Shapes: M queries, d width, N items.
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -42,6 +43,11 @@ class InterestIndex(tf.Module, abc.ABC):
         """N, the number of real items."""
         return self.num_rows - FIRST_INDEX
 
+    @property
+    def is_approximate(self) -> bool:
+        """Whether it may miss what exact search finds."""
+        return False
+
     @abc.abstractmethod
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """Find the best ``k`` items of each query.
@@ -61,6 +67,19 @@ class InterestIndex(tf.Module, abc.ABC):
     @abc.abstractmethod
     def parameters(self) -> dict[str, int | str]:
         """How the index was built, for reports."""
+
+    def wider_searches(self) -> list[dict[str, int]]:
+        """The ways to search one step further, each as the parameters to change; none where nothing is left, or all was set by hand."""
+        return []
+
+    def set_search(self, parameters: Mapping[str, int]) -> None:
+        """Search with other parameters from now on: those of ``wider_searches``, or what they were before. What is traced stays."""
+        if parameters:
+            raise ValueError(f"an index of kind {self.kind!r} has no parameters of its search")
+
+    def settings_by_hand(self) -> list[str]:
+        """The parameters of the search that were given, which nothing changes."""
+        return []
 
 
 def check_item_vectors(item_vectors: np.ndarray | tf.Tensor) -> np.ndarray:

@@ -17,25 +17,44 @@ class Searches(Protocol):
         """Scores float32 [M, k] and item indices int32 [M, k] of queries [M, ...]; 0 where there is none."""
 
 
-def measure_recall(index: Searches, exact: Searches, queries: np.ndarray | tf.Tensor, k: int) -> float:
-    """Mean share of the exact best ``k`` items of ``queries`` [M, ...] that ``index`` has among its best ``k``.
+class RecallProbe:
+    """Measures how much of the exact answers to the same queries various searches find; the exact search runs once.
+
+    Args:
+        exact: The truth.
+        queries: [M, ...], at least one.
+        k: Results per query.
 
     Raises:
         ValueError: There are no queries.
     """
-    queries = tf.convert_to_tensor(queries)
-    if queries.dtype.is_floating:
-        queries = tf.cast(queries, tf.float32)
-    num_queries = int(queries.shape[0])
-    if not num_queries:
-        raise ValueError("recall of an index needs at least one query")
-    shares: list[np.ndarray] = []
-    for start in range(0, num_queries, QUERIES_PER_SEARCH):
-        batch = queries[start : start + QUERIES_PER_SEARCH]
-        found = index.search(batch, k)[1].numpy()
-        wanted = exact.search(batch, k)[1].numpy()
-        shares.append(_share_found(found, wanted))
-    return float(np.concatenate(shares).mean())
+
+    def __init__(self, exact: Searches, queries: np.ndarray | tf.Tensor, k: int) -> None:
+        queries = tf.convert_to_tensor(queries)
+        if queries.dtype.is_floating:
+            queries = tf.cast(queries, tf.float32)
+        if not int(queries.shape[0]):
+            raise ValueError("recall of an index needs at least one query")
+        self._queries, self.k = queries, k
+        self._wanted = [exact.search(batch, k)[1].numpy() for batch in self._batches()]
+
+    @property
+    def num_queries(self) -> int:
+        """M."""
+        return int(self._queries.shape[0])
+
+    def recall(self, search: Searches) -> float:
+        """Mean share of the exact best ``k`` items of a query that ``search`` has among its best ``k``."""
+        found = [search.search(batch, self.k)[1].numpy() for batch in self._batches()]
+        return float(np.concatenate([_share_found(*pair) for pair in zip(found, self._wanted, strict=True)]).mean())
+
+    def _batches(self) -> list[tf.Tensor]:
+        return [self._queries[start : start + QUERIES_PER_SEARCH] for start in range(0, self.num_queries, QUERIES_PER_SEARCH)]
+
+
+def measure_recall(index: Searches, exact: Searches, queries: np.ndarray | tf.Tensor, k: int) -> float:
+    """``RecallProbe`` for one search."""
+    return RecallProbe(exact, queries, k).recall(index)
 
 
 def _share_found(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:

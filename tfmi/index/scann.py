@@ -11,8 +11,10 @@ This builds on ScaNN's own TensorFlow ops rather than on ``tfrs.layers.factorize
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +24,7 @@ import tensorflow as tf
 
 from tfmi.core.errors import IndexBuildError
 from tfmi.data.dataset import FIRST_INDEX
-from tfmi.index.auto import ScannParameters, choose_parameters
+from tfmi.index.auto import ScannParameters, choose_parameters, widened
 from tfmi.index.base import InterestIndex, check_item_vectors, finish_answer, gather_rows
 
 # The share of a vector's length that quantisation errors along it weigh more from: the value that ScaNN's authors give for inner products.
@@ -95,8 +97,15 @@ class ScannIndex(InterestIndex):
             dimensions_per_block=dimensions_per_block,
             training_iterations=training_iterations,
         )
+        given = {"leaves_to_search": leaves_to_search, "reordering_candidates": reordering_candidates}
+        self._by_hand = [name for name, value in given.items() if value is not None]
         self._state = _train_searcher(self._ops, vectors[FIRST_INDEX:], self.scann_parameters).serialize_to_module()
         self._shared_name = _content_name(self._state)
+
+    @property
+    def is_approximate(self) -> bool:
+        """See ``InterestIndex.is_approximate``."""
+        return not self.scann_parameters.brute_force
 
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """See ``InterestIndex.search``. Asking for many results searches further than the parameters say."""
@@ -151,9 +160,22 @@ class ScannIndex(InterestIndex):
             "leaves": chosen.leaves,
             "leaves_to_search": chosen.leaves_to_search,
             "reordering_candidates": chosen.reordering_candidates,
+            "reordering_per_result": chosen.reordering_per_result,
             "dimensions_per_block": chosen.dimensions_per_block,
             "training_iterations": chosen.training_iterations,
         }
+
+    def wider_searches(self) -> list[dict[str, int]]:
+        """See ``InterestIndex.wider_searches``: more leaves, or exact scores for more candidates."""
+        return widened(self.scann_parameters, self.num_items, self._by_hand)
+
+    def set_search(self, parameters: Mapping[str, int]) -> None:
+        """See ``InterestIndex.set_search``."""
+        self.scann_parameters = dataclasses.replace(self.scann_parameters, **parameters)  # type: ignore[arg-type]
+
+    def settings_by_hand(self) -> list[str]:
+        """See ``InterestIndex.settings_by_hand``."""
+        return [] if self.scann_parameters.brute_force else self._by_hand
 
 
 def _train_searcher(scann_ops: ModuleType, vectors: np.ndarray, parameters: ScannParameters) -> Any:

@@ -13,7 +13,7 @@ from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature, Sequences, UserPr
 from tfmi.export.describing import describe_index, describe_servable, describe_stages, summarize_index
 from tfmi.export.item_details import write_items, write_sample_users
 from tfmi.export.releasing import check_run_metadata, export_errors, release
-from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
+from tfmi.export.retrieval.retrieval_signatures import ServingSignatures, results_per_interest
 from tfmi.export.timestamp_inputs import TIMESTAMPS
 from tfmi.export.warmup import RequestMaker
 from tfmi.index.base import InterestIndex
@@ -68,6 +68,10 @@ def export_savedmodel(
     profile_features = _profile_features(recommender, ranker, profiles)
     search = _build_index(recommender, index)
     with export_errors(directory):
+        # Before any signature is traced: it may have the index search further.
+        description_of_index = describe_index(
+            recommender, search, results_per_interest(export, ranker), histories, profile_features, target_recall=index.target_recall
+        )
         servable = ServingSignatures(
             recommender, search, catalogue, export, profile_features, quota_exponent=index.allotment(), ranker=ranker
         )
@@ -77,7 +81,7 @@ def export_savedmodel(
         description = {
             "system": directory.name,
             **(metadata or {}),
-            "index": describe_index(recommender, search, servable.results_per_interest, histories, profile_features),
+            "index": description_of_index,
             **describe_servable(servable, catalogue, export),
             **describe_stages(ranker, catalogue, export),
         }

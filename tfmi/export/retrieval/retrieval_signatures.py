@@ -15,7 +15,7 @@ from tfmi.export.cold_start import ColdStart
 from tfmi.export.graph_checks import require_at_most, require_columns, require_rows, require_vector
 from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile_inputs import ProfileInputs
-from tfmi.export.saving import Servable, SignatureFunction, Tensors
+from tfmi.export.saving import PartFunction, Servable, SignatureFunction, Tensors
 from tfmi.export.timestamp_inputs import TIMESTAMPS, TimestampInputs
 from tfmi.index.base import InterestIndex
 from tfmi.index.selection import most_distinct_items, select
@@ -29,6 +29,11 @@ MOST_EXCLUSIONS = 10_000
 def weight_of_retrieval(export: ExportConfig) -> float:
     """How much of retrieval's score is added to a ranker's: 0 where nobody has chosen it on validation users."""
     return 0.0 if export.retrieval_weight == "auto" else export.retrieval_weight
+
+
+def results_per_interest(export: ExportConfig, ranker: Reranker | None) -> int:
+    """How far an index is searched for a plain request."""
+    return export.num_results * (1 if ranker is None else export.ranking_pool)
 
 
 class ServingSignatures(Servable):
@@ -67,7 +72,7 @@ class ServingSignatures(Servable):
         self._recommender = recommender
         self._ranker = ranker
         self._index = index
-        self.results_per_interest = export.num_results * (1 if ranker is None else export.ranking_pool)
+        self.results_per_interest = results_per_interest(export, ranker)
         self._source = candidate_source(recommender, index, self.results_per_interest, quota_exponent)
         if ranker is not None:
             self._source = RankedCandidates(self._source, ranker, self.results_per_interest, weight_of_retrieval(export))
@@ -87,6 +92,7 @@ class ServingSignatures(Servable):
             self._functions(),
             resources=[self._items, self.profile_inputs, index],
             op_namespaces=() if index is None else index.op_namespaces,
+            parts=self._parts_for_another_index(),
         )
 
     # Signatures
@@ -111,6 +117,14 @@ class ServingSignatures(Servable):
             candidates = {"candidates": tf.TensorSpec([None, None], tf.string, name="candidates")}
             functions["rank"] = (self._rank, {"history": history["history"], **profile, **candidates})
         return functions
+
+    def _parts_for_another_index(self) -> dict[str, PartFunction]:
+        """What an index is built from, the same whatever kind this one is."""
+        items = tf.TensorSpec([None], tf.int32, name="items")
+        parts: dict[str, PartFunction] = {"item_ids": (self._items.identifiers, [items])}
+        if self._index is not None:
+            parts["item_vectors"] = (self._index.vectors, [items])
+        return parts
 
     def _serve_history(self, history: tf.Tensor, **timestamps: tf.Tensor) -> Tensors:
         history = require_columns(history, "history", self.history_length)

@@ -20,8 +20,9 @@ from tfmi.export.describing import describe_recall, sample_rows
 from tfmi.export.profile_inputs import profile_values
 from tfmi.export.releasing import check_run_metadata, export_errors, release
 from tfmi.export.tags.tag_search import EveryTag, EveryUser
-from tfmi.export.tags.user_tag_signatures import UserTable, UserTagSignatures, output_names
+from tfmi.export.tags.user_tag_signatures import TagSearches, UserTable, UserTagSignatures, output_names
 from tfmi.export.warmup import make_requests, serialized_examples
+from tfmi.index.recall import RecallProbe
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 log = logging.getLogger(__name__)
@@ -67,13 +68,16 @@ def export_user_tags(
     features = _features(model, dataset)
     with export_errors(directory):
         sampled, users = _known_users(model, dataset, features, export.audience_size > 0)
-        servable = UserTagSignatures(model, dataset, features, users, export=export, index=index)
+        searches = TagSearches(model, users, index)
+        # Before any signature is traced: it may have an index search further.
+        described = _describe_searches(model, searches, sampled, users, export, target_recall=index.target_recall)
+        servable = UserTagSignatures(model, dataset, features, users, searches=searches, export=export)
         requests = _Requests(dataset, features, export)
         description = {
             "system": directory.name,
             **(metadata or {}),
             "kind": KIND,
-            "index": {"kind": index.kind, **_describe_searches(model, servable, sampled, users, export)},
+            "index": {"kind": index.kind, **described},
             **_describe_servable(model, servable, dataset, users, export),
         }
         made = make_requests(requests.inputs, sorted(servable.signatures), export.warmup_batch_sizes)
@@ -142,19 +146,27 @@ def is_known(features: Mapping[str, Feature], rows: np.ndarray) -> np.ndarray:
 
 
 def _describe_searches(
-    model: UserTagModel, servable: UserTagSignatures, sampled: tf.Tensor, users: UserTable | None, export: ExportConfig
+    model: UserTagModel,
+    searches: TagSearches,
+    sampled: tf.Tensor,
+    users: UserTable | None,
+    export: ExportConfig,
+    *,
+    target_recall: float | None,
 ) -> dict[str, Any]:
     """Per direction and task: how it is searched, and the share of the model's own best that is found."""
     tags = tf.constant(sample_rows(np.arange(FIRST_INDEX, model.num_tag_rows, dtype=np.int32)))
     described: dict[str, Any] = {"user_tags": {}}
-    for task, search in enumerate(servable.tag_searches):
-        recall = describe_recall(search, EveryTag(model, task), sampled, export.num_results, "users")
-        described["user_tags"][model.task_names[task]] = {**search.describe(), "recall": recall}
+    for task, search in enumerate(searches.tags):
+        probe = RecallProbe(EveryTag(model, task), sampled, export.num_results)
+        recall = describe_recall(search, search.index, probe, "users", target_recall)
+        described["user_tags"][model.task_names[task]] = {**search.describe(), **recall}
     if users is not None:
         described["tag_users"] = {}
-        for task, audience in enumerate(servable.user_searches):
-            recall = describe_recall(audience, EveryUser(model, task, users.queries), tags, export.audience_size, "tags")
-            described["tag_users"][model.task_names[task]] = {**audience.describe(), "recall": recall}
+        for task, audience in enumerate(searches.users):
+            probe = RecallProbe(EveryUser(model, task, users.queries), tags, export.audience_size)
+            recall = describe_recall(audience, audience.index, probe, "tags", target_recall)
+            described["tag_users"][model.task_names[task]] = {**audience.describe(), **recall}
     return described
 
 

@@ -22,6 +22,7 @@ from tfmi.export.retrieval.retrieval_signatures import MOST_EXCLUSIONS
 from tfmi.export.saving import Servable, SignatureFunction, Tensors
 from tfmi.export.tags.tag_explaining import TagExplainer
 from tfmi.export.tags.tag_search import TagSearch, UserSearch
+from tfmi.index.base import InterestIndex
 from tfmi.index.merging import NO_INTEREST, Candidates
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.models.user_tags.user_tag_model import UserTagModel
@@ -40,6 +41,30 @@ class UserTable:
         self.queries = np.pad(queries, ((FIRST_INDEX, 0), (0, 0)))  # rows as of a vocabulary
 
 
+class TagSearches:
+    """The searches of a servable in both directions.
+
+    Args:
+        model: A trained model.
+        users: Users for audiences; None: only tags are searched.
+        index: Of the indexes.
+
+    Attributes:
+        tags: By task, the tags of users.
+        users: By task, the users for tags; none without users.
+    """
+
+    def __init__(self, model: UserTagModel, users: UserTable | None, index: IndexConfig) -> None:
+        tasks = range(len(model.task_names))
+        queries = None if users is None else tf.Variable(users.queries, trainable=False, name="user_queries")
+        self.tags = [TagSearch(model, task, index) for task in tasks]
+        self.users = [] if queries is None else [UserSearch(model, task, queries, index) for task in tasks]
+
+    def indexes(self) -> list[InterestIndex]:
+        """Every index that is asked."""
+        return [search.index for search in (*self.tags, *self.users) if search.index is not None]
+
+
 class UserTagSignatures(Servable):
     """Functions from strings to strings for every signature, and how to save them.
 
@@ -51,14 +76,12 @@ class UserTagSignatures(Servable):
         dataset: Tags, their counts, and which fields hold tags.
         features: The model's fields by name, as the dataset has them.
         users: Users for audiences; None: there is no signature ``tag_users``.
+        searches: Of the same model and users; whatever they are set to when this is made is what is served.
         export: n, E, m, and whether own tags are excluded.
-        index: Of the indexes.
 
     Attributes:
         profile_inputs: The fields at the boundary.
         task_keys: What each task is called in outputs.
-        tag_searches: By task.
-        user_searches: By task; none without users.
     """
 
     def __init__(
@@ -68,8 +91,8 @@ class UserTagSignatures(Servable):
         features: Mapping[str, Feature],
         users: UserTable | None,
         *,
+        searches: TagSearches,
         export: ExportConfig,
-        index: IndexConfig,
     ) -> None:
         self._model, self._export = model, export
         self._num_tags = model.num_tag_rows - FIRST_INDEX
@@ -79,13 +102,10 @@ class UserTagSignatures(Servable):
         self.task_keys = output_names(model.task_names)
         self._tags = ItemVocabulary(dataset.tags)
         self._cold_starts = [ColdStart(counts) for counts in dataset.tag_counts]
-        tasks = range(len(model.task_names))
-        self.tag_searches = [TagSearch(model, task, index) for task in tasks]
+        self._searches = searches
         self._users = None if users is None else ItemVocabulary(Vocabulary(users.ids))
-        queries = None if users is None else tf.Variable(users.queries, trainable=False, name="user_queries")
-        self.user_searches = [] if queries is None else [UserSearch(model, task, queries, index) for task in tasks]
         self._explainer = TagExplainer(model, features, self.task_keys)
-        indexes = [search.index for search in (*self.tag_searches, *self.user_searches) if search.index is not None]
+        indexes = searches.indexes()
         super().__init__(
             self._functions(),
             resources=[self._tags, self._users, self.profile_inputs, indexes],
@@ -107,7 +127,7 @@ class UserTagSignatures(Servable):
             "score_tags": (self._score_tags, {**fields, "tags": some_tags}),
             "explain_tags": (self._explain_tags, {**fields, "tags": one_tag}),
         }
-        if self.user_searches:
+        if self._searches.users:
             functions["tag_users"] = (self._tag_users, {"tags": one_tag})
         return functions
 
@@ -143,7 +163,7 @@ class UserTagSignatures(Servable):
     def _tag_users(self, tags: tf.Tensor) -> Tensors:
         indices = self._tags.indices(require_vector(tags, "tags"))
         outputs: Tensors = {}
-        for task, (key, search) in enumerate(zip(self.task_keys, self.user_searches, strict=True)):
+        for task, (key, search) in enumerate(zip(self.task_keys, self._searches.users, strict=True)):
             scores, users = search.search(indices, self._export.audience_size)
             outputs[f"{key}_user_ids"] = self._users.identifiers(users)  # type: ignore[union-attr]
             outputs[f"{key}_scores"] = scores + self._model.bias(task)
@@ -165,7 +185,7 @@ class UserTagSignatures(Servable):
         k = tf.minimum(k, self._num_tags)
         queries = self._model.user_queries(encoded)
         outputs: Tensors = {"cold_start": ~is_known}
-        for task, (key, search, cold_start) in enumerate(zip(self.task_keys, self.tag_searches, self._cold_starts, strict=True)):
+        for task, (key, search, cold_start) in enumerate(zip(self.task_keys, self._searches.tags, self._cold_starts, strict=True)):
             scores, tags = search.search(queries, k)
             found = Candidates(tags, scores + self._model.bias(task), tf.fill(tf.shape(tags), NO_INTEREST))
             found = cold_start.replace(found, ~is_known, k)
