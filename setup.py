@@ -41,6 +41,17 @@ DEV = [
 # The benchmarks need nothing beyond the above; a peer that does has an environment of its own.
 BENCH: list[str] = []
 
+# Each is also a file to run from a checkout: training/train.py, serving/client.py and so on.
+PROGRAMS = [
+    "tfmi-train = tfmi.cli.train:main",
+    "tfmi-evaluate = tfmi.cli.evaluate:main",
+    "tfmi-recommend-users = tfmi.cli.recommend_users:main",
+    "tfmi-score-users = tfmi.cli.score_users:main",
+    "tfmi-explain-tags = tfmi.cli.explain_tags:main",
+    "tfmi-serve = tfmi.serving.local_server:main",
+    "tfmi-client = tfmi.serving.client:main",
+]
+
 setup(
     name="tfmi",
     version=VERSION.group(1),
@@ -48,9 +59,9 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["tfmi", "tfmi.*"]),
-    package_data={"tfmi": ["py.typed", "models/recipes/*.yaml"]},
+    package_data={"tfmi": ["py.typed", "models/recipes/*.yaml", "*.pyi", "**/*.pyi"]},
     python_requires=">=3.11,<3.14",
     install_requires=INSTALL_REQUIRES,
     extras_require={"dev": DEV, "bench": BENCH},
-    entry_points={"console_scripts": ["tfmi-train = tfmi.cli.train:main", "tfmi-evaluate = tfmi.cli.evaluate:main"]},
+    entry_points={"console_scripts": PROGRAMS},
 )

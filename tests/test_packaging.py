@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = {"tfmi-train", "tfmi-evaluate", "tfmi-recommend-users", "tfmi-score-users", "tfmi-explain-tags", "tfmi-serve", "tfmi-client"}
 
 
 def _metadata(folder: Path) -> Path:
@@ -20,10 +26,44 @@ def _metadata(folder: Path) -> Path:
 def test_installed_programs_and_extras_exist(tmp_path: Path) -> None:
     metadata = _metadata(tmp_path)
     programs = re.findall(r"^(\S+) = (\S+):(\S+)$", (metadata / "entry_points.txt").read_text(), re.MULTILINE)
-    assert {name for name, _, _ in programs} == {"tfmi-train", "tfmi-evaluate"}
+    assert {name for name, _, _ in programs} == PROGRAMS
     assert all(callable(getattr(import_module(module), function)) for _, module, function in programs)
     extras = re.findall(r"^Provides-Extra: (\S+)$", (metadata / "PKG-INFO").read_text(), re.MULTILINE)
     assert {"dev", "bench"} <= set(extras)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from a copy of what goes into it, so that the checkout gets no build folder."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "tfmi", folder / "tfmi", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(folder / "dist")]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
+    (built,) = (folder / "dist").glob("*.whl")
+    return zipfile.ZipFile(built)
+
+
+def test_the_wheel_holds_everything_but_the_checkout(wheel: zipfile.ZipFile) -> None:
+    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    sources = {path.relative_to(ROOT).as_posix() for suffix in ("py", "pyi", "yaml") for path in (ROOT / "tfmi").rglob(f"*.{suffix}")}
+    assert held == {*sources, "tfmi/py.typed"}
+    assert {"tfmi/serving/client.py", "tfmi/serving/local_server.py", "tfmi/models/recipes/mind.yaml"} <= held
+
+
+def test_what_the_wheel_installs_runs_on_its_own(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    code = "import tfmi, tfmi.serving.client as c, sys; print(tfmi.__file__); assert 'tensorflow' not in sys.modules; c.main(['-h'])"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    shown = done.stdout
+    assert shown.startswith(str(tmp_path))
+    assert "usage:" in shown
+
+
+def test_the_client_is_one_file_in_both_places() -> None:
+    assert (ROOT / "serving" / "client.py").resolve() == ROOT / "tfmi" / "serving" / "client.py"
 
 
 def test_scann_is_locked_for_linux_only() -> None:

@@ -6,11 +6,12 @@ happen before ``tf.keras`` is first used, so import ``tfmi`` first.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
-__version__ = "0.1.0"
+from tfmi.core.lazy import lazy_exports
+
+__version__ = "0.2.0"
 
 
 def _select_keras_2() -> None:
@@ -28,25 +29,5 @@ def _select_keras_2() -> None:
 
 _select_keras_2()
 
-# Resolved on first use, so that `import tfmi` alone does not load TensorFlow.
-_PUBLIC_NAMES = {
-    "RunConfig": "tfmi.config.schema",
-    "load_config": "tfmi.models.systems",
-    "TfmiError": "tfmi.core.errors",
-    "load_dataset": "tfmi.data.loading",
-    "InterestRetrieval": "tfmi.models.retrieval.interest_retrieval.interest_retrieval",
-    "build_model": "tfmi.models.retrieval.interest_retrieval.build_retriever",
-    "SYSTEMS": "tfmi.models.systems",
-    "export_savedmodel": "tfmi.export",
-    "rerank": "tfmi.index.reranking",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name in _PUBLIC_NAMES:
-        return getattr(importlib.import_module(_PUBLIC_NAMES[name]), name)
-    raise AttributeError(f"module 'tfmi' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC_NAMES})
+# The public names are in the stub beside this file; they are resolved on first use, so that `import tfmi` alone does not load TensorFlow.
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

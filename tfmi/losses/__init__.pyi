@@ -1,0 +1,35 @@
+"""Public names of tfmi.losses."""
+
+from tfmi.losses.base import OBJECTIVES as OBJECTIVES
+from tfmi.losses.base import REGULARIZERS as REGULARIZERS
+from tfmi.losses.base import WEIGHTINGS as WEIGHTINGS
+from tfmi.losses.base import BatchContext as BatchContext
+from tfmi.losses.base import CatalogueTable as CatalogueTable
+from tfmi.losses.base import Contrast as Contrast
+from tfmi.losses.base import ItemSpace as ItemSpace
+from tfmi.losses.base import Objective as Objective
+from tfmi.losses.base import Regularizer as Regularizer
+from tfmi.losses.base import Weighting as Weighting
+from tfmi.losses.objectives.bayesian_ranking import BayesianRanking as BayesianRanking
+from tfmi.losses.objectives.frequency import StreamingFrequency as StreamingFrequency
+from tfmi.losses.objectives.full_softmax import FullSoftmax as FullSoftmax
+from tfmi.losses.objectives.harder_negatives import HarderNegatives as HarderNegatives
+from tfmi.losses.objectives.in_batch import InBatchSoftmax as InBatchSoftmax
+from tfmi.losses.objectives.interest_aware_negatives import InterestAwareNegatives as InterestAwareNegatives
+from tfmi.losses.objectives.sampled_softmax import SampledSoftmax as SampledSoftmax
+from tfmi.losses.regularizers.channel_orthogonality import ChannelOrthogonality as ChannelOrthogonality
+from tfmi.losses.regularizers.concept_covariance import ConceptCovariance as ConceptCovariance
+from tfmi.losses.regularizers.interest_cosine import InterestCosine as InterestCosine
+from tfmi.losses.regularizers.interest_usage import InterestUsage as InterestUsage
+from tfmi.losses.regularizers.line_graph_contrast import LineGraphContrast as LineGraphContrast
+from tfmi.losses.regularizers.re_attend import ReAttend as ReAttend
+from tfmi.losses.regularizers.re_construct import ReConstruct as ReConstruct
+from tfmi.losses.regularizers.re_contrast import ReContrast as ReContrast
+from tfmi.losses.regularizers.routing_regularization import RoutingRegularization as RoutingRegularization
+from tfmi.losses.tasks.soft_coarse_loss import SoftCoarseLoss as SoftCoarseLoss
+from tfmi.losses.tasks.task_losses import TASK_LOSSES as TASK_LOSSES
+from tfmi.losses.tasks.task_losses import EntireSpaceTasks as EntireSpaceTasks
+from tfmi.losses.tasks.task_losses import IndependentTasks as IndependentTasks
+from tfmi.losses.tasks.task_losses import TaskLoss as TaskLoss
+from tfmi.losses.weightings.adaptive_weight import AdaptiveWeight as AdaptiveWeight
+from tfmi.losses.weightings.cross_entropy import CrossEntropy as CrossEntropy

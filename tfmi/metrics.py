@@ -1,0 +1,5 @@
+"""Metrics of rankings and of predicted clicks, and what measures a model with them. The public names are in the stub beside this file."""
+
+from tfmi.core.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)
