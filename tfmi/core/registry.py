@@ -2,7 +2,7 @@
 
 A component registers itself with a decorator in its own file; the registry imports every file of its package on first use. A new
 layer or loss is therefore one new file, and its constructor's signature *is* its configuration schema: parameter names, types and
-defaults are checked from the annotations.
+defaults are checked from the annotations. That file may also be somebody else's: see ``tfmi.core.plugins``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from typing import Any, Generic, TypeVar
 import pydantic
 
 from tfmi.core.errors import ConfigError, nearest
+from tfmi.core.plugins import import_installed_plugins, is_outside
 from tfmi.core.validation import describe_value_problem
 
 T = TypeVar("T")
+
+# Every registry there is, to find out where a configuration's components come from.
+_registries: list[Registry[Any]] = []
 
 
 class Registry(Generic[T]):
@@ -34,6 +38,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self.package = package
+        _registries.append(self)
         self._components: dict[str, type[T]] = {}
         self._discovered = False
 
@@ -59,8 +64,16 @@ class Registry(Generic[T]):
         """The class registered under ``name``; raises ``ConfigError`` naming the nearest one if there is none."""
         self._discover()
         if name not in self._components:
-            raise ConfigError(f"unknown {self.kind} {name!r}{nearest(name, self._components)}; available: {', '.join(self.names())}")
+            broken = "".join(f". An installed plugin: {problem}" for problem in import_installed_plugins())
+            raise ConfigError(
+                f"unknown {self.kind} {name!r}{nearest(name, self._components)}; available: {', '.join(self.names())}; "
+                f"one of your own needs its module named in the configuration, plugins: [my_package.my_module]{broken}"
+            )
         return self._components[name]
+
+    def registered(self, name: str) -> type[T] | None:
+        """The class registered under ``name`` by what has been imported so far, or None."""
+        return self._components.get(name)
 
     def name_of(self, component: T) -> str:
         """The name under which the class of ``component`` is registered; raises ``KeyError`` if it is not."""
@@ -139,3 +152,18 @@ class Registry(Generic[T]):
         package = importlib.import_module(self.package)
         for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
             importlib.import_module(module.name)
+        import_installed_plugins()
+
+
+def outside_modules(described: Any) -> set[str]:
+    """The modules from outside of tfmi that define components of a description: of every ``{name: ...}`` anywhere in it."""
+    if isinstance(described, Mapping):
+        found = set().union(*(outside_modules(value) for value in described.values())) if described else set()
+        name = described.get("name")
+        if isinstance(name, str):
+            registered = [registry.registered(name) for registry in _registries]
+            found |= {component.__module__ for component in registered if component is not None and is_outside(component.__module__)}
+        return found
+    if isinstance(described, list | tuple):
+        return set().union(*(outside_modules(value) for value in described)) if described else set()
+    return set()
