@@ -21,6 +21,7 @@ INSTALL_REQUIRES = [
     f"scann>=1.4.2,<1.5; {SCANN_PLATFORMS}",  # the index inside the SavedModel
     "tensorflow-serving-api>=2.20,<2.21",  # warm-up records, gRPC stubs
     "grpcio>=1.66,<2",  # local server and client
+    "h11>=0.14,<1",  # HTTP/1.1 of the local server: strict about framing, no dependencies of its own
     "numpy>=2.0,<3",
     "pandas>=2.2,<4",  # reading logs
     "pyarrow>=17,<27",  # Parquet

@@ -67,7 +67,7 @@ def file_appears_complete(path: str | Path, *, wanted: Size | None = None) -> It
     path = Path(path)
     temporary = path.parent / _temporary_name(path)
     try:
-        with report_no_space(path, wanted if wanted is not None else lambda: _size(temporary)):
+        with report_no_space(path, wanted if wanted is not None else lambda: folder_size(temporary)):
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporary.touch()
@@ -91,7 +91,7 @@ def folder_appears_complete(path: str | Path, *, wanted: Size | None = None) -> 
     path = Path(path)
     temporary = path.parent / _temporary_name(path)
     try:
-        with report_no_space(path, wanted if wanted is not None else lambda: _size(temporary)):
+        with report_no_space(path, wanted if wanted is not None else lambda: folder_size(temporary)):
             with writing(path):
                 temporary.mkdir(parents=True)
             yield temporary
@@ -165,6 +165,16 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def folder_size(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for file in path.rglob("*") if path.is_dir() else [path]:
+            with contextlib.suppress(OSError):
+                total += file.stat().st_size if file.is_file() else 0
+    return total
+
+
 def readable_size(size: int) -> str:
     """A number of bytes for people, e.g. ``"1.5 GB"``."""
     value, unit = float(size), "bytes"
@@ -222,13 +232,3 @@ def _free(path: Path) -> str:
         with contextlib.suppress(OSError):
             return f"{readable_size(shutil.disk_usage(folder).free)} free"
     return "none free"
-
-
-def _size(path: Path) -> int:
-    """The bytes of a file, or of all files in a folder."""
-    total = 0
-    with contextlib.suppress(OSError):
-        for file in path.rglob("*") if path.is_dir() else [path]:
-            with contextlib.suppress(OSError):
-                total += file.stat().st_size if file.is_file() else 0
-    return total

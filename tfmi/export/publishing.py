@@ -7,7 +7,6 @@ never served, and the next export on the same host removes it.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import re
@@ -18,9 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfmi.core.errors import ExportError
+from tfmi.core.files import flush, folder_size, report_no_space, writing
+from tfmi.core.folder_lock import FolderLock
+from tfmi.core.processes import is_running
+from tfmi.core.version_numbers import MAX_VERSION, version_number
 
 log = logging.getLogger(__name__)
 
+# Held while a number is chosen and taken, and gone afterwards.
+LOCK = ".publish.lock"
 TEMPORARY_NAME = re.compile(r"tmp-\d+-(?P<process>\d+)-[0-9a-f]+-(?P<host>.+)")
 
 
@@ -28,7 +33,7 @@ def published_versions(directory: Path) -> list[int]:
     """The versions in a model's directory, rising; none if it does not exist."""
     if not directory.is_dir():
         return []
-    return sorted(int(entry.name) for entry in directory.iterdir() if entry.is_dir() and entry.name.isascii() and entry.name.isdigit())
+    return sorted(number for entry in directory.iterdir() if (number := version_number(entry.name)) is not None and entry.is_dir())
 
 
 def newest_version(path: Path) -> Path:
@@ -50,22 +55,27 @@ def publish(directory: Path, fill: Callable[[Path], None], version: int | None =
 
     Raises:
         ExportError: The given version exists, or the directory cannot be written. Nothing is left behind.
+        StorageError: There is no space; nothing is left behind.
     """
     if version is not None and (directory / str(version)).exists():
         raise _version_exists(directory, version)
     _sweep(directory)
     temporary = _make_temporary(directory, version if version is not None else _next_version(directory))
     try:
-        fill(temporary)
-        _flush_to_disk(temporary)
-        return _rename(temporary, directory, version)
+        with report_no_space(directory / str(version or "a new version"), lambda: folder_size(temporary)):
+            fill(temporary)
+            _flush_to_disk(temporary)
+            return _rename(temporary, directory, version)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
 def _next_version(directory: Path) -> int:
-    return max(published_versions(directory), default=0) + 1
+    newest = max(published_versions(directory), default=0)
+    if newest == MAX_VERSION:
+        raise ExportError(f"{directory / str(newest)}: no version number is left above it; rename it")
+    return newest + 1
 
 
 def _make_temporary(directory: Path, version: int) -> Path:
@@ -81,37 +91,27 @@ def _sweep(directory: Path) -> None:
     """Remove the temporary folders of processes of this host that are gone; nothing can be known of those of others."""
     for folder in directory.glob("tmp-*"):
         match = TEMPORARY_NAME.fullmatch(folder.name)
-        if match and match["host"] == socket.gethostname() and not _is_running(int(match["process"])):
+        if match and match["host"] == socket.gethostname() and not is_running(int(match["process"])):
             log.info("Removing %s, left behind by an export that was killed", folder)
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # signal 0 only asks
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it is somebody else's
-        return True
-    return True
-
-
 def _rename(temporary: Path, directory: Path, version: int | None) -> Path:
-    while True:
+    """Make a complete folder visible. One process at a time chooses a number and takes it; the others wait for that moment."""
+    lock = FolderLock(directory / LOCK, "exclusive", str(directory))
+    try:
         target = directory / str(version if version is not None else _next_version(directory))
-        try:
+        if target.exists():  # rename() would replace an empty folder
+            raise _version_exists(directory, target.name)
+        with writing(target, raises=ExportError):
             os.rename(temporary, target)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise ExportError(f"{target}: cannot publish: {error}") from None
-            if version is not None:
-                raise _version_exists(directory, version) from None
-            continue  # another export took this version in the meantime
-        _flush(directory)
+            flush(directory)
         return target
+    finally:
+        lock.release_and_remove()
 
 
-def _version_exists(directory: Path, version: int) -> ExportError:
+def _version_exists(directory: Path, version: int | str) -> ExportError:
     return ExportError(f"{directory / str(version)}: this version exists already; published versions never change, so choose a new number")
 
 
@@ -119,13 +119,5 @@ def _flush_to_disk(folder: Path) -> None:
     """Make sure that a rename cannot become durable before the files it shows."""
     for parent, _, names in os.walk(folder):
         for name in names:
-            _flush(Path(parent) / name)
-        _flush(Path(parent))
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            flush(Path(parent) / name)
+        flush(Path(parent))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 
 from tfmi.core.errors import TfmiError
+from tfmi.core.text import printable, shorten
 
-# gRPC carries a message in a header, and callers refuse headers of more than 8 KiB.
 MAX_MESSAGE_CHARACTERS = 1500
+# gRPC carries a message in a header, where bytes other than printable ASCII take three, and callers refuse headers of more than 8 KiB.
+MAX_HEADER_BYTES = 4096
 
 
 class Code(enum.IntEnum):
@@ -56,12 +58,12 @@ class RequestError(Exception):
 
     Args:
         code: The canonical status code.
-        message: What was wrong and what was expected, for the caller.
+        message: What was wrong and what was expected, for the caller; kept free of control characters, and cut to what a header holds.
     """
 
     def __init__(self, code: Code, message: str) -> None:
         self.code = code
-        self.message = shorten(message, MAX_MESSAGE_CHARACTERS)
+        self.message = fit_header(printable(message[: 2 * MAX_MESSAGE_CHARACTERS]))
         super().__init__(self.message)
 
     @property
@@ -79,6 +81,18 @@ def invalid(message: str) -> RequestError:
     return RequestError(Code.INVALID_ARGUMENT, message)
 
 
-def shorten(text: str, limit: int) -> str:
-    """Return ``text``, cut with an ellipsis if it is longer than ``limit`` characters."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+def fit_header(text: str) -> str:
+    """Return printable ``text``, cut with an ellipsis to ``MAX_MESSAGE_CHARACTERS`` and, as gRPC encodes it, ``MAX_HEADER_BYTES``."""
+    text = shorten(text, MAX_MESSAGE_CHARACTERS)
+    ellipsis_bytes = _header_bytes("…")
+    size = 0
+    for position, character in enumerate(text):
+        size += _header_bytes(character)
+        if size > MAX_HEADER_BYTES - ellipsis_bytes and position < len(text) - 1:
+            return f"{text[:position]}…"
+    return text
+
+
+def _header_bytes(character: str) -> int:
+    """What a character takes in a gRPC header: percent-encoded unless it is printable ASCII."""
+    return 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode("utf-8"))

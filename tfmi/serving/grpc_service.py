@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any, TypeVar
@@ -17,16 +18,20 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from tfmi.core.text import shorten
 from tfmi.serving.errors import Code, RequestError, ServerConfigError
 from tfmi.serving.messages import SIGNATURE_FIELD, metadata_message, status_message
 from tfmi.serving.models import Models
 from tfmi.serving.servable import DEFAULT_SIGNATURE
-from tfmi.serving.tensors import decode_tensor, encode_tensor
+from tfmi.serving.tensors import encode_tensor
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _OPEN_PER_THREAD = 8
+_SHOWN_FIELDS, _SHOWN_CHARACTERS = 10, 200
+# How long a connection may take to say that it speaks HTTP/2.
+_HANDSHAKE_MILLISECONDS = 10_000
 
 
 def _target(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str | None]:
@@ -57,7 +62,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def Predict(self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext) -> predict_pb2.PredictResponse:  # noqa: N802
         """Run a signature of a model."""
-        return _answer(context, lambda: self._predict(request))
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else time.monotonic() + remaining
+        return _answer(context, lambda: self._predict(request, deadline))
 
     def GetModelMetadata(  # noqa: N802
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
@@ -65,13 +72,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         """The signatures of a model."""
         return _answer(context, lambda: self._metadata(request))
 
-    def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+    def _predict(self, request: predict_pb2.PredictRequest, deadline: float | None) -> predict_pb2.PredictResponse:
         name, version, label = _target(request.model_spec)
         signature_name = request.model_spec.signature_name
-        arrays = {key: decode_tensor(key, proto) for key, proto in request.inputs.items()}
         response = predict_pb2.PredictResponse()
         with self._models.acquire(name, version, label) as (number, servable):
-            outputs = servable.predict(signature_name, arrays, list(request.output_filter))
+            arrays = servable.decode(signature_name, request.inputs)
+            outputs = servable.predict(signature_name, arrays, list(request.output_filter), deadline)
             signature = servable.signature(signature_name)
         response.model_spec.name = name
         response.model_spec.version.value = number
@@ -83,7 +90,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def _metadata(self, request: get_model_metadata_pb2.GetModelMetadataRequest) -> get_model_metadata_pb2.GetModelMetadataResponse:
         unknown = sorted(set(request.metadata_field) - {SIGNATURE_FIELD})
         if unknown or not request.metadata_field:
-            raise RequestError(Code.INVALID_ARGUMENT, f"metadata_field must be [{SIGNATURE_FIELD!r}], got {list(request.metadata_field)}")
+            given = shorten(str(list(request.metadata_field)[:_SHOWN_FIELDS]), _SHOWN_CHARACTERS)
+            raise RequestError(Code.INVALID_ARGUMENT, f"metadata_field must be [{SIGNATURE_FIELD!r}], got {given}")
         name, version, label = _target(request.model_spec)
         number, signatures = self._models.signature_defs(name, version, label)
         return metadata_message(name, number, signatures)
@@ -125,6 +133,7 @@ def start_grpc_server(models: Models, host: str, port: int, threads: int, max_re
     options: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", max_request_bytes),
         ("grpc.max_send_message_length", -1),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MILLISECONDS),
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a port shared with another server
     ]
     pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc")

@@ -1,81 +1,315 @@
-"""HTTP for the REST API on the standard library: one thread per connection, with limits on connections, sizes and idle time."""
+"""HTTP for the REST API: connections on one event loop, answers from a few threads, with limits on counts, sizes and times.
+
+A connection that waits costs neither a thread nor a place: when all places are taken, the one that has been idle longest, or that has been
+sending its request longest, makes room for a new one. Reading a request, answering it and sending the answer have a deadline each.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import enum
 import logging
 import socket
-import socketserver
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
+from tfmi.core.text import printable, shorten
 from tfmi.serving.errors import ServerConfigError
+from tfmi.serving.http_messages import CONTINUE, Head, RefusedError, parse_head, response_bytes, take_head
 from tfmi.serving.rest import RestApi, RestResponse, error_response
 
 logger = logging.getLogger(__name__)
 
-_IDLE_SECONDS = 30.0
 # A refused body is read on for a while, so that its sender gets to the answer instead of a reset connection.
 _MAX_DRAINED_BYTES = 1 << 28
 _DRAIN_SECONDS = 5.0
 _REFUSAL_SECONDS = 0.05
+_BACKLOG = 128
 _CHUNK = 1 << 16
+_SHOWN_CHARACTERS = 200
+# How long a connection is safe from making room for another.
+_YOUNG_SECONDS = {"idle": 0.5, "reading": 2.0, "sending": 2.0}
 
 
-class RestServer(ThreadingHTTPServer):
+@dataclass(frozen=True)
+class HttpLimits:
+    """What keeps one caller from taking the whole server.
+
+    Attributes:
+        connections: Open at a time; where none of them waits, further ones get 503 at once.
+        threads: Requests answered at a time; the others queue.
+        request_bytes: A larger body gets 413.
+        idle_seconds: How long a connection is kept open between requests.
+        head_seconds: How long the headers may take.
+        body_seconds: How long the body may take.
+        answer_seconds: The time of a request once it has been read, waiting for a thread included; then 504.
+        send_seconds: How long its caller may take to read the answer.
+    """
+
+    connections: int = 64
+    threads: int = 8
+    request_bytes: int = 16 << 20
+    idle_seconds: float = 30.0
+    head_seconds: float = 10.0
+    body_seconds: float = 30.0
+    answer_seconds: float = 30.0
+    send_seconds: float = 30.0
+
+
+class _Phase(enum.Enum):
+    IDLE = "idle"  # a request has been answered, and no byte of the next one has come
+    READING = "reading"
+    ANSWERING = "answering"
+    SENDING = "sending"
+
+
+@dataclass(eq=False)
+class _Connection:
+    """One connection and what it is doing, since when."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    phase: _Phase = _Phase.READING
+    since: float = field(default_factory=time.monotonic)
+    received: bytearray = field(default_factory=bytearray)
+
+    def enter(self, phase: _Phase) -> None:
+        """Begin to do something else."""
+        self.phase, self.since = phase, time.monotonic()
+
+    @property
+    def can_make_room(self) -> bool:
+        """Whether it has been waiting for the other side for longer than a moment."""
+        return self.phase is not _Phase.ANSWERING and time.monotonic() - self.since > _YOUNG_SECONDS[self.phase.value]
+
+
+class RestServer:
     """Serves a ``RestApi``.
 
     Args:
         api: What answers the requests.
         host: The address to listen on.
         port: The port, or 0 for a free one.
-        max_connections: Connections open at a time; further ones get 503 at once.
-        max_request_bytes: A larger body gets 413.
+        limits: Counts, sizes and times.
 
     Raises:
         ServerConfigError: The address cannot be listened on.
     """
 
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, api: RestApi, host: str, port: int, max_connections: int, max_request_bytes: int) -> None:
+    def __init__(self, api: RestApi, host: str, port: int, limits: HttpLimits | None = None) -> None:
         self.api = api
-        self.max_request_bytes = max_request_bytes
-        self._slots = threading.BoundedSemaphore(max_connections)
+        self.limits = limits or HttpLimits()
+        self._connections: set[_Connection] = set()
+        self._refusing = 0
+        self._stopping = False
         self._under_way = 0
         self._changed = threading.Condition()
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), _Handler, bind_and_activate=False)
+        self._pool = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="rest")
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_log_quietly)
+        self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._address = (host, port)
         with self._listening():
-            self.server_bind()
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="rest", daemon=True)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind(self._address)
 
     @property
     def port(self) -> int:
         """The port listened on."""
-        return int(self.server_address[1])
+        return int(self._socket.getsockname()[1])
 
     def start(self) -> None:
         """Serve in the background. Until then connections are refused, although the port is taken."""
         with self._listening():
-            self.server_activate()
+            self._socket.listen(_BACKLOG)
         self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
 
-    def stop(self, grace_seconds: float) -> None:
-        """Stop accepting connections, and wait for requests under way to be answered, at most ``grace_seconds``."""
+    def stop(self, grace_seconds: float) -> bool:
+        """Stop accepting connections, and wait for requests under way to be answered, at most ``grace_seconds``.
+
+        Returns:
+            Whether all of them were.
+        """
         if self._thread.is_alive():
-            self.shutdown()
-            self._thread.join()
-        self.server_close()
+            asyncio.run_coroutine_threadsafe(self._stop_listening(), self._loop).result()
         with self._changed:
-            self._changed.wait_for(lambda: not self._under_way, timeout=grace_seconds)
+            finished = self._changed.wait_for(lambda: not self._under_way, timeout=grace_seconds)
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._close_all(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._socket.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        return finished
 
     @contextlib.contextmanager
-    def request_under_way(self) -> Iterator[None]:
+    def _listening(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._socket.close()
+            host, port = self._address
+            reason = error.strerror or error
+            raise ServerConfigError(f"cannot listen for REST on {host}:{port}: {reason}; choose another port with --rest-port") from None
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._connected, sock=self._socket, limit=_CHUNK)
+
+    async def _stop_listening(self) -> None:
+        self._stopping = True
+        self._server.close()
+        for connection in list(self._connections):
+            if connection.phase is _Phase.IDLE:
+                connection.writer.transport.abort()
+
+    async def _close_all(self) -> None:
+        for connection in list(self._connections):
+            connection.writer.transport.abort()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    # One connection
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = _Connection(reader, writer)
+        writer.transport.set_write_buffer_limits(0)  # so that drain() waits until all has been sent
+        try:
+            if not self._has_room():
+                await self._refuse_for_lack_of_room(connection)
+                return
+            self._connections.add(connection)
+            try:
+                while await self._serve_one(connection):
+                    connection.enter(_Phase.IDLE)
+            except RefusedError as refusal:
+                await self._refuse(connection, refusal.response)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            logger.debug("a connection ended", exc_info=True)
+        finally:
+            self._connections.discard(connection)
+            writer.close()
+
+    def _has_room(self) -> bool:
+        """Whether there is a place for one more connection, if need be that of one that waits."""
+        if len(self._connections) < self.limits.connections:
+            return True
+        waiting = [connection for connection in self._connections if connection.can_make_room]
+        if not waiting:
+            return False
+        # Idle ones first; among equals who has waited longest.
+        oldest = min(waiting, key=lambda connection: (connection.phase is not _Phase.IDLE, connection.since))
+        self._connections.discard(oldest)
+        oldest.writer.transport.abort()
+        return True
+
+    async def _serve_one(self, connection: _Connection) -> bool:
+        """Read a request and answer it; returns whether the connection goes on."""
+        head = await self._read_head(connection)
+        if head is None:
+            return False
+        body = await self._read_body(connection, head)
+        connection.enter(_Phase.ANSWERING)
+        with self._request_under_way():
+            deadline = time.monotonic() + self.limits.answer_seconds
+            answer = self._loop.run_in_executor(self._pool, self.api.handle, head.method, head.path, body, deadline)
+            response = await answer
+            logger.debug("%s %s: %d", head.method, shorten(printable(head.path), _SHOWN_CHARACTERS), response.status)
+            keep_alive = head.keep_alive and not self._stopping
+            await self._send(connection, response, keep_alive=keep_alive, with_body=head.method != "HEAD")
+        return keep_alive
+
+    async def _read_head(self, connection: _Connection) -> Head | None:
+        """The next request's head; None if the sender has no more to say."""
+        limits = self.limits
+        if connection.phase is _Phase.IDLE and not connection.received and not await self._receive(connection, limits.idle_seconds):
+            return None
+        connection.enter(_Phase.READING)
+        deadline = time.monotonic() + limits.head_seconds
+        while (head := take_head(connection.received)) is None:
+            try:
+                more = await self._receive(connection, deadline - time.monotonic())
+            except TimeoutError:
+                if not connection.received:
+                    return None
+                raise RefusedError(408, f"the headers took longer than {limits.head_seconds:g} s") from None
+            if not more:
+                if connection.received:
+                    raise RefusedError(400, "the request ends within its headers")
+                return None
+        return parse_head(head, limits.request_bytes)
+
+    async def _read_body(self, connection: _Connection, head: Head) -> bytes:
+        received = connection.received
+        if head.wants_continue and not received:
+            connection.writer.write(CONTINUE)
+        deadline = time.monotonic() + self.limits.body_seconds
+        while len(received) < head.length:
+            try:
+                more = await self._receive(connection, deadline - time.monotonic())
+            except TimeoutError:
+                raise RefusedError(408, f"the body took longer than {self.limits.body_seconds:g} s") from None
+            if not more:
+                raise RefusedError(400, f"the request ends after {len(received)} of the {head.length} bytes of its body")
+        body = bytes(received[: head.length])
+        del received[: head.length]
+        return body
+
+    async def _receive(self, connection: _Connection, seconds: float) -> bool:
+        """Wait for more; returns False at the end of what is sent. Raises ``TimeoutError``."""
+        data = await asyncio.wait_for(connection.reader.read(_CHUNK), max(seconds, 0.0))
+        connection.received += data
+        return bool(data)
+
+    async def _send(self, connection: _Connection, response: RestResponse, *, keep_alive: bool, with_body: bool = True) -> None:
+        connection.enter(_Phase.SENDING)
+        connection.writer.write(response_bytes(response, keep_alive=keep_alive, with_body=with_body))
+        try:
+            await asyncio.wait_for(connection.writer.drain(), self.limits.send_seconds)
+        except TimeoutError:
+            connection.writer.transport.abort()
+            raise
+
+    async def _refuse(self, connection: _Connection, response: RestResponse) -> None:
+        """Answer and end the connection: where the next request would begin is not known, so nothing behind this one is looked at."""
+        await self._send(connection, response, keep_alive=False)
+        with contextlib.suppress(OSError):
+            connection.writer.write_eof()
+        drained = 0
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while drained < _MAX_DRAINED_BYTES and (chunk := await connection.reader.read(_CHUNK)):
+                    drained += len(chunk)
+
+    async def _refuse_for_lack_of_room(self, connection: _Connection) -> None:
+        if self._refusing >= self.limits.connections:  # politeness has its limits, too
+            connection.writer.transport.abort()
+            return
+        self._refusing += 1
+        try:
+            # Closing with unread data would reset the connection before the answer is read.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(connection.reader.read(_CHUNK), _REFUSAL_SECONDS)
+            await self._send(connection, error_response(503, "too many connections; try again"), keep_alive=False)
+        finally:
+            self._refusing -= 1
+
+    @contextlib.contextmanager
+    def _request_under_way(self) -> Iterator[None]:
         """Count a request from when it has been read until it has been answered."""
         with self._changed:
             self._under_way += 1
@@ -86,139 +320,7 @@ class RestServer(ThreadingHTTPServer):
                 self._under_way -= 1
                 self._changed.notify_all()
 
-    @contextlib.contextmanager
-    def _listening(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self.socket.close()
-            host, port = self.server_address[:2]
-            reason = error.strerror or error
-            raise ServerConfigError(f"cannot listen for REST on {host!s}:{port}: {reason}; choose another port with --rest-port") from None
 
-    def server_bind(self) -> None:
-        """Bind without the standard library's look-up of the host's full name, which can take seconds and is not needed."""
-        socketserver.TCPServer.server_bind(self)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Handle a connection in a thread of its own if there is a slot for it."""
-        if self._slots.acquire(blocking=False):
-            try:
-                super().process_request(request, client_address)
-            except RuntimeError:  # no thread to be had
-                self._slots.release()
-                raise
-            return
-        with contextlib.suppress(OSError):
-            request.settimeout(_REFUSAL_SECONDS)
-            request.recv(_CHUNK)  # closing with unread data would reset the connection before the answer is read
-            request.sendall(_raw(error_response(503, "too many connections; try again")))
-        self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Handle a connection, then free its slot."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._slots.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what went wrong with a connection: usually a client that went away."""
-        logger.debug("connection from %s ended", client_address, exc_info=True)
-
-    def server_close(self) -> None:
-        """Close the listening socket without waiting for connections that are idle."""
-        self.socket.close()
-
-
-def _raw(response: RestResponse) -> bytes:
-    head = f"HTTP/1.1 {response.status} Service Unavailable\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(response.body)}\r\nConnection: close\r\n\r\n".encode("ascii") + response.body
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """One connection."""
-
-    protocol_version = "HTTP/1.1"
-    server_version = "tfmi-local-server"
-    sys_version = ""
-    timeout = _IDLE_SECONDS
-    disable_nagle_algorithm = True
-    wbufsize = -1  # head and body leave in one piece
-    server: RestServer
-
-    def do_GET(self) -> None:
-        """Answer status and metadata."""
-        self._respond()
-
-    # Everything else goes to the API too, which says what it expected.
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_HEAD = do_GET  # noqa: N815
-
-    def _respond(self) -> None:
-        refusal = self._refusal()
-        if refusal is not None:
-            self._refuse(refusal)
-            return
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length)
-        if len(body) < length:  # the sender went away
-            self.close_connection = True
-            return
-        with self.server.request_under_way():
-            self._send(self.server.api.handle(self.command, self.path, body))
-
-    def _refusal(self) -> RestResponse | None:
-        """The answer to a request whose body is not going to be read, or None."""
-        if "Transfer-Encoding" in self.headers:
-            return error_response(411, "send the body with a Content-Length, not chunked")
-        encoding = self.headers.get("Content-Encoding", "identity")
-        if encoding != "identity":
-            return error_response(415, f"send the body as it is, not as {encoding[:40]}")
-        text = self.headers.get("Content-Length") or "0"
-        if not (text.isascii() and text.isdigit() and len(text) < 20):
-            return error_response(400, "Content-Length is not a number")
-        if int(text) > self.server.max_request_bytes:
-            limit = self.server.max_request_bytes
-            return error_response(413, f"the body has {text} bytes, more than the {limit} that this server takes")
-        return None
-
-    def _refuse(self, response: RestResponse) -> None:
-        self.close_connection = True
-        self._send(response)
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(_DRAIN_SECONDS)
-            deadline = time.monotonic() + _DRAIN_SECONDS
-            drained = 0
-            while drained < _MAX_DRAINED_BYTES and time.monotonic() < deadline and (chunk := self.connection.recv(_CHUNK)):
-                drained += len(chunk)
-
-    def handle_expect_100(self) -> bool:
-        """Ask for the body only if it is going to be read."""
-        refusal = self._refusal()
-        if refusal is None:
-            return super().handle_expect_100()
-        self._refuse(refusal)
-        return False
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what the standard library refuses (a broken request line, say) as JSON too."""
-        self.close_connection = True
-        self._send(error_response(int(code), message or "bad request"))
-
-    def _send(self, response: RestResponse) -> None:
-        if self.request_version == "HTTP/0.9":  # also what an unreadable request line counts as
-            self.request_version = "HTTP/1.0"
-        self.send_response(response.status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(response.body)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(response.body)
-        self.wfile.flush()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log requests where the server logs everything."""
-        logger.debug("%s %s", self.address_string(), format % args)
+def _log_quietly(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """What goes wrong with connections, such as no file being left for one more, is nothing to end or to shout for."""
+    logger.debug("connections: %s", context.get("message"))

@@ -12,6 +12,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ import numpy as np
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from tfmi.serving.errors import Code, RequestError, invalid, shorten
+from tfmi.core.text import shorten
+from tfmi.serving.errors import Code, RequestError, invalid
 from tfmi.serving.tensors import TENSOR_TYPES, type_name
 
 Inputs = Mapping[str, meta_graph_pb2.TensorInfo]
@@ -28,16 +30,23 @@ _MAX_VALUE_CHARACTERS = 100
 _MAX_RANK = 8
 _INTEGER_TYPES = (types_pb2.DT_INT32, types_pb2.DT_INT64)
 _DECIMAL_TYPES = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
-def parse_request(body: bytes) -> dict[str, Any]:
+def parse_request(body: bytes, most_values: int | None = None) -> dict[str, Any]:
     """The JSON object in a request's body.
 
+    Args:
+        body: UTF-8.
+        most_values: A text with more values is refused before it is parsed: Python holds up to a hundred bytes for two bytes of text.
+
     Raises:
-        RequestError: Not UTF-8, not JSON, nested too deeply, or not an object.
+        RequestError: Not UTF-8, not JSON, too many values, nested too deeply, or not an object.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
+    if most_values is not None and _values(body) > most_values and _values(_TEXT.sub(b'""', body)) > most_values:
+        raise invalid(f"the request has more than the {most_values} values that this server takes; send fewer rows at a time")
     try:
         document = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -45,6 +54,11 @@ def parse_request(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_show(document)} Is not object")
     return document
+
+
+def _values(text: bytes) -> int:
+    """The values in a JSON text at most: each has a comma or a bracket before it, or is the whole text."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{") + 1
 
 
 def requested_signature(document: Mapping[str, Any]) -> str:

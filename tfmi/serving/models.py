@@ -12,6 +12,7 @@ from pathlib import Path
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from tfmi.core.errors import nearest
+from tfmi.serving.bounds import RequestLimits
 from tfmi.serving.errors import Code, RequestError
 from tfmi.serving.servable import Servable, replay_warmup
 from tfmi.serving.versions import ModelVersions
@@ -31,6 +32,7 @@ class Models:
         request_timeout_seconds: The longest a single run of a graph may take.
         num_versions: How many of the newest versions of each model to keep loaded.
         labels: Version labels by model name, e.g. ``{"mind": {"stable": 3}}``.
+        limits: What one request may ask for.
     """
 
     def __init__(
@@ -40,12 +42,16 @@ class Models:
         request_timeout_seconds: float,
         num_versions: int = 1,
         labels: Mapping[str, Mapping[str, int]] | None = None,
+        *,
+        limits: RequestLimits | None = None,
     ) -> None:
         self._discover = discover
         self._poll_seconds = poll_seconds
         self._request_timeout_seconds = request_timeout_seconds
         self._num_versions = num_versions
         self._labels = labels or {}
+        self._limits = limits or RequestLimits()
+        self._problems: dict[str, str] = {}
         self._models: dict[str, ModelVersions[Servable]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._poll_forever, name="version-poller", daemon=True)
@@ -60,28 +66,58 @@ class Models:
         self._thread.start()
 
     def poll(self) -> None:
-        """Look once for new models and versions. A model that cannot be looked at is logged and does not stop the others."""
-        for name, folder in self._discover().items():
+        """Look once for new models and versions. What cannot be looked at is logged, once, and does not stop the others."""
+        try:
+            found = self._discover()
+        except OSError as error:
+            self._say("models", f"cannot look for models: {error}")
+            found = {}
+        else:
+            self._say("models", "")
+        for name, folder in found.items():
             if name not in self._models:
                 # Replaced, not changed: requests read the mapping meanwhile.
                 self._models = {**self._models, name: self._new_model(name, folder)}
         for name, model in self._models.items():
+            if self._stopping.is_set():
+                return
             try:
                 model.poll()
             except OSError as error:
-                logger.error("model %s: cannot look for versions: %s", name, error)
+                self._say(f"model {name}", f"cannot look for versions: {error}")
+            else:
+                self._say(f"model {name}", "")
 
-    def stop(self, grace_seconds: float) -> None:
-        """Stop looking, and unload everything once requests under way are done, waiting for them at most ``grace_seconds``."""
+    def _say(self, what: str, problem: str) -> None:
+        """Log a problem when it comes, and that it has gone; not at every look in between."""
+        before, self._problems[what] = self._problems.get(what, ""), problem
+        if problem and problem != before:
+            logger.error("%s: %s; the others go on", what, problem)
+        elif before and not problem:
+            logger.info("%s: can be looked at again", what)
+
+    def stop(self, grace_seconds: float) -> bool:
+        """Stop looking, and unload everything once requests under way are done.
+
+        Args:
+            grace_seconds: How long to wait for them, and for a version that is being loaded just now, which nothing can interrupt.
+
+        Returns:
+            Whether all is unloaded and no thread is left that TensorFlow holds.
+        """
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
         deadline = time.monotonic() + grace_seconds
+        if self._thread.is_alive():
+            self._thread.join(grace_seconds)
+        if self._thread.is_alive():
+            logger.warning("a version is still being loaded after %.0f s; leaving without it", grace_seconds)
+            return False
         while not self._close_all():
             if time.monotonic() >= deadline:
                 logger.warning("requests still under way after %.0f s; leaving without them", grace_seconds)
-                return
+                return False
             time.sleep(0.02)
+        return True
 
     @property
     def names(self) -> list[str]:
@@ -116,7 +152,7 @@ class Models:
 
     def _load(self, folder: Path) -> Servable:
         started = time.monotonic()
-        servable = Servable(folder, self._request_timeout_seconds)
+        servable = Servable(folder, self._request_timeout_seconds, self._limits)
         try:
             replayed = replay_warmup(servable)
         except BaseException:

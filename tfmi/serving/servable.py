@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfmi.core.errors import TfmiError, nearest
+from tfmi.serving.bounds import ModelCosts, RequestLimits, SignatureBounds
 from tfmi.serving.errors import Code, RequestError, invalid
-from tfmi.serving.tensors import check_inputs, decode_tensor
+from tfmi.serving.tensors import check_inputs, decode_inputs, shape_of_array
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +34,16 @@ class Servable:
     Args:
         folder: The version folder, with ``saved_model.pb`` in it.
         timeout_seconds: A run that takes longer is cancelled and answered with ``DEADLINE_EXCEEDED``.
+        limits: What one request may ask for.
 
     Raises:
         RequestError: The folder cannot be loaded, or its ops are missing here.
         OSError: The folder cannot be read.
     """
 
-    def __init__(self, folder: Path, timeout_seconds: float) -> None:
+    def __init__(self, folder: Path, timeout_seconds: float, limits: RequestLimits | None = None) -> None:
         self.folder = folder
-        self._options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(timeout_seconds * 1000)))
+        self._timeout_seconds = timeout_seconds
         _load_scann_ops_if_used(folder)
         graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=graph)
@@ -51,6 +55,9 @@ class Servable:
             raise
         graph.finalize()
         self.signature_defs: dict[str, meta_graph_pb2.SignatureDef] = dict(meta_graph.signature_def)
+        costs = ModelCosts.from_folder(folder, self.signature_defs)
+        limits = limits or RequestLimits()
+        self._bounds = {name: SignatureBounds(name, signature, costs, limits) for name, signature in self.signature_defs.items()}
 
     def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
         """The signature called ``name`` (the default one for an empty name). Raises ``RequestError`` if there is none to predict with."""
@@ -63,36 +70,74 @@ class Servable:
             )
         return signature
 
-    def predict(self, signature_name: str, arrays: Mapping[str, np.ndarray], outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    def decode(self, signature_name: str, protos: Mapping[str, tensor_pb2.TensorProto]) -> dict[str, np.ndarray]:
+        """The arrays of a request, once its names, types, shapes and sizes have been checked; see ``decode_inputs``."""
+        name = signature_name or DEFAULT_SIGNATURE
+        return decode_inputs(name, self.signature(signature_name), protos, self._bounds[name])
+
+    def predict(
+        self,
+        signature_name: str,
+        arrays: Mapping[str, np.ndarray],
+        outputs: Sequence[str] = (),
+        deadline: float | None = None,
+    ) -> dict[str, np.ndarray]:
         """Run a signature.
 
         Args:
             signature_name: Empty for the default one.
             arrays: The inputs by name; strings as object arrays of ``bytes``.
             outputs: Names of the outputs to return; empty for all.
+            deadline: When the caller stops waiting, by ``time.monotonic``; the server's own limit holds besides.
 
         Raises:
-            RequestError: Inputs that do not fit the signature, an unknown output, or an error of the graph.
+            RequestError: Inputs that do not fit the signature or ask for too much, an unknown output, or an error of the graph.
         """
         signature = self.signature(signature_name)
         name = signature_name or DEFAULT_SIGNATURE
-        check_inputs(name, signature, arrays)
+        total, longest = _text_bytes(arrays)
+        shapes = {key: shape_of_array(array) for key, array in arrays.items()}
+        check_inputs(name, signature, shapes, self._bounds[name], text_bytes=total, longest_text=longest)
         unknown = sorted(set(outputs) - set(signature.outputs))
         if unknown:
             raise invalid(f"signature {name!r}: no output {', '.join(unknown)}; it gives {', '.join(sorted(signature.outputs))}")
         feeds = {signature.inputs[key].name: array for key, array in arrays.items()}
-        fetches = {key: info.name for key, info in signature.outputs.items()}
+        # What is not asked for is not computed.
+        fetches = {key: info.name for key, info in signature.outputs.items() if not outputs or key in outputs}
         try:
-            results = self._session.run(fetches, feeds, options=self._options)
+            results = self._session.run(fetches, feeds, options=self._run_options(deadline))
         except tf.errors.OpError as error:
-            # What follows is where the op was created: the exporter's call stack.
-            message = error.message.split("\n\t [[")[0].split("\n\nOriginal stack trace")[0]
-            raise RequestError(Code(error.error_code), message) from None
-        return {key: np.asarray(value) for key, value in results.items() if not outputs or key in outputs}
+            raise _request_error(error) from None
+        except UnicodeDecodeError:
+            # TensorFlow repeats the request's bytes in its message, and cannot turn them into text.
+            raise invalid(f"signature {name!r}: the model cannot read its input, which holds bytes that are not UTF-8") from None
+        return {key: np.asarray(value) for key, value in results.items()}
+
+    def _run_options(self, deadline: float | None) -> tf.compat.v1.RunOptions:
+        seconds = self._timeout_seconds
+        if deadline is not None:
+            seconds = min(seconds, deadline - time.monotonic())
+        if seconds <= 0:
+            raise RequestError(Code.DEADLINE_EXCEEDED, "the time for this request was over before the model could run")
+        # TensorFlow takes 32 bits of milliseconds.
+        return tf.compat.v1.RunOptions(timeout_in_ms=int(min(max(1.0, seconds * 1000), 2**31 - 1)))
 
     def close(self) -> None:
         """Free the graph, its variables and its tables."""
         self._session.close()
+
+
+def _text_bytes(arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """Bytes of all strings, and of the longest."""
+    lengths = [len(text) for array in arrays.values() if array.dtype == object for text in array.reshape(-1)]
+    return sum(lengths), max(lengths, default=0)
+
+
+def _request_error(error: tf.errors.OpError) -> RequestError:
+    """The error of a run for its caller."""
+    # What follows is where the op was created: the exporter's call stack.
+    message = error.message.split("\n\t [[")[0].split("\n\nOriginal stack trace")[0]
+    return RequestError(Code(error.error_code), message)
 
 
 def replay_warmup(servable: Servable) -> int:
@@ -130,7 +175,7 @@ def _replay(servable: Servable, position: int, record: bytes) -> None:
         raise RequestError(Code.UNIMPLEMENTED, f"warm-up request {position} is not a predict_log; only Predict is served here")
     request = log.predict_log.request
     try:
-        arrays = {name: decode_tensor(name, proto) for name, proto in request.inputs.items()}
+        arrays = servable.decode(request.model_spec.signature_name, request.inputs)
         servable.predict(request.model_spec.signature_name, arrays, list(request.output_filter))
     except RequestError as error:
         raise RequestError(error.code, f"warm-up request {position} failed: {error.message}") from None

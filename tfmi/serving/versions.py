@@ -3,13 +3,18 @@
 A version is a folder named by a number below the model's folder. The newest one that loads is served. A newer one takes over only
 after it has been loaded and warmed up; requests under way finish on the version they started on, which is unloaded afterwards. A
 folder that is still changing waits, one that fails to load is reported and tried again only when its files change, and names that
-are not numbers (``tmp-...``) are never looked at.
+are not numbers of 64 bits (``tmp-...``) are never looked at.
+
+A folder that is replaced under the same number (a model's folder is deleted, and a new training publishes version 1) is loaded again. It
+is noticed by the identity of its files, and believed only if their contents differ too: copying a folder onto itself reloads nothing.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,13 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from tfmi.serving.errors import Code, RequestError, shorten
+from tfmi.core.text import printable, shorten
+from tfmi.core.version_numbers import version_number
+from tfmi.serving.errors import Code, RequestError
 
 logger = logging.getLogger(__name__)
 
 _MAX_REPORTED_CHARACTERS = 600
+_BLOCK_BYTES = 1 << 20
 
-Fingerprint = tuple[tuple[str, int, int], ...]
+# Of each file: its name, device and number, size, and times of its content and of its entry.
+Fingerprint = tuple[tuple[str | int, ...], ...]
 
 
 class Closable(Protocol):
@@ -62,6 +71,8 @@ class _Loaded(Generic[S]):
 
     version: int
     servable: S
+    fingerprint: Fingerprint
+    digest: str
     in_flight: int = 0
 
 
@@ -160,7 +171,8 @@ class ModelVersions(Generic[S]):
             entries = sorted(self.base_path.iterdir())
         except FileNotFoundError:
             return {}
-        return {int(entry.name): entry for entry in entries if entry.name.isascii() and entry.name.isdigit() and entry.is_dir()}
+        numbered = ((version_number(entry.name), entry) for entry in entries)
+        return {number: entry for number, entry in numbered if number is not None and _is_folder(entry)}
 
     def _choose(self, folders: Mapping[int, Path]) -> list[int]:
         """The newest versions that are or can be loaded. A chosen one is serving when this returns."""
@@ -169,15 +181,20 @@ class ModelVersions(Generic[S]):
         for version in sorted(folders, reverse=True):
             if len(chosen) == self._num_versions:
                 break
-            if version in self._serving:
-                chosen.append(version)
-                continue
             fingerprint = _fingerprint(folders[version])
+            serving = self._serving.get(version)
+            if serving is not None:  # it goes on serving whatever becomes of the files that it was loaded from
+                chosen.append(version)
+                if fingerprint == serving.fingerprint:
+                    continue
             if version in self._failed and self._failed[version] == fingerprint:
                 continue
             if fingerprint is None or self._pending.get(version) != fingerprint:
                 still_pending[version] = fingerprint
-                self._report(version, State.START, message="waiting until its files stop changing")
+                if serving is None:
+                    self._report(version, State.START, message="waiting until its files stop changing")
+            elif serving is not None:
+                self._try_to_replace(serving, folders[version], fingerprint)
             elif self._try_to_load(version, folders[version], fingerprint):
                 chosen.append(version)
         self._pending = still_pending
@@ -190,21 +207,53 @@ class ModelVersions(Generic[S]):
 
     def _try_to_load(self, version: int, folder: Path, fingerprint: Fingerprint) -> bool:
         self._report(version, State.LOADING)
-        try:
-            servable = self._load(folder)
-        except Exception as error:  # whatever is wrong with a version, the others are to be served
-            code = error.code if isinstance(error, RequestError) else Code.INTERNAL
-            message = shorten(str(error) or type(error).__name__, _MAX_REPORTED_CHARACTERS)
-            self._failed[version] = fingerprint
-            self._report(version, State.END, code, f"cannot be served: {message}")
-            logger.error("model %s: version %d in %s cannot be served: %s", self.name, version, folder, message)
+        loaded = self._loaded(version, folder, fingerprint)
+        if isinstance(loaded, VersionReport):
+            with self._lock:
+                self._statuses[version] = loaded
             return False
-        self._failed.pop(version, None)
         with self._lock:
-            self._serving[version] = _Loaded(version, servable)
+            self._serving[version] = loaded
             self._statuses[version] = VersionReport(version, State.AVAILABLE)
         logger.info("model %s: serving version %d from %s", self.name, version, folder)
         return True
+
+    def _try_to_replace(self, serving: _Loaded[S], folder: Path, fingerprint: Fingerprint) -> None:
+        """Load a folder again whose files are others than they were when its version was loaded, if their contents are."""
+        version = serving.version
+        try:
+            unchanged = _digest(folder) == serving.digest
+        except OSError:  # as loading it will say
+            unchanged = False
+        if unchanged:
+            serving.fingerprint = fingerprint
+            self._report(version, State.AVAILABLE)
+            return
+        logger.info("model %s: version %d in %s has been replaced; loading it again", self.name, version, folder)
+        loaded = self._loaded(version, folder, fingerprint)
+        with self._lock:
+            if isinstance(loaded, VersionReport):
+                message = f"its folder has been replaced by one that {loaded.message}; the former one answers"
+                self._statuses[version] = VersionReport(version, State.AVAILABLE, message=message)
+                return
+            self._retired.append(serving)
+            self._serving[version] = loaded
+            self._statuses[version] = VersionReport(version, State.AVAILABLE)
+        logger.info("model %s: serving the new version %d from %s", self.name, version, folder)
+
+    def _loaded(self, version: int, folder: Path, fingerprint: Fingerprint) -> _Loaded[S] | VersionReport:
+        """The version, ready to serve, or why it is not."""
+        try:
+            digest = _digest(folder)
+            servable = self._load(folder)
+        except Exception as error:  # whatever is wrong with a version, the others are to be served
+            code = error.code if isinstance(error, RequestError) else Code.INTERNAL
+            message = shorten(printable(str(error)) or type(error).__name__, _MAX_REPORTED_CHARACTERS)
+            self._failed[version] = fingerprint
+            logger.error("model %s: version %d in %s cannot be served: %s", self.name, version, folder, message)
+            return VersionReport(version, State.END, code, f"cannot be served: {message}")
+        self._failed.pop(version, None)
+        return _Loaded(version, servable, fingerprint, digest)
 
     def _retire(self, chosen: list[int]) -> None:
         with self._lock:
@@ -257,10 +306,44 @@ class ModelVersions(Generic[S]):
         return self._labels[label]
 
 
-def _fingerprint(folder: Path) -> Fingerprint | None:
-    """Names, sizes and times of all files in a folder, or None if they change while being looked at."""
+def _is_folder(path: Path) -> bool:
+    """Also one that cannot be looked into: what is wrong with it is said when it is loaded."""
     try:
-        files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+        return path.is_dir()
     except OSError:
+        return True
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted. Raises ``OSError`` if a folder cannot be read."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found = os.walk(folder, onerror=fail)
+    return sorted(Path(parent) / name for parent, _, names in found for name in names)
+
+
+def _fingerprint(folder: Path) -> Fingerprint | None:
+    """What tells a folder's files from others of the same names, or None if they change while being looked at."""
+    try:
+        files = [(path, path.stat()) for path in _files(folder)]
+    except FileNotFoundError:
         return None
-    return tuple((str(path.relative_to(folder)), status.st_size, status.st_mtime_ns) for path, status in files)
+    except OSError as error:  # it will not get better by waiting
+        return ((type(error).__name__, str(error.filename)),)
+    return tuple(
+        (str(path.relative_to(folder)), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        for path, status in files
+    )
+
+
+def _digest(folder: Path) -> str:
+    """A digest of the names and contents of all files; raises ``OSError`` if one cannot be read."""
+    digest = hashlib.sha256()
+    for path in _files(folder):
+        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
