@@ -76,3 +76,9 @@ def test_cleaning_keeps_runs_and_models() -> None:
     assert ".venv" in dry
     assert not {"runs", "savedmodels"} & set(dry.split())
     assert "rm -rf runs" in subprocess.run(["make", "-n", "clean-runs"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_client_is_one_file_that_can_be_copied() -> None:
+    client = ROOT / "serving" / "client.py"
+    assert client.resolve() == ROOT / "tfmi" / "serving" / "client.py"
+    assert not re.search(r"^\s*(from|import) tfmi", client.read_text(encoding="utf-8"), re.MULTILINE)

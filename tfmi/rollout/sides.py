@@ -122,5 +122,5 @@ class ServedSide:
 
 
 def _request_name(column: str) -> str:
-    """A profile column as requests name it."""
-    return "profile_" + re.sub(r"[^A-Za-z0-9_]", "_", column)
+    """A profile column as the client names it."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", column)
