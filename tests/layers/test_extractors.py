@@ -35,6 +35,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "recurrent", "hidden_dimension": 5, "dropout": 0.3, "use_bias": False},
     {"name": "transformer", "num_blocks": 0},
     {"name": "transformer", "norm": "pre", "positions": "newest", "activation": "relu"},
+    {"name": "transformer", "norm": "pre", "positions": "none", "gate": True, "activation": "swiglu"},
     {"name": "contextual_self_attentive", "encoder": {"name": "gru"}, "values": "states"},
     {"name": "user_aware_routing", "profile_fields": [1, 2], "logit_update": "accumulate", "residual": True},
     {"name": "periodic_interactive", "positions": "newest", "blocks": 1, "centre": False},

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfmi.layers.common.history_dropout import ElementDropout
 from tfmi.layers.sequence_encoders.gated_recurrent import GatedRecurrentEncoder
 from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS, SequenceEncoder, build_encoder
-from tfmi.layers.sequence_encoders.transformer_encoder import TransformerBlock, TransformerEncoder
+from tfmi.layers.sequence_encoders.transformer_encoder import TransformerBlock, TransformerEncoder, rotated
 
 BATCH, LENGTH, WIDTH = 4, 6, 4
 ITEM_COUNTS = np.array([6, 3, 1, 0])
@@ -23,6 +23,7 @@ SPECS: list[dict[str, Any]] = [
     {"name": "transformer", "num_blocks": 0},
     {"name": "transformer", "num_blocks": 1, "causal": False},
     {"name": "transformer", "norm": "pre", "positions": "newest"},
+    {"name": "transformer", "norm": "pre", "positions": "rotary", "gate": True, "activation": "swiglu"},
     {"name": "dilated_convolution", "dilations": [1, 2]},
     {"name": "interest_tracking"},
     {"name": "interest_tracking", "positions": "newest", "residual": "item"},
@@ -166,6 +167,9 @@ def attend(block: TransformerBlock, values: np.ndarray, causal: bool) -> np.ndar
     attention, width = block.attention, values.shape[1] // block.num_heads
     queries, both = dense(attention.query_projection, values), dense(attention.key_value_projection, values)
     output = np.zeros_like(queries)
+    if attention.rotary:
+        queries, keys = (turned(part, block.num_heads) for part in (queries, both[:, : values.shape[1]]))
+        both = np.concatenate([keys, both[:, values.shape[1] :]], axis=1)
     for head in range(block.num_heads):
         columns = slice(head * width, (head + 1) * width)
         keys, head_values = both[:, : values.shape[1]][:, columns], both[:, values.shape[1] :][:, columns]
@@ -176,8 +180,26 @@ def attend(block: TransformerBlock, values: np.ndarray, causal: bool) -> np.ndar
     return dense(attention.output_projection, output)
 
 
+def turned(values: np.ndarray, num_heads: int) -> np.ndarray:
+    """Each head's pairs of dimensions as complex numbers, turned by the position, one after the other."""
+    heads = values.reshape(len(values), num_heads, -1)
+    half = heads.shape[2] // 2
+    pairs = heads[..., :half] + 1j * heads[..., half:]
+    for position in range(len(values)):
+        for pair in range(half):
+            pairs[position, :, pair] *= np.exp(1j * position * 10_000 ** (-pair / half))
+    return np.concatenate([pairs.real, pairs.imag], axis=-1).reshape(values.shape)
+
+
+def gated(block: TransformerBlock, gate: str, states: np.ndarray, added: np.ndarray) -> np.ndarray:
+    return added * sigmoid(dense(getattr(block, gate), states)) if block.gate else added
+
+
 def feed_forward(block: TransformerBlock, values: np.ndarray) -> np.ndarray:
     inner = dense(block.inner_layer, values)
+    if block.activation == "swiglu":
+        passed, gate = np.split(inner, 2, axis=-1)
+        return dense(block.outer_layer, passed * gate * sigmoid(gate))
     activated = np.maximum(inner, 0) if block.activation == "relu" else inner * (1 + np.vectorize(math.erf)(inner / math.sqrt(2))) / 2
     return dense(block.outer_layer, activated)
 
@@ -185,7 +207,7 @@ def feed_forward(block: TransformerBlock, values: np.ndarray) -> np.ndarray:
 def transformed(encoder: TransformerEncoder, history: np.ndarray) -> np.ndarray:
     """The equations for one user's items [n, d] in float64."""
     states = history.astype(np.float64)
-    if encoder.positions != "none":
+    if encoder.positions not in {"none", "rotary"}:
         positions = encoder.position_embeddings.numpy()[: len(states)]
         states = states + (positions if encoder.positions == "oldest" else positions[::-1])
     if encoder.norm == "post":
@@ -195,8 +217,8 @@ def transformed(encoder: TransformerEncoder, history: np.ndarray) -> np.ndarray:
             states = norm(block.inner_norm, states + feed_forward(block, states))
         return states
     for block in encoder.blocks:
-        states = states + attend(block, norm(block.attention_norm, states), encoder.causal)
-        states = states + feed_forward(block, norm(block.inner_norm, states))
+        states = states + gated(block, "attention_gate", states, attend(block, norm(block.attention_norm, states), encoder.causal))
+        states = states + gated(block, "inner_gate", states, feed_forward(block, norm(block.inner_norm, states)))
     return norm(encoder.outside_norm, states)
 
 
@@ -207,6 +229,8 @@ def transformed(encoder: TransformerEncoder, history: np.ndarray) -> np.ndarray:
         {"norm": "pre", "activation": "relu", "positions": "newest", "inner_dimension": 7},
         {"norm": "pre", "num_blocks": 0, "num_heads": 1},
         {"positions": "none", "causal": False, "num_heads": 4, "num_blocks": 1},
+        {"positions": "rotary", "num_blocks": 1},
+        {"norm": "pre", "gate": True, "activation": "swiglu", "positions": "rotary", "inner_dimension": 6},
     ],
     ids=str,
 )
@@ -247,6 +271,22 @@ def test_positions_from_the_newest_item_do_not_move_when_older_items_appear() ->
         assert np.allclose(with_older[:, 2:], without, atol=1e-5) == same
 
 
+def test_rotary_states_know_distances_only() -> None:
+    """Attention to one item and itself: the same wherever in the history the two stand, if their distance is."""
+    encoder = randomized(TransformerEncoder(1, positions="rotary", norm="pre"))
+    pair = items()[0, :2]
+    near = encode(encoder, pair[None], np.ones([1, 2], bool))[0]
+    with_one_between = np.stack([pair[0], pair[0], pair[1]])
+    assert not np.allclose(encode(encoder, with_one_between[None], np.ones([1, 3], bool))[0][0, 2], near[0, 1], atol=1e-3)
+    vectors = tf.constant(np.random.default_rng(3).normal(size=[2, 8]), tf.float32)
+    products = []
+    for start in (0, 5, 40):
+        query, key = (rotated(vectors[row : row + 1], tf.constant([start + 3 * row]), num_heads=2) for row in (0, 1))
+        np.testing.assert_allclose(np.linalg.norm(query), np.linalg.norm(vectors[0]), rtol=1e-5)
+        products.append(np.sum(np.reshape(query * key, [2, 4]), axis=1))
+    np.testing.assert_allclose(products[1:], [products[0]] * 2, atol=1e-4)
+
+
 def test_every_dropout_is_on_in_training_and_has_a_seed_of_its_own() -> None:
     encoder = TransformerEncoder(3, dropout=0.3, attention_dropout=0.4, seed=5)
     dropouts = [layer for layer in encoder._flatten_layers() if isinstance(layer, ElementDropout)]
@@ -278,6 +318,8 @@ def test_a_fully_padded_history_stays_finite_in_half_precision() -> None:
 def test_heads_have_to_divide_the_width() -> None:
     with pytest.raises(ValueError, match="num_heads: expected a divisor of the 4 dimensions of item vectors, got 3"):
         TransformerEncoder(num_heads=3).build((None, LENGTH, WIDTH))
+    with pytest.raises(ValueError, match="num_heads: rotary positions turn pairs of a head's dimensions, got heads of 1"):
+        TransformerEncoder(num_heads=4, positions="rotary").build((None, LENGTH, WIDTH))
 
 
 @pytest.mark.parametrize(
@@ -289,6 +331,7 @@ def test_heads_have_to_divide_the_width() -> None:
         ({"activation": "tanh"}, "activation: expected one of 'gelu', 'relu'"),
         ({"norm": "none"}, "norm: expected one of 'post', 'pre'"),
         ({"positions": "latest"}, "positions: expected one of 'oldest', 'newest', 'none'"),
+        ({"gate": True}, "gate: .* set norm to pre"),
         ({"dropout": 1.0}, "rate: expected a number of at least 0 and below 1"),
         ({"initializer_deviation": -1.0}, "initializer_deviation: .* at least 0"),
     ],

@@ -70,6 +70,7 @@ def test_the_transformer_passes_every_argument_on() -> None:
         "activation": "relu",
         "norm": "pre",
         "positions": "newest",
+        "gate": True,
         "dropout": 0.1,
         "attention_dropout": 0.3,
         "initializer_deviation": 0.4,

@@ -186,3 +186,22 @@ def test_configuration_round_trip() -> None:
 def test_empty_blocks_are_refused() -> None:
     with pytest.raises(ValueError, match="block_rows must be at least 1"):
         FullSoftmax(0)
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (5, 3, 8)])
+def test_smoothed_labels_give_every_item_a_share(
+    shape: tuple[int, ...], item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]
+) -> None:
+    items, queries = item_table(40), random_queries(*shape)
+    loss = FullSoftmax(label_smoothing=0.2)(queries, TARGETS, items)
+    scores = candidate_logits(queries, items.embed_catalogue())
+    labels = 0.8 * tf.one_hot(TARGETS - 2, 40) + 0.2 / 40
+    np.testing.assert_allclose(loss, tf.nn.softmax_cross_entropy_with_logits(labels, scores), atol=1e-5)
+    assert FullSoftmax(label_smoothing=0.2).get_config()["label_smoothing"] == 0.2
+
+
+def test_smoothed_labels_are_no_softmax_for_others_and_keep_to_their_range() -> None:
+    assert FullSoftmax().why_no_softmax is None
+    assert FullSoftmax(label_smoothing=0.1).why_no_softmax is not None
+    with pytest.raises(ValueError, match=r"label_smoothing: .* below 1, got 1"):
+        FullSoftmax(label_smoothing=1.0)

@@ -229,7 +229,7 @@ def test_model_with_this_optimizer_is_saved_and_loaded(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours, expected)
 
 
-@pytest.mark.parametrize(("option", "value"), [("weight_decay", 0.01), ("use_ema", True)])
+@pytest.mark.parametrize(("option", "value"), [("use_ema", True)])
 def test_what_would_touch_every_row_is_refused(option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"no {option}: .*every row"):
         RowSparseAdam(**{option: value})
@@ -237,6 +237,35 @@ def test_what_would_touch_every_row_is_refused(option: str, value: Any) -> None:
 
 def test_zero_weight_decay_does_not_walk_over_the_rows() -> None:
     assert RowSparseAdam(weight_decay=0.0).weight_decay is None
+    assert RowSparseAdam(weight_decay=0.1).weight_decay is None
+
+
+def test_weight_decay_is_that_of_adamw_where_every_row_is_touched() -> None:
+    gradients = [slices(range(ROWS), seed) for seed in range(10)]
+    dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
+    expected = train(tf.keras.optimizers.AdamW(0.01, weight_decay=0.3), table(), dense)
+    for given in (gradients, dense):
+        np.testing.assert_allclose(train(RowSparseAdam(0.01, weight_decay=0.3), table(), given), expected, rtol=1e-5)
+    assert not np.allclose(train(RowSparseAdam(0.01), table(), dense), expected, rtol=1e-3)
+
+
+def test_weight_decay_leaves_untouched_rows_and_biases_alone() -> None:
+    weight, before = table(), table().numpy()
+    after = train(RowSparseAdam(0.01, weight_decay=0.3), weight, [slices([4, 1, 4]), slices([1])])
+    np.testing.assert_array_equal(after[[0, 2, 3, 5]], before[[0, 2, 3, 5]])
+    once = [slices([4, 1, 4])]
+    plain, decayed = (train(RowSparseAdam(0.01, weight_decay=decay), table(), once) for decay in (0.0, 0.3))
+    np.testing.assert_allclose(decayed[[1, 4]], plain[[1, 4]] - 0.003 * before[[1, 4]], atol=1e-6)
+    biases = [train(RowSparseAdam(0.01, weight_decay=decay), tf.Variable([1.0, 2.0]), [tf.constant([0.5, -0.5])]) for decay in (0.0, 0.3)]
+    np.testing.assert_array_equal(*biases)
+
+
+def test_weight_decay_is_configured_and_serialized() -> None:
+    optimizer = build_optimizer(OptimizerConfig(weight_decay=0.1), total_steps=10)
+    assert optimizer.get_config()["weight_decay"] == 0.1
+    assert RowSparseAdam.from_config(optimizer.get_config()).row_weight_decay == 0.1
+    with pytest.raises(ValueError, match="weight_decay: expected a number of at least 0"):
+        RowSparseAdam(weight_decay=-0.1)
 
 
 @pytest.mark.slow

@@ -343,6 +343,9 @@ class OptimizerConfig(Section):
     )
     decay_rate: float = Field(0.1, gt=0, le=1, description="exponential: factor per decay_steps; cosine: the floor as a share")
     clip_norm: float | None = Field(None, gt=0, description="global-norm clipping")
+    weight_decay: float = Field(
+        0.0, ge=0, description="per step, the share of learning_rate by which matrices and the rows of tables that it touches shrink"
+    )
     beta_1: float = Field(0.9, ge=0, lt=1)
     beta_2: float = Field(0.999, ge=0, lt=1)
     epsilon: float = Field(1e-7, gt=0)

@@ -58,15 +58,20 @@ class Contrast(NamedTuple):
             between positive and negatives, but not with logits of another origin.
         negatives: Computes the logits of the negatives one by one, float32 [B, C] with ``MASKED_LOGIT`` or less where there is none, for
             weightings that ask for them; None where the objective does not compare with every item.
+        own_loss: float32 [B], the objective's loss of each example where that is not the cross-entropy of ``positive`` and
+            ``log_negatives``; see ``Objective.why_no_softmax``.
     """
 
     positive: tf.Tensor
     log_negatives: tf.Tensor
     log_inclusion: tf.Tensor | float = 0.0
     negatives: Callable[[], tf.Tensor] | None = None
+    own_loss: tf.Tensor | None = None
 
     def cross_entropy(self) -> tf.Tensor:
-        """float32 [B]: ``-log p`` with ``p = exp(positive) / (exp(positive) + sum of exp(negatives))``."""
+        """float32 [B]: ``-log p`` with ``p = exp(positive) / (exp(positive) + sum of exp(negatives))``, or the objective's own loss."""
+        if self.own_loss is not None:
+            return self.own_loss
         return tf.nn.softplus(self.log_negatives - self.positive)
 
     def summed_over_interests(self, active: tf.Tensor) -> Contrast:
@@ -103,6 +108,11 @@ class Objective(ConfiguredLayer, abc.ABC):
     COMPARES_ALL_ALIKE: ClassVar[bool] = True
     # Whether every item is compared, so that contrasts can tell the ``negatives`` one by one.
     COMPARES_EVERY_ITEM: ClassVar[bool] = False
+
+    @property
+    def why_no_softmax(self) -> str | None:
+        """None where the loss is the cross-entropy of the contrast, which others may rearrange; otherwise what else it is."""
+        return None
 
     @abc.abstractmethod
     def contrast(
@@ -190,8 +200,16 @@ def target_logits(queries: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.reduce_max(tf.einsum("bkd,bd->bk", queries, targets), axis=1), tf.float32)
 
 
+def require_softmax(objective: Objective, label: str) -> None:
+    """Raise ``ConfigError`` if what ``label`` names rearranges a softmax, and the objective's loss is none."""
+    if objective.why_no_softmax is not None:
+        raise ConfigError(f"{label} works on a softmax, but {type(objective).__name__} {objective.why_no_softmax}; take full_softmax")
+
+
 def require_summable(readout: Readout, objective: Objective) -> None:
     """Raise ``ConfigError`` if the readout sums over interests, and the objective does not compare all of them alike."""
+    if readout.SUMS_INTERESTS:
+        require_softmax(objective, f"model.readout: {type(readout).__name__}")
     if readout.SUMS_INTERESTS and (objective.wants_context() or not objective.COMPARES_ALL_ALIKE):
         able = [n for n in OBJECTIVES.names() if OBJECTIVES.get(n).COMPARES_ALL_ALIKE and not OBJECTIVES.get(n).wants_context()]
         raise ConfigError(

@@ -22,7 +22,7 @@ from tfmi.layers.backbones.backbone import BACKBONES
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, InterestExtractor, require_every_item
 from tfmi.layers.graph.propagation import PROPAGATIONS
 from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS
-from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, require_summable
+from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, require_softmax, require_summable
 from tfmi.losses.regularizers.interest_usage import usage_network
 from tfmi.losses.tasks.task_losses import TASK_LOSSES
 from tfmi.models.heuristics.heuristic import HEURISTICS
@@ -163,10 +163,12 @@ def _check_components(config: RunConfig) -> None:
         _check_examples(config, extractor)
         if model.item_tower.propagation is not None:
             PROPAGATIONS.build(model.item_tower.propagation, "model.item_tower.propagation")
-        require_summable(readout, OBJECTIVES.build(model.objective, "model.objective"))
-        WEIGHTINGS.build(model.weighting, "model.weighting")
+        objective = OBJECTIVES.build(model.objective, "model.objective")
+        require_summable(readout, objective)
+        WEIGHTINGS.build(model.weighting, "model.weighting").check(objective, readout)
         if model.repetition is not None:
             REPETITIONS.build(model.repetition, "model.repetition")
+            require_softmax(objective, "model.repetition")
         regularizers = [REGULARIZERS.build(spec, f"model.regularizers.{label}") for label, spec in model.regularizers.items()]
         for regularizer in regularizers:
             regularizer.check(extractor)

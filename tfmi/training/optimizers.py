@@ -30,7 +30,11 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
 
     Clipping sees each row once, with its duplicates summed: clipping the summands, as Keras does, is clipping another gradient.
 
-    Weight decay and averaging of weights are refused, since both touch every row. XLA stays off: the number of touched rows changes from
+    ``weight_decay`` is decoupled, as in AdamW (Loshchilov & Hutter 2019): before its step a weight shrinks by ``learning_rate
+    weight_decay`` of itself. Of a row-sparse gradient the rows that it touches shrink, and no others: a table's rows then shrink as often
+    as they learn. Biases and gains, weights of one axis, do not shrink.
+
+    Averaging of weights is refused, since it touches every row. XLA stays off: the number of touched rows changes from
     batch to batch, and with it the shapes to compile for.
 
     Args:
@@ -41,11 +45,12 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
         clipnorm: Clip each weight's gradient to this norm.
         clipvalue: Clip each gradient entry to this size.
         global_clipnorm: Clip the norm of all gradients together.
+        weight_decay: At least 0; None and 0 are none.
         name: Name of the optimizer's variables.
         **kwargs: What ``get_config`` of the base class writes besides.
 
     Raises:
-        ValueError: ``weight_decay`` or ``use_ema`` is asked for.
+        ValueError: ``weight_decay`` is negative, or ``use_ema`` is asked for.
     """
 
     def __init__(
@@ -58,12 +63,12 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
+        weight_decay: float | None = None,
         name: str = "RowSparseAdam",
         **kwargs: Any,
     ) -> None:
-        # 0 is no decay, but the base class would still walk over every row to subtract nothing.
-        if kwargs.pop("weight_decay", None):
-            raise ValueError("RowSparseAdam has no weight_decay: it would touch every row of every table at every step")
+        if weight_decay is not None and weight_decay < 0:
+            raise ValueError(f"weight_decay: expected a number of at least 0, got {weight_decay}")
         if kwargs.pop("use_ema", False):
             raise ValueError("RowSparseAdam has no use_ema: averaging would touch every row of every table at every step")
         super().__init__(
@@ -78,9 +83,12 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
             name=name,
             **{**kwargs, "jit_compile": False},
         )
+        # The base class, told of it, would walk over every row of every table.
+        self.row_weight_decay = weight_decay or None
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Apply one gradient to one weight; rows of an ``IndexedSlices`` must be distinct, as ``apply_gradients`` makes them."""
+        self._decay(gradient, variable)
         position = self._index_dict[self._var_key(variable)]
         first_moment, second_moment = self._momentums[position], self._velocities[position]
         if not isinstance(gradient, tf.IndexedSlices):
@@ -93,6 +101,16 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
         change = (first * self._step_size(variable.dtype)) / (tf.sqrt(second) + self.epsilon)
         # Assigning rows is a copy of memory; TensorFlow's scatter_sub takes three times as long as both halves of this.
         variable.scatter_update(tf.IndexedSlices(tf.gather(variable, rows) - change, rows))
+
+    def _decay(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        if self.row_weight_decay is None or variable.shape.rank < 2:
+            return
+        kept = 1.0 - tf.cast(self.learning_rate, variable.dtype) * self.row_weight_decay
+        if isinstance(gradient, tf.IndexedSlices):
+            rows = gradient.indices
+            variable.scatter_update(tf.IndexedSlices(tf.gather(variable, rows) * kept, rows))
+        else:
+            variable.assign(variable * kept)
 
     def _update_all(self, gradient: tf.Tensor, variable: tf.Variable, first_moment: tf.Variable, second_moment: tf.Variable) -> None:
         """TensorFlow's own kernel: one pass over weight, gradient and moments, where Keras' operations make ten."""
@@ -132,7 +150,7 @@ class RowSparseAdam(tf.keras.optimizers.Adam):
         config: dict[str, Any] = super().get_config()
         for name in ("amsgrad", "weight_decay", "use_ema", "jit_compile"):
             config.pop(name, None)
-        return config
+        return {**config, "weight_decay": self.row_weight_decay}
 
 
 def _move_rows(moment: tf.Variable, rows: tf.Tensor, towards: tf.Tensor, share: float) -> tf.Tensor:
@@ -221,4 +239,5 @@ def build_optimizer(config: OptimizerConfig, total_steps: int) -> RowSparseAdam:
         beta_2=config.beta_2,
         epsilon=config.epsilon,
         global_clipnorm=config.clip_norm,
+        weight_decay=config.weight_decay,
     )

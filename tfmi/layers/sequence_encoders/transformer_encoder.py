@@ -6,14 +6,49 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from tfmi.layers.base import ConfiguredLayer, RealItems, masked_softmax, zero_padding
+from tfmi.layers.base import ConfiguredLayer, RealItems, masked_softmax, num_real_items, zero_padding
 from tfmi.layers.common.arguments import require_at_least, require_choice
 from tfmi.layers.common.history_dropout import ElementDropout
 from tfmi.layers.common.positions import PositionOrder, add_positions, not_newer
 from tfmi.layers.common.slots import num_slots
 from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS, EncodedSequence, SequenceEncoder, built, layer_norm, newest_item
 
-_ACTIVATIONS = {"gelu": tf.nn.gelu, "relu": tf.nn.relu}
+Activation = Literal["gelu", "relu", "swiglu"]
+EncoderPositions = PositionOrder | Literal["rotary"]
+
+_ROTATION_BASE = 10_000.0  # of the slowest rotation's wavelength, as in the paper
+
+
+def _swish_gated(values: tf.Tensor) -> tf.Tensor:
+    """One half of ``values`` [..., 2 w] through swish, times the other: [..., w]."""
+    passed, gate = tf.split(values, 2, axis=-1)
+    return tf.nn.silu(gate) * passed
+
+
+_ACTIVATIONS = {"gelu": tf.nn.gelu, "relu": tf.nn.relu, "swiglu": _swish_gated}
+
+
+def rotated(vectors: tf.Tensor, positions: tf.Tensor, num_heads: int) -> tf.Tensor:
+    r"""Rotary positions: pairs of each head's dimensions turned by angles that grow with the position::
+
+        (x_i, x_{i+w/2})  turned by  position * 10000^(-2 i / w),  i < w/2,  w = d / heads
+
+    The product of two turned vectors depends on the distance of their positions, not on the positions.
+
+    Paper: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", Neurocomputing 2024.
+
+    Args:
+        vectors: [M, d].
+        positions: int [M].
+        num_heads: It divides d into heads of even width.
+    """
+    half = vectors.shape[-1] // num_heads // 2
+    speeds = _ROTATION_BASE ** (-tf.range(half, dtype=tf.float32) / half)
+    angles = (tf.cast(positions, tf.float32)[:, None] * speeds)[:, None, :]  # [M, 1, w / 2]
+    cosines, sines = tf.cast(tf.cos(angles), vectors.dtype), tf.cast(tf.sin(angles), vectors.dtype)
+    first, second = tf.split(tf.reshape(vectors, [-1, num_heads, 2 * half]), 2, axis=-1)
+    turned = tf.concat([first * cosines - second * sines, first * sines + second * cosines], axis=-1)
+    return tf.reshape(turned, tf.shape(vectors))
 
 
 class MultiHeadAttention(ConfiguredLayer):
@@ -30,14 +65,22 @@ class MultiHeadAttention(ConfiguredLayer):
         num_heads: H; it has to divide d.
         dropout: Dropout of attention weights.
         initializer_deviation: Standard deviation of the matrices at the start.
+        rotary: Turn queries and keys by their positions; see ``rotated``.
         seed: Seed of the dropout.
 
     Raises:
-        ValueError: An argument out of its range, or heads that do not divide d.
+        ValueError: An argument out of its range, or heads that do not divide d, for rotary positions into even widths.
     """
 
     def __init__(
-        self, num_heads: int = 2, *, dropout: float = 0.0, initializer_deviation: float = 0.02, seed: int = 0, **kwargs: Any
+        self,
+        num_heads: int = 2,
+        *,
+        dropout: float = 0.0,
+        initializer_deviation: float = 0.02,
+        rotary: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         require_at_least(1, num_heads=num_heads)
@@ -45,6 +88,7 @@ class MultiHeadAttention(ConfiguredLayer):
         self.num_heads = num_heads
         self.dropout = dropout
         self.initializer_deviation = initializer_deviation
+        self.rotary = rotary
         self.seed = seed
         self.weights_dropout = ElementDropout(dropout, seed=seed)
 
@@ -53,6 +97,8 @@ class MultiHeadAttention(ConfiguredLayer):
         dimension = int(input_shape[-1])
         if dimension % self.num_heads:
             raise ValueError(f"num_heads: expected a divisor of the {dimension} dimensions of item vectors, got {self.num_heads}")
+        if self.rotary and dimension // self.num_heads % 2:
+            raise ValueError(f"num_heads: rotary positions turn pairs of a head's dimensions, got heads of {dimension // self.num_heads}")
         self.query_projection = _dense(dimension, self.initializer_deviation, "query", input_shape)
         self.key_value_projection = _dense(2 * dimension, self.initializer_deviation, "key_value", input_shape)
         self.output_projection = _dense(dimension, self.initializer_deviation, "output", input_shape)
@@ -71,7 +117,7 @@ class MultiHeadAttention(ConfiguredLayer):
         """Attend.
 
         Args:
-            queries: What asks: [R, d], one for each real item, or [B, d], one for each user.
+            queries: What asks: [R, d], one for each real item, or [B, d], the newest item's of each user.
             items: [R, d], what is asked.
             real: Where the rows stand.
             allowed: bool [B, L, L], or [B, 1, L] for all queries alike: which items a query may see.
@@ -81,8 +127,14 @@ class MultiHeadAttention(ConfiguredLayer):
         Returns:
             The output, shaped as ``queries``, and the weights before dropout, float32 [B, H, Q, L]; Q is 1 for one query per user, or L.
         """
-        keys, values = tf.split(real.spread(self.key_value_projection(items)), 2, axis=-1)
+        keys_and_values = self.key_value_projection(items)  # [R, 2 d]
         queries = self.query_projection(queries) * (queries.shape[-1] / self.num_heads) ** -0.5
+        if self.rotary:
+            places = real.places[:, 1]
+            keys, values = tf.split(keys_and_values, 2, axis=-1)
+            keys_and_values = tf.concat([rotated(keys, places, self.num_heads), values], axis=-1)
+            queries = rotated(queries, num_real_items(real.mask) - 1 if query_per_user else places, self.num_heads)
+        keys, values = tf.split(real.spread(keys_and_values), 2, axis=-1)
         asking = queries[:, None, :] if query_per_user else real.spread(queries)  # [B, Q, d]
         logits = tf.matmul(self._split_heads(asking), self._split_heads(keys), transpose_b=True)  # [B, H, Q, L]
         weights = masked_softmax(logits, allowed[:, None])
@@ -104,15 +156,20 @@ class TransformerBlock(ConfiguredLayer):
 
         x = LN(x + attention(x));  x = LN(x + W_2 act(W_1 x))              norm "post"
         x = x + attention(LN(x));  x = x + W_2 act(W_1 LN(x))              norm "pre"
+        x = x + sigmoid(x W_a + b_a) * attention(LN(x));                   norm "pre" with ``gate``
+        x = x + sigmoid(x W_f + b_f) * W_2 act(W_1 LN(x))
 
     Papers: Vaswani et al., "Attention Is All You Need", NIPS 2017, section 3.1 (post); Xiong et al., "On Layer Normalization in the
-    Transformer Architecture", ICML 2020 (pre).
+    Transformer Architecture", ICML 2020 (pre); Borisyuk et al., "From Features to Transformers: Redefining Ranking for Scalable Impact",
+    2025 (LiGR, the gate).
 
     Args:
         num_heads: Attention heads; they have to divide d.
         inner_dimension: Width of the feed-forward network's hidden layer; None takes 4 d.
-        activation: "gelu" (exact) or "relu".
+        activation: "gelu" (exact), "relu", or "swiglu", where W_1 is twice as wide and one half gates the other through swish.
         norm: Where the normalisation stands, "post" or "pre".
+        gate: Each part's output passes a gate that its input opens; for norm "pre".
+        rotary: As in ``MultiHeadAttention``.
         dropout: Dropout of each part's output.
         attention_dropout: Dropout of attention weights.
         initializer_deviation: Standard deviation of the matrices at the start.
@@ -129,8 +186,10 @@ class TransformerBlock(ConfiguredLayer):
         num_heads: int = 2,
         *,
         inner_dimension: int | None = None,
-        activation: Literal["gelu", "relu"] = "gelu",
+        activation: Activation = "gelu",
         norm: Literal["post", "pre"] = "post",
+        gate: bool = False,
+        rotary: bool = False,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         initializer_deviation: float = 0.02,
@@ -141,30 +200,38 @@ class TransformerBlock(ConfiguredLayer):
         require_at_least(1, inner_dimension=inner_dimension)
         require_choice(tuple(_ACTIVATIONS), activation=activation)
         require_choice(("post", "pre"), norm=norm)
+        if gate and norm != "pre":
+            raise ValueError("gate: opens by a part's input, which norm 'pre' alone keeps apart from its output; set norm to pre")
         self.num_heads = num_heads
         self.inner_dimension = inner_dimension
         self.activation = activation
         self.norm = norm
+        self.gate = gate
+        self.rotary = rotary
         self.dropout = dropout
         self.attention_dropout = attention_dropout
         self.initializer_deviation = initializer_deviation
         self.seed = seed
         self.attention = MultiHeadAttention(
-            num_heads, dropout=attention_dropout, initializer_deviation=initializer_deviation, seed=seed, name="attention"
+            num_heads, dropout=attention_dropout, initializer_deviation=initializer_deviation, rotary=rotary, seed=seed, name="attention"
         )
         self.attended_dropout = ElementDropout(dropout, seed=seed + 1)
         self.inner_dropout = ElementDropout(dropout, seed=seed + 2)
 
     def build(self, input_shape: Any) -> None:
-        """Create the attention, the matrices [d, inner] and [inner, d] and two normalisations."""
+        """Create the attention, the matrices [d, inner] and [inner, d], two normalisations and, if asked for, the gates' [d, d]."""
         dimension = int(input_shape[-1])
         width = self.inner_dimension or 4 * dimension
         rows = [None, dimension]
         built(self.attention, rows)
-        self.inner_layer = _dense(width, self.initializer_deviation, "inner", rows)
+        columns = 2 * width if self.activation == "swiglu" else width
+        self.inner_layer = _dense(columns, self.initializer_deviation, "inner", rows)
         self.outer_layer = _dense(dimension, self.initializer_deviation, "outer", [None, width])
         self.attention_norm = layer_norm("attention_norm", rows)
         self.inner_norm = layer_norm("inner_norm", rows)
+        if self.gate:
+            self.attention_gate = _dense(dimension, self.initializer_deviation, "attention_gate", rows)
+            self.inner_gate = _dense(dimension, self.initializer_deviation, "inner_gate", rows)
         super().build(input_shape)
 
     def call(
@@ -186,9 +253,12 @@ class TransformerBlock(ConfiguredLayer):
         seen = self.attention_norm(states) if self.norm == "pre" else states
         queries, residual = (seen, states) if selected is None else (_select(vectors, real, selected) for vectors in (seen, states))
         attended, weights = self.attention(queries, seen, real, allowed, query_per_user=selected is not None, training=training)
-        attended = residual + self.attended_dropout(attended, training=training)
+        attended = self.attended_dropout(attended, training=training)
         if self.norm == "pre":
-            return attended + self._feed_forward(self.inner_norm(attended), training), weights
+            attended = residual + (attended * tf.sigmoid(self.attention_gate(residual)) if self.gate else attended)
+            added = self._feed_forward(self.inner_norm(attended), training)
+            return attended + (added * tf.sigmoid(self.inner_gate(attended)) if self.gate else added), weights
+        attended = residual + attended
         attended = self.attention_norm(attended)
         return self.inner_norm(attended + self._feed_forward(attended, training)), weights
 
@@ -219,10 +289,12 @@ class TransformerEncoder(SequenceEncoder):
         num_blocks: Blocks; 0 for none.
         num_heads: Attention heads; they have to divide d.
         inner_dimension: Width of the feed-forward networks' hidden layer; None takes 4 d.
-        activation: "gelu" (exact) or "relu".
+        activation: "gelu" (exact), "relu", or "swiglu", as in ``TransformerBlock``.
         norm: Where a block normalises: "post", after each residual connection, or "pre", before each part.
         positions: "oldest" numbers the positions from the oldest item of the window; "newest" from the newest item, so that one
-            position always means the same age; "none" adds no positions.
+            position always means the same age; "rotary" adds none, but turns queries and keys by them, so that attention knows the
+            distance of two items (see ``rotated``); "none" knows no positions.
+        gate: As in ``TransformerBlock``.
         causal: An item sees itself and older ones only. False lets it see all.
         dropout: Dropout of the blocks' input and of each part's output.
         attention_dropout: Dropout of attention weights.
@@ -240,9 +312,10 @@ class TransformerEncoder(SequenceEncoder):
         *,
         num_heads: int = 2,
         inner_dimension: int | None = None,
-        activation: Literal["gelu", "relu"] = "gelu",
+        activation: Activation = "gelu",
         norm: Literal["post", "pre"] = "post",
-        positions: PositionOrder = "oldest",
+        positions: EncoderPositions = "oldest",
+        gate: bool = False,
         causal: bool = True,
         dropout: float = 0.2,
         attention_dropout: float = 0.2,
@@ -254,13 +327,14 @@ class TransformerEncoder(SequenceEncoder):
         super().__init__(**kwargs)
         require_at_least(0, num_blocks=num_blocks)
         require_at_least(1, num_heads=num_heads, inner_dimension=inner_dimension, max_length=max_length)
-        require_choice(("oldest", "newest", "none"), positions=positions)
+        require_choice(("oldest", "newest", "none", "rotary"), positions=positions)
         self.num_blocks = num_blocks
         self.num_heads = num_heads
         self.inner_dimension = inner_dimension
         self.activation = activation
         self.norm = norm
         self.positions = positions
+        self.gate = gate
         self.causal = causal
         self.dropout = dropout
         self.attention_dropout = attention_dropout
@@ -274,6 +348,8 @@ class TransformerEncoder(SequenceEncoder):
                 inner_dimension=inner_dimension,
                 activation=activation,
                 norm=norm,
+                gate=gate,
+                rotary=positions == "rotary",
                 dropout=dropout,
                 attention_dropout=attention_dropout,
                 initializer_deviation=initializer_deviation,
@@ -283,9 +359,13 @@ class TransformerEncoder(SequenceEncoder):
             for position in range(num_blocks)
         ]
 
+    @property
+    def _adds_positions(self) -> bool:
+        return self.positions in {"oldest", "newest"}
+
     def build(self, input_shape: Any) -> None:
-        """Create P [max_length, d], the normalisation outside the blocks, and the blocks."""
-        if self.positions != "none":
+        """Create P [max_length, d], if positions are added, the normalisation outside the blocks, and the blocks."""
+        if self._adds_positions:
             self.position_embeddings = self.add_weight(
                 "position_embeddings",
                 [num_slots(input_shape, self.max_length), int(input_shape[-1])],
@@ -310,8 +390,8 @@ class TransformerEncoder(SequenceEncoder):
             States [B, L, d], or [B, 1, d].
         """
         states = zero_padding(history, mask)
-        if self.positions != "none":
-            states = add_positions(states, mask, self.position_embeddings, self.positions)
+        if self._adds_positions:
+            states = add_positions(states, mask, self.position_embeddings, "newest" if self.positions == "newest" else "oldest")
         real = RealItems(mask)
         states = real.rows(states)  # [R, d]
         states = self.input_dropout(states if self.norm == "pre" else self.outside_norm(states), training=training)

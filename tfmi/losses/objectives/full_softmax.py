@@ -303,23 +303,46 @@ class FullSoftmax(Objective):
     exist only for ``block_rows`` items at a time, so that memory is B x K x block_rows whatever the catalogue, and the backward pass
     computes them a second time (a third more arithmetic).
 
+    With ``label_smoothing`` a small share e of the target's weight is spread over the catalogue, so that the loss is
+    ``-(1 - e) s_t - e mean_j s_j + log sum_j exp(s_j)``. The mean of scores is that with the mean item vector; for the scores of several
+    interests all of them have to be made, [B, N].
+
+    Paper of the smoothing: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016.
+
     Args:
         block_rows: Items scored at a time where scores are not kept. The default keeps a block of them in the processor's cache.
+        label_smoothing: e, at least 0 and below 1.
 
     Raises:
-        ValueError: ``block_rows`` below 1.
+        ValueError: ``block_rows`` below 1, or ``label_smoothing`` out of its range.
     """
 
     COMPARES_EVERY_ITEM = True
 
-    def __init__(self, block_rows: int = DEFAULT_BLOCK_ROWS, **kwargs: Any) -> None:
+    def __init__(self, block_rows: int = DEFAULT_BLOCK_ROWS, label_smoothing: float = 0.0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         if block_rows < 1:
             raise ValueError(f"block_rows must be at least 1, got {block_rows}")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing: expected a number of at least 0 and below 1, got {label_smoothing}")
         self.block_rows = block_rows
+        self.label_smoothing = label_smoothing
+
+    @property
+    def why_no_softmax(self) -> str | None:
+        """With smoothed labels every item is a little right."""
+        return "with label_smoothing gives every item a share of the label" if self.label_smoothing else None
 
     def contrast(
         self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
     ) -> Contrast:
         """See ``Objective``."""
-        return full_softmax_contrast(queries, targets, items, left_out, self.block_rows)
+        contrast = full_softmax_contrast(queries, targets, items, left_out, self.block_rows)
+        if not self.label_smoothing:
+            return contrast
+        catalogue = tf.cast(items.embed_catalogue(), queries.dtype)  # [N, d]
+        if queries.shape.rank == 2:
+            mean = tf.linalg.matvec(tf.cast(queries, tf.float32), tf.reduce_mean(tf.cast(catalogue, tf.float32), axis=0))
+        else:
+            mean = tf.reduce_mean(candidate_logits(queries, catalogue), axis=1)
+        return contrast._replace(own_loss=contrast.cross_entropy() + self.label_smoothing * (contrast.positive - mean))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfmi.core.errors import ConfigError
 from tfmi.layers.base import Readout
 from tfmi.layers.common.arguments import require_at_least
-from tfmi.losses.base import WEIGHTINGS, Contrast, Objective, Weighting
+from tfmi.losses.base import WEIGHTINGS, Contrast, Objective, Weighting, require_softmax
 
 # log y of an item that takes nearly all of the probability: nearer to 0 float32 does not tell 1 - y from 0.
 _LARGEST_LOG_SHARE = -1e-6
@@ -52,6 +52,7 @@ class AdaptiveWeight(Weighting):
 
     def check(self, objective: Objective, readout: Readout) -> None:
         """See ``Weighting``."""
+        require_softmax(objective, "model.weighting: adaptive_weight")
         if self.all_items_terms and (not objective.COMPARES_EVERY_ITEM or readout.SUMS_INTERESTS):
             raise ConfigError(
                 "model.weighting: all_items_terms needs every item's probability: take model.objective full_softmax, and a readout that "

@@ -10,7 +10,7 @@ from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
 from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer, require_every_item
 from tfmi.layers.common.history_dropout import HistoryDropout
-from tfmi.losses.base import BatchContext, CatalogueTable, Contrast, Objective, Regularizer, Weighting, require_summable
+from tfmi.losses.base import BatchContext, CatalogueTable, Contrast, Objective, Regularizer, Weighting, require_softmax, require_summable
 from tfmi.losses.regularizers.interest_usage import usage_network
 from tfmi.losses.repeats import with_repeats
 from tfmi.losses.weightings.cross_entropy import CrossEntropy
@@ -153,6 +153,8 @@ class InterestRetrieval(TrainedByLoss):
         for component in (readout, *self.regularizers.values()):
             component.check(extractor)
         require_summable(readout, objective)
+        if repetition is not None:
+            require_softmax(objective, "model.repetition")
         self.weighting.check(objective, readout)
         self._check_inputs(has_timestamps)
         available = {"profile": profile_encoder is not None, "timestamps": has_timestamps, "history_indices": True, "items": True}

@@ -7,9 +7,8 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput
-from tfmi.layers.common.positions import PositionOrder
 from tfmi.layers.sequence_encoders.sequence_encoder import built, every_state
-from tfmi.layers.sequence_encoders.transformer_encoder import TransformerEncoder
+from tfmi.layers.sequence_encoders.transformer_encoder import Activation, EncoderPositions, TransformerEncoder
 
 
 @EXTRACTORS.register("transformer")
@@ -27,8 +26,8 @@ class TransformerInterest(InterestExtractor):
         TensorShape([1, 1, 8])
 
     Args:
-        num_blocks, num_heads, inner_dimension, activation, norm, positions, dropout, attention_dropout, initializer_deviation, max_length,
-            seed: As in ``TransformerEncoder``.
+        num_blocks, num_heads, inner_dimension, activation, norm, positions, gate, dropout, attention_dropout, initializer_deviation,
+            max_length, seed: As in ``TransformerEncoder``.
 
     Raises:
         ValueError: An argument out of its range, heads that do not divide d, or a history longer than ``max_length``.
@@ -42,9 +41,10 @@ class TransformerInterest(InterestExtractor):
         *,
         num_heads: int = 2,
         inner_dimension: int | None = None,
-        activation: Literal["gelu", "relu"] = "gelu",
+        activation: Activation = "gelu",
         norm: Literal["post", "pre"] = "post",
-        positions: PositionOrder = "oldest",
+        positions: EncoderPositions = "oldest",
+        gate: bool = False,
         dropout: float = 0.2,
         attention_dropout: float = 0.2,
         initializer_deviation: float = 0.02,
@@ -59,6 +59,7 @@ class TransformerInterest(InterestExtractor):
         self.activation = activation
         self.norm = norm
         self.positions = positions
+        self.gate = gate
         self.dropout = dropout
         self.attention_dropout = attention_dropout
         self.initializer_deviation = initializer_deviation
@@ -71,6 +72,7 @@ class TransformerInterest(InterestExtractor):
             activation=activation,
             norm=norm,
             positions=positions,
+            gate=gate,
             dropout=dropout,
             attention_dropout=attention_dropout,
             initializer_deviation=initializer_deviation,
