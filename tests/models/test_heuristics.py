@@ -13,11 +13,11 @@ import tensorflow as tf
 
 from tfmi.config import DataConfig, EvaluationConfig, SplitConfig
 from tfmi.core.errors import ConfigError, DataError
+from tfmi.data.cooccurrence import item_sets, nearest_neighbours
 from tfmi.data.dataset import Sequences
 from tfmi.data.loading import load_dataset
 from tfmi.evaluation.full_catalogue import evaluate, recommend
 from tfmi.evaluation.metrics import ranking_metrics, session_metrics
-from tfmi.models.heuristics.cooccurrence import item_sets, nearest_neighbours
 from tfmi.models.heuristics.heuristic import HEURISTICS, HeuristicModel, Popularity, target_counts
 from tfmi.models.heuristics.item_knn import ItemKNN
 from tfmi.models.heuristics.markov_chain import MarkovChain

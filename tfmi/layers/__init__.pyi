@@ -64,6 +64,7 @@ from tfmi.layers.graph.gated_graph import GatedGraph as GatedGraph
 from tfmi.layers.graph.gated_graph import GatedGraphCell as GatedGraphCell
 from tfmi.layers.graph.global_graph import GlobalGraphAttention as GlobalGraphAttention
 from tfmi.layers.graph.hypergraph import HypergraphPropagation as HypergraphPropagation
+from tfmi.layers.graph.neighbour_propagation import NeighbourPropagation as NeighbourPropagation
 from tfmi.layers.graph.propagation import PROPAGATIONS as PROPAGATIONS
 from tfmi.layers.graph.propagation import ItemPropagation as ItemPropagation
 from tfmi.layers.graph.typed_graph import TypedGraphAttention as TypedGraphAttention

@@ -13,10 +13,12 @@ from tfmi.losses.base import Weighting as Weighting
 from tfmi.losses.objectives.bayesian_ranking import BayesianRanking as BayesianRanking
 from tfmi.losses.objectives.frequency import StreamingFrequency as StreamingFrequency
 from tfmi.losses.objectives.full_softmax import FullSoftmax as FullSoftmax
+from tfmi.losses.objectives.generalized_cross_entropy import GeneralizedBinaryCrossEntropy as GeneralizedBinaryCrossEntropy
 from tfmi.losses.objectives.harder_negatives import HarderNegatives as HarderNegatives
 from tfmi.losses.objectives.in_batch import InBatchSoftmax as InBatchSoftmax
 from tfmi.losses.objectives.interest_aware_negatives import InterestAwareNegatives as InterestAwareNegatives
 from tfmi.losses.objectives.sampled_softmax import SampledSoftmax as SampledSoftmax
+from tfmi.losses.objectives.scalable_softmax import ScalableSoftmax as ScalableSoftmax
 from tfmi.losses.regularizers.channel_orthogonality import ChannelOrthogonality as ChannelOrthogonality
 from tfmi.losses.regularizers.concept_covariance import ConceptCovariance as ConceptCovariance
 from tfmi.losses.regularizers.interest_cosine import InterestCosine as InterestCosine

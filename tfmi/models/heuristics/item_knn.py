@@ -6,8 +6,8 @@ from typing import Literal
 
 import tensorflow as tf
 
+from tfmi.data.cooccurrence import NeighbourLists, item_sets, nearest_neighbours
 from tfmi.data.dataset import PADDING_INDEX, Sequences
-from tfmi.models.heuristics.cooccurrence import NeighbourLists, item_sets, nearest_neighbours
 from tfmi.models.heuristics.heuristic import HEURISTICS, newest_first, occurs_before
 from tfmi.models.heuristics.neighbours import NeighbourModel
 

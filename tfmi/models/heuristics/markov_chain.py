@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tfmi.data.cooccurrence import NeighbourLists
 from tfmi.data.dataset import FIRST_INDEX, Sequences
-from tfmi.models.heuristics.cooccurrence import NeighbourLists
 from tfmi.models.heuristics.heuristic import HEURISTICS
 from tfmi.models.heuristics.neighbours import NeighbourModel
 

@@ -7,8 +7,8 @@ import abc
 import numpy as np
 import tensorflow as tf
 
+from tfmi.data.cooccurrence import NeighbourLists
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Sequences
-from tfmi.models.heuristics.cooccurrence import NeighbourLists
 from tfmi.models.heuristics.heuristic import HeuristicModel, best_candidates, constant_table, newest_first, rank_by_popularity
 
 
