@@ -49,12 +49,8 @@ class NeighbourPropagation(ItemPropagation):
         self.shrink = shrink
         self.power = power
         self.share_start = share_start
-        self.offset = self.add_weight(
-            "offset",
-            [],
-            initializer=tf.keras.initializers.Constant(float(np.log(share_start / (1 - share_start)))),
-            experimental_autocast=False,
-        )
+        start = tf.keras.initializers.Constant(float(np.log(share_start / (1 - share_start))))
+        self.offset = self.add_weight("offset", [], initializer=start, experimental_autocast=False)
         self.slope = self.add_weight("slope", [], initializer="zeros", experimental_autocast=False)
 
     def adapt(self, sequences: Sequences, num_rows: int) -> None:
