@@ -29,7 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.comparison.entries import RETRIEVING_KINDS, Entry
+from benchmarks.comparison.entries import Entry
 from benchmarks.comparison.jobs import Failure, Job, run_jobs
 from benchmarks.comparison.plan import Comparison, followed_by_variants
 from benchmarks.comparison.plots import draw_all
@@ -50,6 +50,7 @@ from tfmi.cli.program import run_program
 from tfmi.config import DatasetName
 from tfmi.core.errors import ConfigError
 from tfmi.core.files import write_atomically, write_json
+from tfmi.kinds.base import kind_of
 
 DEFAULT_METRICS = ("recall@20", "hr@20", "ndcg@20", "recall@50", "hr@50", "ndcg@50")
 
@@ -189,7 +190,7 @@ def _check_measured(comparison: Comparison, metrics: Sequence[str]) -> None:
         config = comparison.plain_config(entry)
         cutoffs = config.evaluation.cutoffs
         # Retrievers have no metrics without a cutoff.
-        retrieves = config.model.kind in RETRIEVING_KINDS
+        retrieves = kind_of(config).is_retriever
         odd = [metric for metric in metrics if (cutoff := _cutoff(metric)) not in cutoffs and (retrieves or cutoff is not None)]
         if odd:
             raise ConfigError(f"{entry.label}: {odd[0]} is asked for, but evaluation.cutoffs are {cutoffs}; see --set and --metrics")

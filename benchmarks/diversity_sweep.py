@@ -29,10 +29,12 @@ from benchmarks.common import report
 from tfmi.cli.program import quiet_libraries, run_program
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.core.files import write_atomically, write_json
-from tfmi.data.dataset import EvaluationSet
+from tfmi.data.dataset import Dataset, EvaluationSet
 from tfmi.evaluation.diversity import DiverseRanker, diversities_by_scale
 from tfmi.evaluation.metrics import category_coverage, ranking_metrics
-from tfmi.kinds.finished_run import LoadedRun, load_run
+from tfmi.kinds.base import LoadedRun
+from tfmi.kinds.retrieval import load_retriever
+from tfmi.models.recommender import Recommender
 from tfmi.plots.training_plots import save_figure
 
 SHOWN = ("recall", "hr", "ndcg", "diversity", "category_coverage", "coverage")
@@ -40,13 +42,14 @@ SHOWN = ("recall", "hr", "ndcg", "diversity", "category_coverage", "coverage")
 WANTED_GAIN = 0.5
 
 Row = dict[str, Any]
+RetrieverRun = LoadedRun[Dataset, Recommender]
 
 
-def sweep(run: str | Path | LoadedRun, lambdas: Sequence[float] | None = None, num_results: int | None = None) -> list[Row]:
+def sweep(run: str | Path | RetrieverRun, lambdas: Sequence[float] | None = None, num_results: int | None = None) -> list[Row]:
     """Measure a finished run under several λs.
 
     Args:
-        run: Its folder, or what ``load_run`` made of it.
+        run: Its folder, or what ``load_retriever`` made of it.
         lambdas: Strengths of diversity in units of the scores; 0 is added if it is missing. None chooses them by the scores' scale on
             the validation users.
         num_results: N of the metrics; None takes ``export.num_results``.
@@ -59,7 +62,7 @@ def sweep(run: str | Path | LoadedRun, lambdas: Sequence[float] | None = None, n
         ConfigError: The folder holds no finished run, or a λ or N is out of range.
         DataError: The data's items have no categories, or it is not what the run was trained on.
     """
-    loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    loaded = run if isinstance(run, LoadedRun) else load_retriever(run)
     config, dataset = loaded.config, loaded.dataset
     n = config.export.num_results if num_results is None else num_results
     if n < 1:
@@ -68,7 +71,7 @@ def sweep(run: str | Path | LoadedRun, lambdas: Sequence[float] | None = None, n
     if categories is None or not categories.any():
         raise DataError(f"{dataset.name}: its items have no categories, among which diversity would choose")
     pool = config.export.diversity_pool * n
-    ranker = DiverseRanker(loaded.recommender, categories, n=n, pool=pool, quota_exponent=config.index.allotment())
+    ranker = DiverseRanker(loaded.model, categories, n=n, pool=pool, quota_exponent=config.index.allotment())
 
     def measure(examples: EvaluationSet, strengths: Sequence[float], name: str) -> list[dict[str, float]]:
         lists = _rank(loaded, ranker, examples, strengths, name)
@@ -119,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if not 0 <= options.max_loss <= 1:
         raise ConfigError(f"--max-loss: expected a share of recall from 0 to 1, got {options.max_loss}")
-    loaded = load_run(options.run)
+    loaded = load_retriever(options.run)
     n = loaded.config.export.num_results if options.num_results is None else options.num_results
     rows = sweep(loaded, options.lambdas, n)
     best = choose(rows, n, options.max_loss)
@@ -161,7 +164,7 @@ def _checked(lambdas: Sequence[float]) -> list[float]:
     return sorted({0.0, *lambdas})
 
 
-def _rank(loaded: LoadedRun, ranker: DiverseRanker, examples: EvaluationSet, strengths: Sequence[float], name: str) -> Any:
+def _rank(loaded: RetrieverRun, ranker: DiverseRanker, examples: EvaluationSet, strengths: Sequence[float], name: str) -> Any:
     evaluation = loaded.config.evaluation
     with tqdm(total=len(examples), desc=name, unit=" users", disable=None) as bar:
         return ranker.rank(
@@ -174,7 +177,7 @@ def _rank(loaded: LoadedRun, ranker: DiverseRanker, examples: EvaluationSet, str
         )
 
 
-def _measured(loaded: LoadedRun, examples: EvaluationSet, items: np.ndarray, categories: np.ndarray, n: int) -> dict[str, float]:
+def _measured(loaded: RetrieverRun, examples: EvaluationSet, items: np.ndarray, categories: np.ndarray, n: int) -> dict[str, float]:
     metrics = ranking_metrics(
         items,
         examples.targets,

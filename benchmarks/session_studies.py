@@ -37,6 +37,7 @@ from tfmi.cli.program import run_program
 from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError
 from tfmi.core.files import write_atomically, write_json
+from tfmi.models.kind_settings import reads, settings_yaml
 from tfmi.plots.training_plots import save_figure
 
 CONFIGS = ROOT / "training" / "configs" / "sessions"
@@ -170,7 +171,7 @@ def study_efficiency(options: argparse.Namespace) -> int:
     comparison = _comparison(entries, options, [1])
     configs = {entry: comparison.plain_config(entry) for entry in entries}
     for entry, config in configs.items():
-        if config.model.kind != "interests":
+        if not reads(config, "training"):
             raise ConfigError(f"{entry.label}: counts, it is not trained by steps: leave it out of --configs")
     turns: dict[str, list[dict[str, Any]]] = {entry.label: [] for entry in entries}
     for turn in range(options.turns):
@@ -210,14 +211,14 @@ def study_efficiency(options: argparse.Namespace) -> int:
 def _timed(entry: Entry, config: RunConfig, turn: int, options: argparse.Namespace) -> dict[str, Any]:
     """One turn of a configuration, measured now unless it has been measured before."""
     folder = options.output / "turns"
-    asked = {"configuration": config.to_yaml(), "steps": options.steps, "rounds": options.rounds, "threads": options.threads}
+    asked = {"configuration": settings_yaml(config), "steps": options.steps, "rounds": options.rounds, "threads": options.threads}
     kept = folder / f"{entry.folder_name}-{turn}.json"
     if kept.exists():
         found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         if found["asked"] != asked:
             raise ConfigError(f"{kept}: measured with another configuration or other options. Remove it, or choose another --output")
         return dict(found["measured"])
-    file = write_atomically(folder / f"{entry.folder_name}.yaml", config.to_yaml())
+    file = write_atomically(folder / f"{entry.folder_name}.yaml", settings_yaml(config))
     program = ROOT / "benchmarks" / "contenders" / "training_steps.py"
     numbers = [f"--{name}={asked[name]}" for name in ("steps", "rounds", "threads")]
     measured = run_contender([sys.executable, str(program), "--config", str(file), *numbers], options.threads)

@@ -26,8 +26,9 @@ from benchmarks.synthetic import synthetic_sequences
 from tfmi.config import RunConfig
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset, EvaluationSet, Sequences, Vocabulary
 from tfmi.data.pipeline import TrainingBatches
-from tfmi.models.retrieval.build_retriever import build_model, create_variables
+from tfmi.models.retrieval.build_retriever import build_model
 from tfmi.models.systems import load_config
+from tfmi.models.training_step import create_variables
 from tfmi.training.optimizers import build_optimizer
 
 REFERENCE = Path(__file__).resolve().parents[1] / "training" / "configs" / "reference" / "mind.yaml"

@@ -14,13 +14,16 @@ from tfmi.config import merge, parse_settings, read_config_file, validate_config
 from tfmi.core.errors import ConfigError
 from tfmi.layers.base import ConfiguredLayer
 from tfmi.layers.common.history_dropout import ElementDropout
+from tfmi.models.kind_settings import settings_yaml
 from tfmi.models.systems import SYSTEMS, load_config
 
 
 def test_defaults_round_trip_through_yaml(tmp_path: Path) -> None:
-    config = load_config(settings=["model.dimension=32", "data.log.columns.user=customer", "optimizer.learning_rate=1e-4"])
+    config = load_config(
+        settings=["model.dimension=32", "data.dataset=log", "data.log.columns.user=customer", "optimizer.learning_rate=1e-4"]
+    )
     path = tmp_path / "config.yaml"
-    path.write_text(config.to_yaml(), encoding="utf-8")
+    path.write_text(settings_yaml(config), encoding="utf-8")
     assert validate_config(read_config_file(path)) == config
     assert load_config(path) == config
     assert config.optimizer.learning_rate == 1e-4
@@ -29,7 +32,7 @@ def test_defaults_round_trip_through_yaml(tmp_path: Path) -> None:
 def test_infinite_power_round_trips(tmp_path: Path) -> None:
     config = load_config(settings=["model.readout={name: label_aware, power: .inf}"])
     path = tmp_path / "config.yaml"
-    path.write_text(config.to_yaml(), encoding="utf-8")
+    path.write_text(settings_yaml(config), encoding="utf-8")
     assert load_config(path).model.readout["power"] == float("inf")
 
 
@@ -175,7 +178,7 @@ def test_a_system_of_ones_own_inherits_no_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize("system", sorted(SYSTEMS))
 def test_a_resolved_configuration_loads_again(tmp_path: Path, system: str) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text(load_config(system=system).to_yaml(), encoding="utf-8")
+    path.write_text(settings_yaml(load_config(system=system)), encoding="utf-8")
     assert load_config(path) == load_config(system=system)
 
 

@@ -10,10 +10,8 @@ from typing import Any
 from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS
+from tfmi.models.kind_settings import reads
 from tfmi.models.systems import load_config
-
-# The kinds of models that rank the catalogue, by metrics with a cutoff.
-RETRIEVING_KINDS = ("interests", "heuristic")
 
 
 @dataclass(frozen=True)
@@ -53,18 +51,19 @@ class Entry:
         """The label as part of a path."""
         return self.label.replace("/", "-").replace(" ", "-").replace("=", "")
 
-    def config(self, settings: Sequence[str], overrides: Mapping[str, Any]) -> RunConfig:
+    def config(self, settings: Sequence[str], overrides: Mapping[str, Any], where_read: Mapping[str, Any] | None = None) -> RunConfig:
         """The resolved configuration.
 
         Args:
             settings: ``a.b=value`` settings, later ones stronger.
-            overrides: Between the file and the settings, such as the data and the seed.
+            overrides: Between the file and the settings, such as the data.
+            where_read: For all entries alike, as far as each reads it, such as the seed.
 
         Raises:
             ConfigError: With the entry's label in front.
         """
         try:
-            return load_config(self.file, self.system, [*settings, *self.final_settings], overrides)
+            return load_config(self.file, self.system, [*settings, *self.final_settings], overrides, where_read)
         except ConfigError as error:
             raise ConfigError(f"{self.label}: {error}") from None
 
@@ -80,7 +79,7 @@ def check_distinct(entries: Sequence[Entry]) -> None:
 
 def with_single_interest(entry: Entry, config: RunConfig) -> Entry | None:
     """The entry's variant with one interest, or None where ``config``, its configuration, has no more than that."""
-    if config.model.kind != "interests":
+    if not reads(config, "model.extractor"):
         return None
     extractor = config.model.extractor
     parameter = EXTRACTORS.get(extractor["name"]).INTERESTS_PARAMETER

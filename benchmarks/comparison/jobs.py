@@ -19,6 +19,7 @@ from tfmi.cli.program import STOPPED_BY_USER
 from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError
 from tfmi.core.files import write_atomically
+from tfmi.models.kind_settings import settings_yaml
 from tfmi.training.run_folder import RunFolder, differing_keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,12 +29,21 @@ ATTEMPT = "\n$ "  # stands before the command that wrote what follows in a log
 
 @dataclass(frozen=True)
 class Job:
-    """One run: a configuration on a dataset under a seed."""
+    """One run: a configuration on a dataset under a seed.
+
+    Attributes:
+        label: Its entry's.
+        dataset: A name of ``Comparison.data``.
+        config: The resolved configuration.
+        folder: Where the run is.
+        monitor: The validation metric that it is judged by in a search.
+    """
 
     label: str
     dataset: str
     config: RunConfig
     folder: RunFolder
+    monitor: str
 
     @property
     def name(self) -> str:
@@ -160,7 +170,7 @@ def _training(job: Job) -> Task:
     if job.folder.holds_run:
         command.append("--resume")
     else:
-        resolved = write_atomically(job.beside(".yaml"), job.config.to_yaml())
+        resolved = write_atomically(job.beside(".yaml"), settings_yaml(job.config))
         command += ["--config", str(resolved)]
     return Task(job.name, tuple(command), job.beside(".log"))
 

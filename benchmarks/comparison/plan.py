@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.comparison.entries import Entry, check_distinct, with_single_interest
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.summary import Notes
 from benchmarks.comparison.tuning import AS_IT_IS, Space, Trial, plan_trials
-from tfmi.config import RunConfig
+from tfmi.config import RunConfig, parse_settings
+from tfmi.config.effects import value_at
 from tfmi.core.errors import ConfigError
+from tfmi.models.kind_settings import reads
 from tfmi.training.run_folder import RunFolder
+
+# An entry with settings of its own and settings of all.
+_Described = tuple[Entry, tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Comparison:
         data: File or folder of each dataset, by a name of the user's choice.
         kind: What the data is (``data.dataset``).
         seeds: Of the reported runs. The trials of a search all have the first.
-        settings: ``a.b=value`` settings for all runs.
+        settings: ``a.b=value`` settings for all runs; what a system does not read of them is left out of its own.
         trial_settings: Further ones for trials only, such as fewer epochs.
         output: The folder of everything.
         variant_seeds: How many of the seeds, the first ones, variants of other entries are run with; None: all.
@@ -38,19 +44,28 @@ class Comparison:
     trial_settings: Sequence[str]
     output: Path
     variant_seeds: int | None = None
-    _resolved: dict[tuple[Entry, tuple[str, ...]], RunConfig] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _resolved: dict[_Described, RunConfig] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_distinct(self.entries)
 
-    def config(self, entry: Entry, dataset: str, seed: int, settings: Sequence[str] = ()) -> RunConfig:
-        """An entry's configuration on a dataset under a seed, with further settings; raises ``ConfigError`` if it cannot work."""
-        key = (entry, tuple(settings))
+    def config(self, entry: Entry, dataset: str, seed: int, settings: Sequence[str] = (), for_all: Sequence[str] = ()) -> RunConfig:
+        """An entry's configuration on a dataset under a seed; raises ``ConfigError`` if it cannot work.
+
+        Args:
+            entry: The entry.
+            dataset: A name of ``data``.
+            seed: Left out where nothing is drawn.
+            settings: Further settings of this entry.
+            for_all: Further settings of all entries, beside those of the comparison: each takes those that it reads.
+        """
+        key = (entry, tuple(settings), tuple(for_all))
         if key not in self._resolved:  # Checking a configuration constructs every component.
             overrides = {"data": {"dataset": self.kind, "path": next(iter(self.data.values()))}}
-            self._resolved[key] = entry.config([*self.settings, *settings], overrides)
+            self._resolved[key] = entry.config(settings, overrides, parse_settings([*self.settings, *for_all]))
         resolved = self._resolved[key]
-        return resolved.model_copy(update={"seed": seed, "data": resolved.data.model_copy(update={"path": self.data[dataset]})})
+        changes: dict[str, Any] = {"data": resolved.data.model_copy(update={"path": self.data[dataset]})}
+        return resolved.model_copy(update={**changes, "seed": seed} if reads(resolved, "seed") else changes)
 
     def plain_config(self, entry: Entry) -> RunConfig:
         """An entry's configuration as it is, on the first dataset under the first seed."""
@@ -71,21 +86,30 @@ class Comparison:
     def trial_job(self, entry: Entry, dataset: str, trial: Trial) -> Job:
         """The run of one trial: that of ``final_jobs`` where its configuration is the same."""
         final = self._final_job(entry, dataset, trial, self.seeds[0])
-        config = self.config(entry, dataset, self.seeds[0], [*trial.settings, *self.trial_settings])
+        config = self.config(entry, dataset, self.seeds[0], trial.settings, self.trial_settings)
         if config == final.config:
             return final
-        return Job(f"{entry.label} (trial {trial.number})", dataset, config, self._folder("tuning", entry, dataset, trial, self.seeds[0]))
+        folder = self._folder("tuning", entry, dataset, trial, self.seeds[0])
+        return Job(f"{entry.label} (trial {trial.number})", dataset, config, folder, self.monitor(config))
 
     def final_jobs(self, entry: Entry, dataset: str, trial: Trial = AS_IT_IS) -> list[Job]:
         """The reported runs of an entry with a trial's settings: one for each seed, or the first only where every seed gives the same."""
-        seeds = self.seeds[:1] if self.plain_config(entry).model.kind == "heuristic" else self.seeds
+        seeds = self.seeds if reads(self.plain_config(entry), "seed") else self.seeds[:1]
         if entry.base != entry.label:
             seeds = seeds[: self.variant_seeds]
         return [self._final_job(entry, dataset, trial, seed) for seed in seeds]
 
     def _final_job(self, entry: Entry, dataset: str, trial: Trial, seed: int) -> Job:
         config = self.config(entry, dataset, seed, trial.settings)
-        return Job(entry.label, dataset, config, self._folder("", entry, dataset, trial, seed))
+        return Job(entry.label, dataset, config, self._folder("", entry, dataset, trial, seed), self.monitor(config))
+
+    def monitor(self, config: RunConfig) -> str:
+        """The validation metric that a run is judged by: its own monitor; where nothing is monitored that of ``settings``, if they have
+        one, or recall at the longest cutoff."""
+        if reads(config, "training.monitor"):
+            return config.training.monitor
+        asked = value_at(parse_settings(self.settings), "training.monitor")
+        return f"recall@{max(config.evaluation.cutoffs)}" if asked is None else str(asked)
 
     def _folder(self, purpose: str, entry: Entry, dataset: str, trial: Trial, seed: int) -> RunFolder:
         number = f"-trial-{trial.number}" if trial.number else ""

@@ -80,14 +80,14 @@ def tune(comparison: Comparison, trials: Mapping[str, Sequence[Trial]], datasets
     for (dataset, label, number), job in jobs.items():
         chosen = tuning.chosen[dataset][label]
         row = {"dataset": dataset, "config": label, "trial": number, "settings": list(trials[label][number].settings)}
-        row |= {"monitor": job.config.training.monitor, "value": values[dataset, label, number]}
+        row |= {"monitor": job.monitor, "value": values[dataset, label, number]}
         row |= {"seconds": job.metrics()["train"]["seconds"] if job.finished else None}
         tuning.trials.append(row | {"folder": str(job.folder.path), "chosen": chosen is not None and chosen.number == number})
     return tuning
 
 
 def _budget(comparison: Comparison, trials: Mapping[str, Sequence[Trial]], datasets: Sequence[str], count: int) -> str:
-    monitors = sorted({comparison.plain_config(entry).training.monitor for entry in comparison.entries})
+    monitors = sorted({comparison.monitor(comparison.plain_config(entry)) for entry in comparison.entries})
     sentences = [
         f"Tuning: at most {count} trials for every configuration on {' and on '.join(datasets)}, the configuration as it is among them, "
         f"drawn at random from its space; one run each with seed {comparison.seeds[0]}; chosen by validation {', '.join(monitors)}."

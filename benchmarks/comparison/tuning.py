@@ -9,7 +9,7 @@ A space is a YAML file: settings with the values to try, and further ones of sin
       comirec_sa: {model.history_dropout: []}          # [] takes a common setting away
       item_knn: {model.heuristic.decay: [0.7, 0.8, 0.9]}
 
-Systems that count take the settings of their own only: the common ones, of training, do nothing to them.
+A system takes the common settings that it reads: those of training do nothing to systems that count.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from benchmarks.comparison.entries import Entry
 from benchmarks.comparison.jobs import Job
 from tfmi.config import RunConfig, read_config_file
 from tfmi.core.errors import ConfigError, nearest
+from tfmi.models.kind_settings import reads
 from tfmi.models.systems import SYSTEMS
 from tfmi.training.trainer import LOWER_IS_BETTER
 
@@ -39,7 +40,7 @@ class Space:
     """What to try.
 
     Attributes:
-        common: Values by setting, for every system that is trained.
+        common: Values by setting, for every system that reads it.
         systems: The same of single systems, by label or system name.
     """
 
@@ -64,7 +65,7 @@ class Space:
 
     def of(self, entry: Entry, config: RunConfig) -> Choices:
         """The values to try for an entry, whose configuration as it is is ``config``."""
-        common = {} if config.model.kind == "heuristic" else self.common
+        common = {setting: values for setting, values in self.common.items() if reads(config, setting)}
         own = self.systems.get(entry.label, self.systems.get(config.system, {}))
         return {setting: values for setting, values in {**common, **own}.items() if values}
 
@@ -106,13 +107,13 @@ def plan_trials(choices: Choices, count: int, resolve: Callable[[Sequence[str]],
 
 
 def validation_value(job: Job) -> float | None:
-    """What the trials are judged by: the validation value of the configuration's monitor; None if the run has failed."""
-    return float(job.metrics()["valid"][job.config.training.monitor]) if job.finished else None
+    """What the trials are judged by: the validation value of the job's monitor; None if the run has failed."""
+    return float(job.metrics()["valid"][job.monitor]) if job.finished else None
 
 
 def is_loss(job: Job) -> bool:
-    """Whether less of the configuration's monitor is better."""
-    return job.config.training.monitor in LOWER_IS_BETTER
+    """Whether less of the job's monitor is better."""
+    return job.monitor in LOWER_IS_BETTER
 
 
 def choose(values: Mapping[str, Mapping[int, float | None]], less_is_better: bool = False) -> int | None:

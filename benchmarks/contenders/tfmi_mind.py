@@ -23,7 +23,7 @@ def main() -> None:
     import tfmi  # noqa: F401 - selects Keras 2 before TensorFlow is imported
     from benchmarks.common import limit_threads
     from tfmi.data.loading import load_dataset
-    from tfmi.kinds.retrieval import retrieval_task
+    from tfmi.kinds.retrieval import InterestsKind
     from tfmi.models.retrieval.build_retriever import build_model
     from tfmi.models.systems import load_config
     from tfmi.training.run_folder import RunFolder
@@ -34,7 +34,7 @@ def main() -> None:
     dataset = load_dataset(config.data)
     with tempfile.TemporaryDirectory() as folder:
         model = build_model(config, dataset)
-        trainer = Trainer(model, retrieval_task(model, dataset, config), config, RunFolder(folder))
+        trainer = Trainer(model, InterestsKind().task(model, dataset, config), config, RunFolder(folder))
         batches = trainer.task.batches.from_step(0)
         losses: list[float] = []
 

@@ -23,8 +23,9 @@ def main() -> None:
     from benchmarks.common import limit_threads
     from tfmi.config import read_config_file, validate_config
     from tfmi.data.loading import load_dataset
-    from tfmi.kinds.retrieval import retrieval_task
-    from tfmi.models.retrieval.build_retriever import build_model, count_parameters
+    from tfmi.kinds.retrieval import InterestsKind
+    from tfmi.models.retrieval.build_retriever import build_model
+    from tfmi.models.training_step import count_parameters
     from tfmi.training.run_folder import RunFolder
     from tfmi.training.trainer import Trainer
 
@@ -33,7 +34,7 @@ def main() -> None:
     dataset = load_dataset(config.data)
     with tempfile.TemporaryDirectory() as folder:
         model = build_model(config, dataset)
-        trainer = Trainer(model, retrieval_task(model, dataset, config), config, RunFolder(folder))
+        trainer = Trainer(model, InterestsKind().task(model, dataset, config), config, RunFolder(folder))
         batches = trainer.task.batches.from_step(0)
         timed = time_rounds(lambda: trainer.model.fit(batches, steps_per_epoch=options.steps, verbose=0), options.rounds)
     epoch = {"steps_per_epoch": trainer.steps_per_epoch, "batch_size": config.training.batch_size}

@@ -24,6 +24,7 @@ from tfmi.config import RunConfig, read_config_file, validate_config
 from tfmi.core.errors import ConfigError
 from tfmi.core.files import write_atomically, write_json
 from tfmi.layers.base import EXTRACTORS
+from tfmi.models.kind_settings import settings_yaml
 from tfmi.models.systems import SYSTEMS, load_config
 from tfmi.training.run_folder import RunFolder, differing_keys
 
@@ -71,7 +72,7 @@ class Programs:
         if "--savedmodels" in arguments:
             config = folder.stored_config()
             version = Path(_after("--savedmodels", arguments)) / config.system / "1"
-            write_json(version / "assets.extra" / "tfmi_metadata.json", {"format": 2, "configuration": config.to_yaml()})
+            write_json(version / "assets.extra" / "tfmi_metadata.json", {"format": 2, "configuration": settings_yaml(config)})
             return
         config = validate_config(read_config_file(_after("--config", arguments)))
         folder.start(config)
@@ -115,8 +116,7 @@ def _after(flag: str, arguments: list[str]) -> str:
 
 @functools.cache
 def _resolved(arguments: str) -> RunConfig:
-    file, system, settings, overrides = json.loads(arguments)
-    return load_config(file, system, settings, overrides)
+    return load_config(*json.loads(arguments))
 
 
 @pytest.fixture
@@ -371,7 +371,7 @@ def test_trials_differ_and_start_with_the_recipe() -> None:
     everything = plan_trials(choices, 99, resolve)
     assert everything[:3] == trials
     assert len(everything) == 4  # one of the four combinations is the recipe's own
-    assert len({resolve(trial.settings).to_yaml() for trial in everything}) == 4
+    assert len({settings_yaml(resolve(trial.settings)) for trial in everything}) == 4
 
 
 def test_the_best_over_several_datasets_has_the_largest_shares() -> None:

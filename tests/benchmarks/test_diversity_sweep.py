@@ -11,7 +11,7 @@ import pytest
 from benchmarks.diversity_sweep import Row, choose, main, plot_sweeps, sweep
 from tests.kinds.conftest import SMALL_RUN
 from tfmi.core.errors import ConfigError, DataError
-from tfmi.kinds.finished_run import load_run
+from tfmi.kinds.retrieval import load_retriever
 from tfmi.kinds.runner import run
 from tfmi.models.systems import load_config
 from tfmi.training.run_folder import RunFolder
@@ -53,7 +53,7 @@ def test_a_trained_run_is_described_by_its_slices_and_interests(trained: Path) -
 @pytest.mark.slow
 def test_a_loaded_run_has_the_weights_that_were_measured(trained: Path) -> None:
     measured = json.loads((trained / "metrics.json").read_text())
-    rows = sweep(load_run(trained), [0.0, 0.05, 5.0], num_results=10)
+    rows = sweep(load_retriever(trained), [0.0, 0.05, 5.0], num_results=10)
     for part in ("valid", "test"):
         at_zero = rows[0][part]
         assert {name: at_zero[name] for name in measured[part] if name.endswith("@10")} == pytest.approx(
@@ -135,11 +135,11 @@ def test_a_run_on_other_data_or_without_weights_is_refused(trained: Path) -> Non
     state: dict[str, Any] = json.loads(folder.state.read_text())
     folder.write_state({**state, "data": "other"})
     with pytest.raises(DataError, match="has changed since this run"):
-        load_run(trained)
+        load_retriever(trained)
     folder.write_state(state)
     hidden = folder.best.rename(trained / "hidden")
     try:
         with pytest.raises(ConfigError, match="weights of this run cannot be read"):
-            load_run(trained)
+            load_retriever(trained)
     finally:
         hidden.rename(folder.best)

@@ -102,13 +102,15 @@ def test_a_warm_up_longer_than_training_is_noted(tmp_path: Path, small_run: list
     assert "2 steps of warm-up fill all 2 training steps" in caplog.text
 
 
-def test_counting_says_which_settings_do_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_counting_refuses_what_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--system", "popularity", "--max-steps", "7", "--set", "optimizer.learning_rate=0.1", "--no-export"]
     small = ["--set", "data.embedded.users=60", "--set", "data.embedded.items=40", "--set", "data.split.min_item_events=1"]
-    assert main([*flags, *small, "--output", str(tmp_path / "run")]) == 0
+    assert main([*flags, *small, "--output", str(tmp_path / "run")]) == 1
+    refused = capsys.readouterr().err
+    assert "training.max_steps: given, but 'popularity' counts" in refused
+    assert "optimizer.learning_rate: given, but 'popularity' counts" in refused
+    assert "training.batch_size" not in refused
+    assert main(["--system", "popularity", "--no-export", *small, "--output", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr().out
-    assert "training.max_steps does nothing here: popularity counts" in printed
-    assert "optimizer.learning_rate does nothing here" in printed
-    assert "training.batch_size" not in printed
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert f"precision  {metrics['test']['precision@10']:>8.4f}" in printed

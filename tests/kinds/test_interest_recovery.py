@@ -10,7 +10,7 @@ import pytest
 from tfmi.data.dataset import FIRST_INDEX, Dataset
 from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import evaluation_batches
-from tfmi.kinds.retrieval import retrieval_task
+from tfmi.kinds.retrieval import InterestsKind
 from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval.build_retriever import build_model
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
@@ -35,7 +35,7 @@ def _train(num_interests: int, path: Path) -> tuple[InterestRetrieval, Dataset]:
     )
     dataset = load_dataset(config.data)
     model = build_model(config, dataset)
-    Trainer(model, retrieval_task(model, dataset, config), config, RunFolder(path)).train()
+    Trainer(model, InterestsKind().task(model, dataset, config), config, RunFolder(path)).train()
     return model, dataset
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfmi.config import RunConfig
+from tfmi.config import RunConfig, parse_settings
 from tfmi.core.errors import ConfigError
 from tfmi.data.impressions.impression_loading import load_ranking_dataset
 from tfmi.data.impressions.training_coarse_labels import training_coarse_labels
 from tfmi.evaluation.click_prediction import ImpressionEvaluator, impression_metrics
-from tfmi.kinds.finished_run import load_run
-from tfmi.kinds.ranking import fusion_weights, load_ranker, ranker_batches
+from tfmi.kinds.ranking import RankingKind, fusion_weights
+from tfmi.kinds.retrieval import load_retriever
 from tfmi.kinds.runner import describe, run
 from tfmi.models.ranking.build_ranker import build_ranker
 from tfmi.models.systems import load_config
@@ -37,7 +37,7 @@ SMALL = (
 
 
 def small(system: str = "mgipf", *settings: str) -> RunConfig:
-    return load_config(system=system, settings=[*SMALL, *settings])
+    return load_config(system=system, settings=settings, where_read=parse_settings(SMALL))
 
 
 def _run(config: RunConfig, path: Path, resume: bool = False) -> dict[str, Any]:
@@ -70,11 +70,11 @@ def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
     assert {"fusion_fine", "coarse_brand", "auc", "log_loss", "calibration_error"} <= curve[0].keys()
     for plot in ("training", "reliability"):
         assert (folder.plots / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
-    loaded = load_ranker(tmp_path / "run")
+    loaded = RankingKind().load_finished(tmp_path / "run")
     evaluator = ImpressionEvaluator(loaded.model, loaded.dataset, batch_size=50)
     assert impression_metrics(loaded.dataset.test, evaluator.predict(loaded.dataset.test).logits) == pytest.approx(metrics["test"])
     with pytest.raises(ConfigError, match="expected the run of a retriever, but 'mgipf' is of kind 'ranking'"):
-        load_run(tmp_path / "run")
+        load_retriever(tmp_path / "run")
     table = describe(config, metrics)
     assert f"{metrics['test']['auc']:.4f}" in table
     assert "items:rare" in table
@@ -111,7 +111,7 @@ def test_training_batches_carry_the_coarse_labels_of_their_rows() -> None:
         dataset = load_ranking_dataset(config.data)
         model = build_ranker(config, dataset)
         assert model.coarse_features == ("brand", "category")
-        batch = next(iter(ranker_batches(dataset, model, config).from_step(0).take(1)))
+        batch = next(iter(RankingKind().batches(model, dataset, config).from_step(0).take(1)))
         assert batch["coarse"].shape == (64, 2)
         below = batch["coarse"].numpy() < batch["label"].numpy()[:, None]
         assert below.any() == shuffled
@@ -123,13 +123,13 @@ def test_fusion_starts_as_the_mean() -> None:
     config = small("mgipf", "model.ranker.coarse_features=[category]", "model.ranker.fusion_bias=true")
     dataset = load_ranking_dataset(config.data)
     model = build_ranker(config, dataset)
-    model.compute_loss(next(iter(ranker_batches(dataset, model, config).from_step(0).take(1))))
+    model.compute_loss(next(iter(RankingKind().batches(model, dataset, config).from_step(0).take(1))))
     assert fusion_weights(model) == {"fusion_fine": 0.5, "fusion_category": 0.5, "fusion_bias": 0.0}
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected the folder of a run"):
-        load_ranker(tmp_path)
+        RankingKind().load_finished(tmp_path)
 
 
 def test_an_unknown_coarse_feature_is_refused() -> None:

@@ -14,6 +14,7 @@ import yaml
 from tfmi.cli.train import main
 from tfmi.config import RunConfig
 from tfmi.kinds.runner import run
+from tfmi.models.kind_settings import settings_yaml
 from tfmi.models.systems import load_config
 from tfmi.training import trainer as training
 from tfmi.training.run_folder import RunFolder
@@ -59,7 +60,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[RunConf
     folders: dict[str, Path] = {}
 
     def find(config: RunConfig) -> Path:
-        key = config.to_yaml()
+        key = settings_yaml(config)
         if key not in folders:
             folders[key] = tmp_path_factory.mktemp("whole") / "run"
             assert _start(config, folders[key]) is not None

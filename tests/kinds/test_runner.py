@@ -192,7 +192,7 @@ def test_sessions_are_reported_by_their_names_and_by_whether_the_target_repeats(
     (tmp_path / "train_sessions.txt").write_text("".join(f"{n % 7} {n % 5} {n % 3}\n" for n in range(30)), encoding="utf-8")
     (tmp_path / "test_examples.txt").write_text("0 1 2\t1\n3 4\t0\n5\t1\n", encoding="utf-8")
     data = ["data.dataset=sessions", f"data.path={tmp_path}", "data.history_length=1"]
-    settings = [*data, "evaluation.cutoffs=[1, 3]", "training.monitor=mrr@3"]
+    settings = [*data, "evaluation.cutoffs=[1, 3]"]
     metrics = _run(load_config(system="popularity", settings=settings), tmp_path / "run")
     for name in ("test", "test_repeat", "test_new"):
         assert {"p@1", "p@3", "mrr@1", "mrr@3"} <= metrics[name].keys()

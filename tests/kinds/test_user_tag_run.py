@@ -14,7 +14,7 @@ from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.tags.tag_batches import StateGatherer, tag_batches
 from tfmi.kinds.runner import describe, run
-from tfmi.kinds.user_tags import load_tag_run
+from tfmi.kinds.user_tags import UserTagsKind
 from tfmi.models.systems import load_config
 from tfmi.training.run_folder import RunFolder
 
@@ -98,7 +98,7 @@ def test_metrics_are_for_people_too(finished: tuple[Path, dict[str, Any]]) -> No
 
 def test_it_loads_again_with_the_best_weights(finished: tuple[Path, dict[str, Any]]) -> None:
     path, metrics = finished
-    loaded = load_tag_run(path)
+    loaded = UserTagsKind().load_finished(path)
     rows = loaded.dataset.test
     batches = tag_batches(rows, StateGatherer(loaded.dataset.states), batch_size=256).in_order()
     logits = np.concatenate([loaded.model.logits(batch).numpy() for batch in batches])  # [rows, A]
@@ -119,19 +119,19 @@ def test_a_run_that_was_stopped_ends_with_the_same_metrics(finished: tuple[Path,
 def test_other_data_is_refused(finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tfmi.kinds.user_tags.tagging_fingerprint", lambda dataset: "another")
     with pytest.raises(DataError, match="has changed"):
-        load_tag_run(finished[0])
+        UserTagsKind().load_finished(finished[0])
 
 
 def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
     RunFolder(tmp_path).start(load_config())
     with pytest.raises(ConfigError, match="model of tags"):
-        load_tag_run(tmp_path)
+        UserTagsKind().load_finished(tmp_path)
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     RunFolder(tmp_path).start(small())
     with pytest.raises(ConfigError, match="not come to its end"):
-        load_tag_run(tmp_path)
+        UserTagsKind().load_finished(tmp_path)
 
 
 @pytest.mark.slow

@@ -13,9 +13,10 @@ from tfmi.data.dataset import Dataset, EvaluationSet
 from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import training_batches
 from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval.build_retriever import build_model, create_variables
+from tfmi.models.retrieval.build_retriever import build_model
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.systems import load_config
+from tfmi.models.training_step import create_variables
 
 SMALL = ["data.embedded.users=60", "data.embedded.items=60", "data.split.min_user_events=2"]
 Batch = dict[str, tf.Tensor]

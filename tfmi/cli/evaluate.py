@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmi.cli.program import quiet_libraries, run_program
-from tfmi.config import DataConfig, DatasetName, RunConfig, merge, parse_settings, validate_config
+from tfmi.config import DatasetName, RunConfig, merge, parse_settings, validate_config
 from tfmi.core.errors import ConfigError, DataError, ExportError
 
 EXAMPLES = """\
@@ -60,28 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from tfmi.data.impressions.impression_loading import load_ranking_dataset
-    from tfmi.data.loading import load_dataset
     from tfmi.evaluation.metrics import ranking_metrics
     from tfmi.evaluation.slices import sliced_metrics
     from tfmi.export.exported_model import ExportedModel
     from tfmi.export.publishing import newest_version
     from tfmi.export.retrieval.evaluate_exported import ServedRanker, share_known, usable_cutoffs
-    from tfmi.export.tags.export_user_tags import KIND
+    from tfmi.kinds.base import kind_of
 
     folder = newest_version(options.savedmodel)
     started = time.perf_counter()
     model = ExportedModel(folder)
     logging.info("Loaded %s (%s) in %.1f s", folder, model.metadata["system"], time.perf_counter() - started)
-    if model.metadata.get("kind") == KIND:
-        raise ExportError(f"{folder}: answers with tags, which are not measured here but by the run itself, in its metrics.json")
-    config = _changed_by_settings(_configuration(model.metadata, folder), options.set)
-    evaluation = _changed(config.evaluation, {"batch_size": options.batch_size, "cutoffs": options.num_results}, "evaluation")
+    config = _changed(_configuration(model.metadata, folder), options)
+    kind, evaluation = kind_of(config), config.evaluation
+    if kind.answers != "items":
+        raise ExportError(f"{folder}: answers with {kind.answers}, which are not measured here but by the run itself, in its metrics.json")
     cutoffs = usable_cutoffs(model, evaluation.cutoffs, required=options.num_results is not None)
 
-    data = _data_config(config.data, options)
-    # A model of two stages is measured on the clicks that its retriever learned from.
-    dataset = load_ranking_dataset(data).retrieval if config.model.kind == "ranking" else load_dataset(data)
+    dataset = kind.load_clicks(config)
     examples = {"test": dataset.test, "valid": dataset.valid}[options.split]
     logging.info("Asking for %s %s users of %s", f"{len(examples):,}", options.split, dataset.name)
     recommended = ServedRanker(model, dataset.catalogue.vocabulary, dataset.profiles, evaluation).rank(examples)
@@ -110,30 +106,29 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _configuration(metadata: dict[str, Any], folder: Path) -> RunConfig:
+    from tfmi.models.kind_settings import with_defaults_where_unread
+
     if "configuration" not in metadata:
         raise ConfigError(f"{folder}: this model's metadata holds no run configuration; export it with training/train.py")
-    return validate_config(metadata["configuration"])
+    return with_defaults_where_unread(validate_config(metadata["configuration"]))
 
 
-def _changed_by_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
-    """The configuration with ``a.b=value`` settings, which can change the data and the evaluation only: the model is as it is."""
-    given = parse_settings(settings)
+def _changed(config: RunConfig, options: argparse.Namespace) -> RunConfig:
+    """The configuration with what the options change, which can be the data and the evaluation only: the model is as it is."""
+    from tfmi.models.kind_settings import refuse_unread, with_defaults_where_unread
+
+    given = parse_settings(options.set)
     odd = sorted(set(given) - {"data", "evaluation"})
     if odd:
         raise ConfigError(f"--set {odd[0]}: measuring an exported model reads data.* and evaluation.* only; train again to change the rest")
-    data = given.get("data")
-    if isinstance(data, dict) and data.get("dataset", config.data.dataset) != config.data.dataset:
-        data.setdefault("path", None)  # that of another dataset means nothing to this one
-    return validate_config(merge(config.model_dump(), given))
-
-
-def _data_config(config: DataConfig, options: argparse.Namespace) -> DataConfig:
-    # The path of one dataset means nothing to another.
-    path = options.data if options.data or options.dataset not in (None, config.dataset) else config.path
-    return _changed(config, {"dataset": options.dataset or config.dataset}, "data").model_copy(update={"path": path})
-
-
-def _changed(section: Any, changes: dict[str, Any], name: str) -> Any:
-    """The configuration section with the changes that are not None, checked like a configuration file."""
-    given = {key: value for key, value in changes.items() if value is not None}
-    return getattr(validate_config({name: {**section.model_dump(), **given}}), name)
+    flags = {
+        "data": {"dataset": options.dataset, "path": options.data},
+        "evaluation": {"batch_size": options.batch_size, "cutoffs": options.num_results},
+    }
+    for section, values in flags.items():
+        given = merge(given, {section: {key: value for key, value in values.items() if value is not None}})
+    if given["data"].get("dataset", config.data.dataset) != config.data.dataset:
+        given["data"].setdefault("path", None)  # that of another dataset means nothing to this one
+    changed = validate_config(merge(config.model_dump(), given))
+    refuse_unread(changed, given)
+    return with_defaults_where_unread(changed)

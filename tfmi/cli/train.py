@@ -30,26 +30,26 @@ examples:
 """
 
 
-# How --help groups the systems: by model.kind.
-LISTED_KINDS = {
-    "systems that retrieve items": ("interests", "heuristic"),
-    "systems that know users by tags": ("user_tags",),
-    "systems that rank candidates": ("ranking",),
-}
-
-
-def _listed(title: str, kinds: Sequence[str], systems: Mapping[str, System]) -> str:
+def _listed(title: str, systems: Mapping[str, System]) -> str:
     """One group of systems, a line each."""
-    of_kind = {name: system for name, system in systems.items() if system.recipe["model"].get("kind", "interests") in kinds}
-    width = max(map(len, of_kind))
-    return "\n".join([f"{title}:", *(f"  {name:<{width}}  {system.summary}" for name, system in of_kind.items())])
+    width = max(map(len, systems))
+    return "\n".join([f"{title}:", *(f"  {name:<{width}}  {system.summary}" for name, system in systems.items())])
+
+
+def _systems_by_kind() -> dict[str, dict[str, System]]:
+    """Every system under the heading of its kind, in the order in which the headings first occur."""
+    from tfmi.models.kind_settings import settings_of_kind
+    from tfmi.models.systems import SYSTEMS
+
+    groups: dict[str, dict[str, System]] = {}
+    for name, system in SYSTEMS.items():
+        groups.setdefault(settings_of_kind(system.kind).heading, {})[name] = system
+    return groups
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; its help lists every system."""
-    from tfmi.models.systems import SYSTEMS
-
-    systems = "\n\n".join(_listed(title, kinds, SYSTEMS) for title, kinds in LISTED_KINDS.items())
+    systems = "\n\n".join(_listed(title, group) for title, group in _systems_by_kind().items())
     parser = argparse.ArgumentParser(
         prog="training/train.py",
         description="Train a multi-interest retriever, a model of users' tags or a ranker, evaluate it, and export a SavedModel for\n"
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="PATH", help="file or folder of the data")
     parser.add_argument("--set", metavar="a.b=value", action="append", default=[], help="set one configuration value; may be repeated")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of initial weights, order of examples, negatives and dropout")
-    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps; does nothing to systems that count")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps; systems that count take none")
     parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<system>-<dataset>-<time>)")
     parser.add_argument(
         "--savedmodels", metavar="DIR", default="savedmodels", help="where <name>/<version> is published (default: savedmodels)"
@@ -122,13 +122,17 @@ def _resolve(options: argparse.Namespace) -> RunConfig:
 
 def _resolve_resumed(options: argparse.Namespace, stored: RunConfig) -> RunConfig:
     """The stored configuration with whatever the command line gives; what it leaves out stays as it was."""
+    from tfmi.models.kind_settings import refuse_unread, refuse_unread_of_file, with_defaults_where_unread
     from tfmi.models.systems import check_components
 
     given = read_config_file(options.config) if options.config is not None else {}
     if options.system is not None:
         given = {**given, "system": options.system}
-    given = merge(merge(given, _overrides(options)), parse_settings(options.set))
-    config = validate_config(merge(stored.model_dump(), given))
+    from_options = merge(_overrides(options), parse_settings(options.set))
+    config = validate_config(merge(merge(stored.model_dump(), given), from_options))
+    refuse_unread_of_file(config, given)
+    refuse_unread(config, from_options)
+    config = with_defaults_where_unread(config)
     check_components(config)
     return config
 

@@ -450,10 +450,6 @@ class RunConfig(Section):
     index: IndexConfig = IndexConfig()
     export: ExportConfig = ExportConfig()
 
-    def to_yaml(self) -> str:
-        """The whole configuration, defaults included, as YAML that ``load_config`` reads back to an equal one."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True, width=120)
-
 
 class _Loader(yaml.SafeLoader):
     """YAML's safe loader that also reads ``1e-3`` as a number, as people expect."""

@@ -1,1 +1,1 @@
-"""The kinds of model, each from configuration to published SavedModel."""
+"""The kinds of model, each from configuration to published SavedModel; ``tfmi.kinds.base.ModelKind`` says what a kind is."""

@@ -1,175 +1,337 @@
-"""A run of a retriever: load, build or count, train, evaluate, draw, export."""
+"""The kinds that retrieve: models with interests that are trained by steps, and heuristics that count."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import tensorflow as tf
 
 from tfmi.config import RunConfig
-from tfmi.core.errors import DataError
-from tfmi.core.files import write_json
-from tfmi.core.versions import versions
+from tfmi.config.effects import Reasons, split_method, unread_of_split, unread_of_towers
+from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.dataset import Dataset
 from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import TrainingBatches, examples_per_epoch
 from tfmi.evaluation.diagnostics import interest_diagnostics
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.evaluation.metrics import session_metrics
-from tfmi.export import check_export, export_savedmodel
-from tfmi.models.recommender import Recommender
+from tfmi.export import export_savedmodel
+from tfmi.kinds.base import Exporter, LoadedRun, ModelKind, TrainedKind, kind_of, load_finished, run_metadata
+from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, require_every_item
+from tfmi.layers.graph.propagation import PROPAGATIONS
+from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, require_softmax, require_summable
+from tfmi.losses.regularizers.interest_usage import usage_network
+from tfmi.models.heuristics.heuristic import HEURISTICS
+from tfmi.models.kind_settings import register_kind
+from tfmi.models.recommender import DirectRecommender, Recommender
 from tfmi.models.retrieval.build_retriever import build_heuristic, build_model
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.plots.training_plots import plot_routing
 from tfmi.training.fingerprint import data_fingerprint
-from tfmi.training.fitting import fit_model
-from tfmi.training.run_folder import RunFolder, differing_keys
-from tfmi.training.run_result import RunResult
+from tfmi.training.fitting import Fitted
+from tfmi.training.run_folder import RunFolder
 from tfmi.training.trainer import TrainingTask
 
 log = logging.getLogger(__name__)
 
+MONITORS = ("recall", "hr", "ndcg", "mrr", "precision", "coverage")
+DESCRIBED = ("recall", "hr", "ndcg", "mrr", "precision", "coverage", "diversity")
+AnyRecommender = TypeVar("AnyRecommender", bound=Recommender)
 
-def run(config: RunConfig, folder: RunFolder, target: Path | None, resume: bool = False) -> RunResult:
-    """Do what the configuration of a retriever describes; see ``tfmi.kinds.runner.run``."""
-    if target is not None:
-        check_export(config.index, target, needs_index=config.model.kind == "interests")
-    started = time.perf_counter()
-    dataset = load_dataset(config.data)
-    log.info("Loaded %s in %.1f s: %s", dataset.name, time.perf_counter() - started, _counts(dataset))
-    trained = train_recommender(config, dataset, folder, resume)
-    if trained is None:
-        return RunResult(None, folder, None)
-    recommender, metrics = trained
-    savedmodel = None
-    if target is not None:
+
+class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
+    """What both kinds that retrieve have in common: data of sequences, and answers that are items of the whole catalogue."""
+
+    heading = "systems that retrieve items"
+    a_model = "a retriever"
+    is_retriever = True
+
+    def unread(self, config: RunConfig) -> Reasons:
+        """See ``KindSettings.unread``."""
+        of_rankers, of_tags = f"{config.system!r} retrieves; this is for models that rank", "this is for models of tags"
+        return {
+            **super().unread(config),
+            **unread_of_split(config.data.split, split_method(config.data), config.data.dataset),
+            "data.impressions": of_rankers,
+            "data.embedded.impressions": of_rankers,
+            "data.tagging": of_tags,
+            "export.audience_size": of_tags,
+            "export.ranking_pool": of_rankers,
+            "export.retrieval_weight": of_rankers,
+        }
+
+    def load_data(self, config: RunConfig) -> Dataset:
+        """See ``ModelKind.load_data``."""
+        return load_dataset(config.data)
+
+    def load_clicks(self, config: RunConfig) -> Dataset:
+        """See ``ModelKind.load_clicks``."""
+        return self.load_data(config)
+
+    def describe_data(self, data: Dataset) -> str:
+        """See ``ModelKind.describe_data``."""
+        return (
+            f"{len(data.catalogue.vocabulary):,} items, {len(data.train):,} training sequences with {data.train.num_events:,} events, "
+            f"{len(data.valid):,} validation and {len(data.test):,} test users"
+        )
+
+    def fingerprint(self, data: Dataset) -> str:
+        """See ``ModelKind.fingerprint``."""
+        return data_fingerprint(data)
+
+    def evaluator(self, model: AnyRecommender, data: Dataset, config: RunConfig) -> CatalogueEvaluator:
+        """See ``ModelKind.evaluator``."""
+        return CatalogueEvaluator(model, data.catalogue, config.evaluation, config.index.allotment())
+
+    def evaluate(
+        self,
+        model: AnyRecommender,
+        data: Dataset,
+        config: RunConfig,
+        *,
+        evaluator: CatalogueEvaluator | None = None,
+        plots: Path | None = None,
+    ) -> dict[str, Any]:
+        """Metrics on the test and validation users over the full catalogue, slices of the test users, and how interests differ."""
+        evaluator = evaluator or self.evaluator(model, data, config)
+        recommended = evaluator.rank(data.test, data.profiles)
+        interests = {}
+        if isinstance(model, InterestRetrieval):
+            if plots is not None:
+                plot_routing(model, data.valid, data.catalogue, plots / "routing.png", profiles=data.profiles)
+            if model.extractor.num_interests > 1:
+                size = config.evaluation.batch_size
+                described = interest_diagnostics(model, recommended.items, data.test, batch_size=size, profiles=data.profiles)
+                interests = {"interests": described}
+        test, slices = evaluator.measure(recommended, data.test), evaluator.measure_slices(recommended, data.test)
+        return {
+            "test": test,
+            "test_slices": slices,
+            **(_as_for_sessions(test, slices) if config.data.holds_sessions() else {}),
+            "valid": evaluator.evaluate(data.valid, data.profiles),
+            **interests,
+        }
+
+    def describe(self, config: RunConfig, metrics: Mapping[str, Any]) -> str:
+        """The test metrics as a table."""
+        cutoffs = config.evaluation.cutoffs
+        lines = [f"{'test':<10} " + " ".join(f"{'@' + str(cutoff):>8}" for cutoff in cutoffs)]
+        for name in DESCRIBED:
+            if f"{name}@{cutoffs[0]}" in metrics["test"]:
+                lines.append(f"{name:<10} " + " ".join(f"{metrics['test'][f'{name}@{cutoff}']:>8.4f}" for cutoff in cutoffs))
+        return "\n".join(lines)
+
+    def exporter(self, config: RunConfig, data: Dataset, folder: RunFolder, target: Path) -> Exporter[AnyRecommender]:
+        """See ``ModelKind.exporter``."""
+        del folder
+        return _RetrieverExporter(config, data, target)
+
+
+@register_kind
+class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, InterestRetrieval, CatalogueEvaluator]):
+    """Models that know a user as one or several interests, trained by gradient."""
+
+    name = "interests"
+    model_keys = (
+        "dimension",
+        "extractor",
+        "readout",
+        "objective",
+        "weighting",
+        "repetition",
+        "regularizers",
+        "item_tower",
+        "user_tower",
+        "normalize",
+        "temperature",
+        "history_dropout",
+    )
+    identity_key = "extractor"
+
+    def unread(self, config: RunConfig) -> Reasons:
+        """See ``KindSettings.unread``."""
+        return {**super().unread(config), **unread_of_towers(config.model)}
+
+    def check(self, config: RunConfig) -> None:
+        """See ``KindSettings.check``."""
+        model = config.model
+        extractor = EXTRACTORS.build(model.extractor, "model.extractor")
+        readout = READOUTS.build(model.readout, "model.readout")
+        readout.check(extractor)
+        if config.data.examples == "sequences":
+            require_every_item(extractor)
+        if model.item_tower.propagation is not None:
+            PROPAGATIONS.build(model.item_tower.propagation, "model.item_tower.propagation")
+        objective = OBJECTIVES.build(model.objective, "model.objective")
+        require_summable(readout, objective)
+        WEIGHTINGS.build(model.weighting, "model.weighting").check(objective, readout)
+        if model.repetition is not None:
+            REPETITIONS.build(model.repetition, "model.repetition")
+            require_softmax(objective, "model.repetition")
+        regularizers = [REGULARIZERS.build(spec, f"model.regularizers.{label}") for label, spec in model.regularizers.items()]
+        for regularizer in regularizers:
+            regularizer.check(extractor)
+        if config.index.integration == "allotted":
+            if model.repetition is not None:
+                raise ConfigError("index.integration: 'allotted' gives places to interests, but model.repetition to a user's own items")
+            usage_network(regularizers, readout)
+        if not model.item_tower.use_id and model.item_tower.features == []:
+            raise ConfigError("model.item_tower: use_id is false and features is empty, so nothing is left to embed")
+
+    def check_monitor(self, config: RunConfig) -> None:
+        """See ``KindSettings.check_monitor``."""
+        monitor, cutoffs = config.training.monitor, config.evaluation.cutoffs
+        metric, _, cutoff = monitor.partition("@")
+        if metric not in MONITORS or not cutoff.isdigit() or int(cutoff) not in cutoffs:
+            raise ConfigError(
+                f"training.monitor: expected one of {', '.join(MONITORS)} at one of evaluation.cutoffs {cutoffs}, "
+                f"such as recall@{cutoffs[-1]}, got {monitor!r}"
+            )
+
+    def build(self, config: RunConfig, data: Dataset) -> InterestRetrieval:
+        """See ``ModelKind.build``."""
+        return build_model(config, data)
+
+    def batches(self, model: InterestRetrieval, data: Dataset, config: RunConfig) -> TrainingBatches:
+        """Training batches of the dataset's sequences."""
+        del model
+        return TrainingBatches(
+            data.train,
+            history_length=config.data.history_length,
+            min_history=config.data.min_history,
+            batch_size=config.training.batch_size,
+            seed=config.seed,
+            order=config.data.examples,
+            profiles=data.profiles,
+        )
+
+    def task(self, model: InterestRetrieval, data: Dataset, config: RunConfig, evaluator: CatalogueEvaluator | None = None) -> TrainingTask:
+        """The dataset's training sequences, judged on its validation users over the full catalogue.
+
+        Raises:
+            DataError: There is not a single training example.
+        """
+        wanted = config.data
+        examples = examples_per_epoch(data.train, wanted.min_history, wanted.examples, wanted.history_length)
+        if examples == 0:
+            raise DataError(
+                f"{data.name}: no training example: no training sequence has more than data.min_history = {config.data.min_history} "
+                "items. Lower data.min_history, or bring longer histories."
+            )
+        measuring = evaluator or self.evaluator(model, data, config)
+        return TrainingTask(
+            dataset=data.name,
+            fingerprint=self.fingerprint(data),
+            num_examples=examples,
+            batches=self.batches(model, data, config),
+            validate=lambda: measuring.evaluate(data.valid, data.profiles),
+            observe=(lambda: measuring.evaluate(data.test, data.profiles)) if config.evaluation.best_test_epoch else None,
+        )
+
+    def measure(
+        self, fitted: Fitted[InterestRetrieval, CatalogueEvaluator], data: Dataset, config: RunConfig, plots: Path | None = None
+    ) -> dict[str, Any]:
+        """See ``ModelKind.measure``; with ``evaluation.best_test_epoch`` what was seen of the test users on the way, too."""
+        metrics, observed = super().measure(fitted, data, config, plots), fitted.observed_best
+        if observed:
+            metrics["best_test_epoch"] = {**session_metrics(observed), **observed} if config.data.holds_sessions() else observed
+        return metrics
+
+
+@register_kind
+class HeuristicKind(RetrievalKind[DirectRecommender]):
+    """Models that count: they rank by themselves, without vectors or an index."""
+
+    name = "heuristic"
+    model_keys = ("heuristic",)
+    identity_key = "heuristic"
+    needs_index = False
+
+    def unread(self, config: RunConfig) -> Reasons:
+        """See ``KindSettings.unread``."""
+        counts = f"{config.system!r} counts; it is not trained by steps"
+        no_index = f"{config.system!r} counts and ranks by itself; there are no vectors to search"
+        return {
+            **super().unread(config),
+            "seed": f"{config.system!r} counts; nothing is drawn",
+            "data.min_history": counts,
+            "data.examples": counts,
+            "optimizer": counts,
+            "training": counts,
+            "evaluation.best_test_epoch": counts,
+            "index": no_index,
+        }
+
+    def check(self, config: RunConfig) -> None:
+        """See ``KindSettings.check``."""
+        if config.model.heuristic is None:
+            raise ConfigError(f"model.heuristic: model.kind 'heuristic' needs one; available: {', '.join(HEURISTICS.names())}")
+        HEURISTICS.build(config.model.heuristic, "model.heuristic")
+
+    def check_monitor(self, config: RunConfig) -> None:
+        """Nothing is monitored."""
+
+    def build(self, config: RunConfig, data: Dataset) -> DirectRecommender:
+        """See ``ModelKind.build``: counting is all there is."""
+        return build_heuristic(config, data)
+
+    def fit(
+        self,
+        config: RunConfig,
+        data: Dataset,
+        folder: RunFolder | None = None,
+        *,
+        resume: bool = False,
+        callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    ) -> Fitted[DirectRecommender, CatalogueEvaluator]:
+        """See ``ModelKind.fit``. There is nothing to resume, and no step for callbacks."""
+        del folder, resume, callbacks
+        started = time.perf_counter()
+        heuristic = self.build(config, data)
+        seconds = time.perf_counter() - started
+        events = data.train.num_events
+        log.info("Counted %s events in %.1f s", f"{events:,}", seconds)
+        took = {"steps": 0, "seconds": seconds, "examples_per_second": events / max(seconds, 1e-9), "parameters": 0}
+        return Fitted(heuristic, self.evaluator(heuristic, data, config), took)
+
+    def load_model(self, config: RunConfig, data: Dataset, folder: RunFolder) -> DirectRecommender:
+        """See ``ModelKind.load_model``: counts again, whatever the data is now."""
+        del folder
+        return self.build(config, data)
+
+    def _restored(self, config: RunConfig, data: Dataset, folder: RunFolder) -> DirectRecommender:
+        return self.load_model(config, data, folder)
+
+
+def load_retriever(path: str | Path) -> LoadedRun[Dataset, Recommender]:
+    """Load the folder of a retriever's run, trained or counted; see ``ModelKind.load_finished``."""
+    config = RunFolder(path).finished_config()
+    if not kind_of(config).is_retriever:
+        raise ConfigError(f"{path}: expected the run of a retriever, but {config.system!r} is of kind {config.model.kind!r}")
+    return load_finished(path)
+
+
+class _RetrieverExporter(Exporter[AnyRecommender]):
+    def __init__(self, config: RunConfig, data: Dataset, target: Path) -> None:
+        self._config, self._data, self._target = config, data, target
+
+    def publish(self, model: AnyRecommender, metrics: Mapping[str, Any]) -> Path:
         log.info("Exporting (index, warm-up, checks) ...")
-        savedmodel = export_savedmodel(
-            recommender,
-            dataset.catalogue,
-            target,
+        config, data = self._config, self._data
+        return export_savedmodel(
+            model,
+            data.catalogue,
+            self._target,
             export=config.export,
             index=config.index,
-            profiles=dataset.profiles,
-            histories=dataset.valid.histories,
-            metadata={"system": config.system, "configuration": config.model_dump(), "metrics": metrics, "data": dict(dataset.report)},
+            profiles=data.profiles,
+            histories=data.valid.histories,
+            metadata=run_metadata(config, data, metrics),
         )
-    return RunResult(metrics, folder, savedmodel)
-
-
-def train_recommender(
-    config: RunConfig, dataset: Dataset, folder: RunFolder, resume: bool = False
-) -> tuple[Recommender, dict[str, Any]] | None:
-    """Train or count a retriever on a dataset, and measure it.
-
-    Args:
-        config: What to train.
-        dataset: What to train it on, whatever ``config.data`` names.
-        folder: Already started or resumed with this configuration; gets everything that a run leaves, ``metrics.json`` included.
-        resume: Continue from the folder's last checkpoint.
-
-    Returns:
-        The retriever and its metrics; None if training was stopped.
-    """
-    if config.model.kind == "heuristic":
-        recommender, train = _count(config, dataset)
-        observed: dict[str, float] = {}
-    else:
-        fitted = fit_model(
-            lambda: build_model(config, dataset), lambda model: retrieval_task(model, dataset, config), config, folder, resume=resume
-        )
-        if fitted is None:
-            return None
-        plot_routing(fitted.model, dataset.valid, dataset.catalogue, folder.plots / "routing.png", profiles=dataset.profiles)
-        recommender, train, observed = fitted.model, fitted.took, fitted.observed_best
-    metrics = _measure(recommender, config, dataset, train)
-    if observed:
-        metrics["best_test_epoch"] = {**session_metrics(observed), **observed} if config.data.holds_sessions() else observed
-    write_json(folder.metrics, metrics)
-    return recommender, metrics
-
-
-def describe(config: RunConfig, metrics: dict[str, Any]) -> str:
-    """The test metrics as a table."""
-    cutoffs = config.evaluation.cutoffs
-    names = ("recall", "hr", "ndcg", "mrr", "precision", "coverage", "diversity")
-    lines = [f"{'test':<10} " + " ".join(f"{'@' + str(cutoff):>8}" for cutoff in cutoffs)]
-    for name in names:
-        if f"{name}@{cutoffs[0]}" in metrics["test"]:
-            lines.append(f"{name:<10} " + " ".join(f"{metrics['test'][f'{name}@{cutoff}']:>8.4f}" for cutoff in cutoffs))
-    return "\n".join(lines)
-
-
-def retrieval_task(model: InterestRetrieval, dataset: Dataset, config: RunConfig) -> TrainingTask:
-    """What a retriever learns from: the dataset's training sequences, judged on its validation users over the full catalogue.
-
-    Raises:
-        DataError: There is not a single training example.
-    """
-    data = config.data
-    examples = examples_per_epoch(dataset.train, data.min_history, data.examples, data.history_length)
-    if examples == 0:
-        raise DataError(
-            f"{dataset.name}: no training example: no training sequence has more than data.min_history = {config.data.min_history} "
-            "items. Lower data.min_history, or bring longer histories."
-        )
-    batches = TrainingBatches(
-        dataset.train,
-        history_length=config.data.history_length,
-        min_history=config.data.min_history,
-        batch_size=config.training.batch_size,
-        seed=config.seed,
-        order=config.data.examples,
-        profiles=dataset.profiles,
-    )
-    evaluator = CatalogueEvaluator(model, dataset.catalogue, config.evaluation, config.index.allotment())
-    return TrainingTask(
-        dataset=dataset.name,
-        fingerprint=data_fingerprint(dataset),
-        num_examples=examples,
-        batches=batches,
-        validate=lambda: evaluator.evaluate(dataset.valid, dataset.profiles),
-        observe=(lambda: evaluator.evaluate(dataset.test, dataset.profiles)) if config.evaluation.best_test_epoch else None,
-    )
-
-
-def _count(config: RunConfig, dataset: Dataset) -> tuple[Recommender, dict[str, float]]:
-    defaults = RunConfig()
-    for name in ("training", "optimizer"):
-        for key in differing_keys(getattr(defaults, name).model_dump(), getattr(config, name).model_dump(), f"{name}."):
-            log.info("%s does nothing here: %s counts, it is not trained by steps", key, config.system)
-    started = time.perf_counter()
-    heuristic = build_heuristic(config, dataset)
-    seconds = time.perf_counter() - started
-    events = dataset.train.num_events
-    log.info("Counted %s events in %.1f s", f"{events:,}", seconds)
-    return heuristic, {"steps": 0, "seconds": seconds, "examples_per_second": events / max(seconds, 1e-9), "parameters": 0}
-
-
-def _measure(recommender: Recommender, config: RunConfig, dataset: Dataset, train: dict[str, float]) -> dict[str, Any]:
-    evaluator = CatalogueEvaluator(recommender, dataset.catalogue, config.evaluation, config.index.allotment())
-    recommended = evaluator.rank(dataset.test, dataset.profiles)
-    interests = {}
-    if isinstance(recommender, InterestRetrieval) and recommender.extractor.num_interests > 1:
-        described = interest_diagnostics(
-            recommender, recommended.items, dataset.test, batch_size=config.evaluation.batch_size, profiles=dataset.profiles
-        )
-        interests = {"interests": described}
-    test, slices = evaluator.measure(recommended, dataset.test), evaluator.measure_slices(recommended, dataset.test)
-    return {
-        "test": test,
-        "test_slices": slices,
-        **(_as_for_sessions(test, slices) if config.data.holds_sessions() else {}),
-        "valid": evaluator.evaluate(dataset.valid, dataset.profiles),
-        **interests,
-        "train": train,
-        "data": dict(dataset.report),
-        "versions": versions(),
-        "system": config.system,
-        "dataset": dataset.name,
-        "seed": config.seed,
-    }
 
 
 def _as_for_sessions(test: dict[str, float], slices: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -177,10 +339,3 @@ def _as_for_sessions(test: dict[str, float], slices: dict[str, dict[str, float]]
     repetition = {label: slices[f"target:{label}"] for label in ("repeat", "new") if f"target:{label}" in slices}
     by_label = {f"test_{label}": {"users": each["users"], **session_metrics(each)} for label, each in repetition.items()}
     return {"test": {**session_metrics(test), **test}, **by_label}
-
-
-def _counts(dataset: Dataset) -> str:
-    return (
-        f"{len(dataset.catalogue.vocabulary):,} items, {len(dataset.train):,} training sequences with {dataset.train.num_events:,} events, "
-        f"{len(dataset.valid):,} validation and {len(dataset.test):,} test users"
-    )

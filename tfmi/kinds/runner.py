@@ -2,44 +2,76 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+import tensorflow as tf
 
 from tfmi.config import RunConfig
-from tfmi.kinds import ranking, retrieval, user_tags
+from tfmi.core.files import write_json
+from tfmi.kinds.base import ModelKind, kind_of
 from tfmi.training.run_folder import RunFolder
 from tfmi.training.run_result import RunResult
 
-
-class RunKind(Protocol):
-    """What a module that runs one kind of model offers."""
-
-    def run(self, config: RunConfig, folder: RunFolder, target: Path | None, resume: bool = False) -> RunResult:
-        """See ``run`` below; ``target`` is the model's own folder, in which versions are published."""
-
-    def describe(self, config: RunConfig, metrics: dict[str, Any]) -> str:
-        """The test metrics for people to read, as lines of text."""
+log = logging.getLogger(__name__)
 
 
-KINDS: dict[str, RunKind] = {"interests": retrieval, "heuristic": retrieval, "ranking": ranking, "user_tags": user_tags}
-
-
-def run(config: RunConfig, folder: RunFolder, savedmodels: Path | None, resume: bool = False) -> RunResult:
-    """Do what a configuration describes.
+def run(
+    config: RunConfig,
+    folder: RunFolder,
+    savedmodels: Path | None,
+    resume: bool = False,
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+) -> RunResult:
+    """Do what a configuration describes: load, train, measure, publish.
 
     Args:
         config: Checked by ``load_config``.
         folder: Already started or resumed with this configuration.
         savedmodels: Where ``<name>/<version>`` is published; None exports nothing.
         resume: Continue from the folder's last checkpoint.
+        callbacks: Keras callbacks for ``fit``.
 
     Raises:
-        TfmiError: The data, the configuration or the export has a problem that the user can mend.
+        TfmiError: The data, the configuration or the export has a problem that the user can fix.
     """
+    kind = kind_of(config)
     target = None if savedmodels is None else savedmodels / (config.export.name or config.system)
-    return KINDS[config.model.kind].run(config, folder, target, resume)
+    if target is not None:
+        kind.check_export(config, target)
+    started = time.perf_counter()
+    data = kind.load_data(config)
+    log.info("Loaded %s in %.1f s: %s", data.name, time.perf_counter() - started, kind.describe_data(data))
+    exporter = None if target is None else kind.exporter(config, data, folder, target)
+    trained = train(kind, config, data, folder, resume=resume, callbacks=callbacks)
+    if trained is None:
+        return RunResult(None, folder, None)
+    model, metrics = trained
+    added = {} if exporter is None else exporter.prepare(model)
+    if added is None:
+        return RunResult(None, folder, None)
+    metrics |= added
+    write_json(folder.metrics, metrics)
+    return RunResult(metrics, folder, None if exporter is None else exporter.publish(model, metrics))
 
 
-def describe(config: RunConfig, metrics: dict[str, Any]) -> str:
+def train(
+    kind: ModelKind[Any, Any, Any],
+    config: RunConfig,
+    data: Any,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+) -> tuple[Any, dict[str, Any]] | None:
+    """Train a model on data that is already loaded, and measure it: the model and its metrics, None if training was stopped."""
+    fitted = kind.fit(config, data, folder, resume=resume, callbacks=callbacks)
+    return None if fitted is None else (fitted.model, kind.measure(fitted, data, config, folder.plots))
+
+
+def describe(config: RunConfig, metrics: Mapping[str, Any]) -> str:
     """The test metrics of a finished run, for people to read."""
-    return KINDS[config.model.kind].describe(config, metrics)
+    return kind_of(config).describe(config, metrics)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfmi.config import RunConfig, merge
 from tfmi.core.errors import ConfigError, DataError
+from tfmi.core.files import write_json
 from tfmi.data.impressions.impression_dataset import RankingDataset
 from tfmi.evaluation.two_stage_evaluation import choose_retrieval_weight, two_stage_metrics
-from tfmi.export import check_export, export_savedmodel
-from tfmi.kinds.finished_run import finished_config, load_recommender
-from tfmi.kinds.retrieval import train_recommender
+from tfmi.export import export_savedmodel
+from tfmi.kinds.base import Exporter, kind_of, run_metadata
+from tfmi.kinds.runner import train
+from tfmi.models.kind_settings import read_settings
 from tfmi.models.ranking.ranker import InterestRanker
 from tfmi.models.recommender import Recommender
 from tfmi.models.systems import load_config
@@ -34,22 +37,22 @@ def retriever_config(config: RunConfig) -> RunConfig:
     """
     chosen = config.model.ranker.retriever
     if chosen.run is not None:
-        stored = finished_config(RunFolder(chosen.run))
+        stored = RunFolder(chosen.run).finished_config()
         _check_retrieves(stored, f"model.ranker.retriever: {chosen.run}")
         return stored
     odd = sorted(chosen.settings.keys() & set(SHARED_SECTIONS))
     if odd:
         raise ConfigError(f"model.ranker.retriever.settings: {', '.join(odd)} cannot differ between the stages; set it for the ranker")
-    shared = {key: value for key, value in config.model_dump().items() if key in SHARED_SECTIONS}
+    shared = {key: value for key, value in read_settings(config).items() if key in SHARED_SECTIONS}
     monitored = {"training": {"monitor": f"recall@{max(config.evaluation.cutoffs)}"}}
     try:
         _check_retrieves(load_config(None, chosen.system), f"system: {chosen.system!r}")
-        return load_config(None, chosen.system, overrides=merge(merge(monitored, chosen.settings), shared))
+        return load_config(None, chosen.system, overrides=chosen.settings, where_read=merge(monitored, shared))
     except ConfigError as error:
         raise ConfigError(f"model.ranker.retriever: {error}") from None
 
 
-class TwoStageExport:
+class TwoStageExport(Exporter[InterestRanker]):
     """What a ranker's run does to be served. Make it before the ranker, so that nobody learns after hours what cannot be exported.
 
     Args:
@@ -67,9 +70,10 @@ class TwoStageExport:
     def __init__(self, config: RunConfig, dataset: RankingDataset, folder: RunFolder, target: Path) -> None:
         self._config, self._dataset, self._target = config, dataset, target
         self._folder = RunFolder(folder.path / RETRIEVER_FOLDER)
+        self._retriever: Recommender  # known once ``prepare`` is done
         # Checking a configuration constructs layers in a graph of their own, which a model that is alive would not survive.
         self._retriever_config = retriever_config(config)
-        check_export(config.index, target, needs_index=self._retriever_config.model.kind == "interests")
+        kind_of(self._retriever_config).check_export(self._retriever_config, target)
         length = self._retriever_config.data.history_length
         if length != config.data.history_length:
             raise ConfigError(
@@ -84,20 +88,34 @@ class TwoStageExport:
                 "Change data.split's shares, or train the ranker alone: --no-export"
             )
 
+    def prepare(self, model: InterestRanker) -> dict[str, Any] | None:
+        """Train the retriever or load it, and measure both stages; None if training was stopped."""
+        retriever = self.obtain_retriever()
+        if retriever is None:
+            return None
+        self._retriever = retriever
+        return {"two_stage": self.measure(retriever, model)}
+
     def obtain_retriever(self) -> Recommender | None:
         """Train the retriever, continuing what is there, or load the run that the configuration names; None if training was stopped."""
-        chosen, wanted, folder = self._config.model.ranker.retriever, self._retriever_config, self._folder
+        chosen, wanted, folder, clicks = self._config.model.ranker.retriever, self._retriever_config, self._folder, self._dataset.retrieval
+        kind = kind_of(wanted)
         if chosen.run is not None:
             log.info("Retriever: %s, of %s", wanted.system, chosen.run)
-            return load_recommender(chosen.run, self._dataset.retrieval)
+            loaded: Recommender = kind.load_model(wanted, clicks, RunFolder(chosen.run))
+            return loaded
         begun = folder.holds_run
         if begun:
             folder.resume(wanted)
         else:
             folder.start(wanted)
         log.info("Retriever: %s, in %s", wanted.system, folder.path)
-        trained = train_recommender(wanted, self._dataset.retrieval, folder, resume=begun)
-        return None if trained is None else trained[0]
+        trained = train(kind, wanted, clicks, folder, resume=begun)
+        if trained is None:
+            return None
+        write_json(folder.metrics, trained[1])
+        recommender: Recommender = trained[0]
+        return recommender
 
     def measure(self, retriever: Recommender, ranker: InterestRanker) -> dict[str, Any]:
         """Retrieval alone and retrieve-then-rank on the clicks of the test part, with the pool that is served."""
@@ -128,25 +146,20 @@ class TwoStageExport:
             "quota_exponent": config.index.allotment(),
         }
 
-    def publish(self, retriever: Recommender, ranker: InterestRanker, metrics: dict[str, Any]) -> Path:
+    def publish(self, model: InterestRanker, metrics: Mapping[str, Any]) -> Path:
         """Publish both stages as one version; see ``export_savedmodel``."""
         log.info("Exporting two stages (index, warm-up, checks) ...")
         config, clicks = self._config, self._dataset.retrieval
         return export_savedmodel(
-            retriever,
+            self._retriever,
             clicks.catalogue,
             self._target,
             export=config.export.model_copy(update={"retrieval_weight": metrics["two_stage"]["retrieval_weight"]}),
             index=config.index,
             profiles=clicks.profiles,
             histories=clicks.valid.histories,
-            metadata={
-                "system": config.system,
-                "configuration": config.model_dump(),
-                "metrics": metrics,
-                "data": dict(self._dataset.report),
-            },
-            ranker=ranker,
+            metadata=run_metadata(config, self._dataset, metrics),
+            ranker=model,
         )
 
 
@@ -168,5 +181,5 @@ def describe_two_stage(config: RunConfig, measured: dict[str, Any]) -> str:
 
 
 def _check_retrieves(config: RunConfig, what: str) -> None:
-    if config.model.kind not in ("interests", "heuristic"):
+    if not kind_of(config).is_retriever:
         raise ConfigError(f"{what} is of kind {config.model.kind!r}; expected a system that retrieves, such as mind or comirec_sa")

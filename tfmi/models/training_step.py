@@ -1,4 +1,4 @@
-"""What the models have in common in training."""
+"""What the models have in common in training, and what is done to all of them."""
 
 from __future__ import annotations
 
@@ -55,3 +55,14 @@ class TrainedByLoss(tfrs.Model):
     def _report(self, loss: tf.Tensor) -> dict[str, tf.Tensor]:
         self._loss_tracker.update_state(loss)
         return {metric.name: metric.result() for metric in self.metrics}
+
+
+def create_variables(model: tf.keras.Model, batch: Batch) -> None:
+    """Create every variable of the model by computing the loss of one batch, without counting as training."""
+    model.compute_loss(batch, training=False)
+    model.built = True
+
+
+def count_parameters(model: tf.keras.Model) -> int:
+    """The number of trainable numbers."""
+    return int(sum(variable.shape.num_elements() for variable in model.trainable_variables))

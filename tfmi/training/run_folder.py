@@ -10,6 +10,7 @@ from typing import Any
 from tfmi.config import RunConfig, read_config_file, validate_config
 from tfmi.core.errors import ConfigError
 from tfmi.core.files import write_atomically, write_json
+from tfmi.models.kind_settings import settings_yaml, with_defaults_where_unread
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class RunFolder:
 
     Attributes:
         path: The folder.
-        config, metrics, state: ``config.yaml`` (resolved), ``metrics.json``, ``state.json`` (how far training has come).
+        config, metrics, state: ``config.yaml`` (all that the run reads), ``metrics.json``, ``state.json`` (how far training has come).
         curves: ``curves.json``, one row per validation.
         checkpoints, best, tensorboard, plots: Folders.
         best_weights: The checkpoint with the weights that were best on validation.
@@ -51,13 +52,26 @@ class RunFolder:
         """Claim the folder for a new run; raises ``ConfigError`` if it holds one already."""
         if self.holds_run:
             raise ConfigError(f"--output {self.path}: this folder already holds a run; continue it with --resume or choose another folder")
-        write_atomically(self.config, config.to_yaml())
+        write_atomically(self.config, settings_yaml(config))
 
     def stored_config(self) -> RunConfig:
-        """The configuration of the run in this folder; raises ``ConfigError`` if there is none."""
+        """The configuration of the run in this folder; raises ``ConfigError`` if there is none.
+
+        What did nothing to the run is at its default, whatever an earlier version has stored of it.
+        """
         if not self.holds_run:
             raise ConfigError(f"--resume: {self.path} holds no run (no {self.config.name}); start one without --resume")
-        return validate_config(read_config_file(self.config))
+        return with_defaults_where_unread(validate_config(read_config_file(self.config)))
+
+    def finished_config(self) -> RunConfig:
+        """The configuration of a run that has come to its end; raises ``ConfigError`` if the folder holds none."""
+        if not self.holds_run:
+            raise ConfigError(f"{self.path}: expected the folder of a run, but there is no {self.config.name}")
+        if not self.metrics.exists():
+            raise ConfigError(
+                f"{self.path}: this run has not come to its end; continue it with training/train.py --resume --output {self.path}"
+            )
+        return self.stored_config()
 
     def resume(self, config: RunConfig) -> None:
         """Continue with ``config``, which may differ from the stored one where training does not depend on it (``MAY_CHANGE``).
@@ -77,7 +91,7 @@ class RunFolder:
                 f"it, or start a new run in another folder; only {', '.join(MAY_CHANGE)} may change, and {' and '.join(MAY_GROW)} grow"
             )
         if different:
-            write_atomically(self.config, config.to_yaml())
+            write_atomically(self.config, settings_yaml(config))
             changes = (f"{key}: {_value(wanted, key)!r} instead of {_value(stored, key)!r}" for key in different)
             log.info("Continuing with %s; %s says so from now on", "; ".join(changes), self.config)
 

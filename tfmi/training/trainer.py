@@ -6,7 +6,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +19,8 @@ from tqdm import tqdm
 from tfmi.config import RunConfig
 from tfmi.core.errors import DataError, TrainingError
 from tfmi.core.files import write_json
-from tfmi.models.retrieval.build_retriever import create_variables
+from tfmi.models.kind_settings import reads
+from tfmi.models.training_step import create_variables
 from tfmi.training.optimizers import build_optimizer
 from tfmi.training.run_folder import RunFolder
 
@@ -130,13 +131,27 @@ class _Progress(tf.keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class _BatchEvents(tf.keras.callbacks.Callback):
+    """Passes on what happens at batches: the other events of one ``fit`` are not those of training as a whole."""
+
+    def __init__(self, callbacks: tf.keras.callbacks.CallbackList) -> None:
+        super().__init__()
+        self._callbacks = callbacks
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._callbacks.on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._callbacks.on_train_batch_end(batch, logs)
+
+
 def _diverged(step: int, losses: dict[str, float], config: RunConfig) -> TrainingError:
     named = ", ".join(f"{name} {value}" for name, value in losses.items())
     clip = "set optimizer.clip_norm (1.0, say)" if config.optimizer.clip_norm is None else "lower optimizer.clip_norm"
+    warmer = f", or raise model.temperature (now {config.model.temperature:g})" if reads(config, "model.temperature") else ""
     return TrainingError(
         f"training stopped at step {step}: the loss is not finite ({named}). Lower optimizer.learning_rate "
-        f"(now {config.optimizer.learning_rate:g}), {clip}, or raise model.temperature (now {config.model.temperature:g}), and start a "
-        "new run; a --resume would come to the same step"
+        f"(now {config.optimizer.learning_rate:g}), {clip}{warmer}, and start a new run; a --resume would come to the same step"
     )
 
 
@@ -178,13 +193,22 @@ class Trainer:
         task: What to train and validate on.
         config: The run.
         folder: Where checkpoints, state and curves go.
+        callbacks: Further Keras callbacks for ``fit``, for which an epoch is what lies between two validations.
 
     Raises:
         TrainingError: The folder cannot be written.
     """
 
-    def __init__(self, model: tf.keras.Model, task: TrainingTask, config: RunConfig, folder: RunFolder) -> None:
+    def __init__(
+        self,
+        model: tf.keras.Model,
+        task: TrainingTask,
+        config: RunConfig,
+        folder: RunFolder,
+        callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    ) -> None:
         self.model, self.task, self.config, self.folder = model, task, config, folder
+        self._callbacks = tf.keras.callbacks.CallbackList(list(callbacks), model=model)
         self.steps_per_epoch = max(1, round(task.num_examples / config.training.batch_size))
         self.total_steps = config.training.max_steps or self.steps_per_epoch * config.training.max_epochs
         self.steps_per_round = min(config.training.evaluate_every or self.steps_per_epoch, self.total_steps)
@@ -238,20 +262,35 @@ class Trainer:
         description = f"{self.config.system} on {self.task.dataset}"
         with tqdm(total=self.total_steps, initial=state.step, desc=description, unit="step", disable=None) as bar:
             progress = _Progress(bar, self.config)
-            with _stop_on_interrupt(progress), self._tensorboard() as write_scalars:
+            with _stop_on_interrupt(progress), self._tensorboard() as write_scalars, self._training_events():
                 while not state.finished and not state.stopped:
+                    epoch = len(state.curve)
                     if self._steps_left_of_round():
+                        self._callbacks.on_epoch_begin(epoch)
                         self._run_round(progress)
                     state.stopped = progress.stop_requested
                     if not state.stopped:
                         row = self._validate()
                         write_scalars(row, state.step)
                         tqdm.write(self._summary(row))
-                        state.finished = self._is_finished(state)
+                        self._callbacks.on_epoch_end(epoch, self._logs(row))
+                        # A callback may end training, as Keras' EarlyStopping does.
+                        state.finished = self._is_finished(state) or bool(self.model.stop_training)
                     self._save()
         if not state.stopped and state.best_step:
             self._best.restore(str(self.folder.best_weights)).expect_partial()
         return state
+
+    @contextmanager
+    def _training_events(self) -> Iterator[None]:
+        self._callbacks.on_train_begin()
+        yield
+        self._callbacks.on_train_end()
+
+    def _logs(self, row: dict[str, float]) -> dict[str, float]:
+        """A validation as Keras names it: losses by their names, what was measured on held-out data with ``val_`` before it."""
+        known = {"step", "seconds", "loss", *(tracker.name for tracker in self.model.metrics)}
+        return {name if name in known else f"val_{name}": value for name, value in row.items()}
 
     def _is_finished(self, state: TrainingState) -> bool:
         if state.round_steps:  # stopped before their validation
@@ -270,7 +309,11 @@ class Trainer:
         progress.first_step = state.step
         started = time.perf_counter()
         history = self.model.fit(
-            self.task.batches.from_step(state.step), epochs=1, steps_per_epoch=self._steps_left_of_round(), callbacks=[progress], verbose=0
+            self.task.batches.from_step(state.step),
+            epochs=1,
+            steps_per_epoch=self._steps_left_of_round(),
+            callbacks=[progress, _BatchEvents(self._callbacks)],
+            verbose=0,
         )
         state.seconds += time.perf_counter() - started
         state.step += progress.steps

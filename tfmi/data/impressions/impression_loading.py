@@ -34,6 +34,11 @@ def load_ranking_dataset(config: DataConfig) -> RankingDataset:
     return impressions_from_clicks(load_dataset(config), config) if load is None else load(config)
 
 
+def reads_impressions(config: DataConfig) -> bool:
+    """Whether the data says what was shown, and when; otherwise impressions are made out of clicks, split as for retrieval."""
+    return config.dataset in _LOADERS and (config.dataset != "log" or config.log.columns.time is not None)
+
+
 def _load_embedded(config: DataConfig) -> RankingDataset:
     if config.path is not None:
         raise ConfigError(f"data.path: the embedded dataset is generated and reads no file; to read {config.path}, name what it is")

@@ -1,9 +1,6 @@
-"""From a configuration and a dataset to a model that retrieves, trained or counted; and what all kinds of models have done to them."""
+"""From a configuration and a dataset to a model that retrieves, trained or counted."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 
@@ -91,17 +88,6 @@ def _components(model: InterestRetrieval) -> list[tf.Module | None]:
     # A component adapts its own parts, so that only those of others are left.
     adapted = {id(part) for component in named if isinstance(component, AdaptsToSequences) for part in component.submodules}
     return [*named, *(part for part in parts if id(part) not in adapted)]
-
-
-def create_variables(model: tf.keras.Model, batch: Mapping[str, Any]) -> None:
-    """Create every variable of the model by computing the loss of one batch, without counting as training."""
-    model.compute_loss(batch, training=False)
-    model.built = True
-
-
-def count_parameters(model: tf.keras.Model) -> int:
-    """The number of trainable numbers."""
-    return int(sum(variable.shape.num_elements() for variable in model.trainable_variables))
 
 
 def _item_tower(config: ModelConfig, dataset: Dataset, seed: int) -> ItemTower:
