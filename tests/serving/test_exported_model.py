@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.fuzz import Fuzzer
+from benchmarks.serving_load.target import Target
+from benchmarks.soak import Soak, swap_folders
 from tests.export.fake_recommenders import (
     AGE,
     EXCLUSION_WIDTH,
@@ -177,3 +180,25 @@ def test_a_new_export_is_picked_up(served: Served) -> None:
     while len((answer := client.recommend([["item-1"]])[0]).items) != 3:
         assert time.monotonic() < deadline, "the new version was not served"
     assert [item.item for item in answer.items] == ["item-2", "item-3", "item-4"]
+
+
+MODELS = ["scann", "direct", "two_stage"]
+
+
+def target_of(served: Served) -> Target:
+    return Target(served.server.rest_address, served.server.grpc_address)
+
+
+@pytest.mark.parametrize("requests", [200, pytest.param(5000, marks=pytest.mark.long)])
+def test_odd_requests_are_answered_or_refused(served: Served, requests: int) -> None:
+    outcome = Fuzzer(target_of(served), MODELS, seed=requests).run(requests, progress=False)
+    assert outcome.failures == []
+    assert outcome.statuses["rest OK"] + outcome.statuses["grpc OK"] > requests / 2  # most of them reach the graph
+
+
+@pytest.mark.parametrize(("requests", "swaps"), [(200, 1), pytest.param(5000, 3, marks=pytest.mark.long)])
+def test_answers_stay_the_same_over_swaps(served: Served, requests: int, swaps: int) -> None:
+    soak = Soak(target_of(served), MODELS, seed=1)
+    outcome = soak.run(requests, callers=3, swaps=swap_folders(served.root, ["direct"], swaps), progress=False)
+    assert outcome.examples == []
+    assert (outcome.answered.total(), outcome.swaps) == (requests, swaps)

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.fuzz import Fuzzer
+from benchmarks.serving_load.target import Target
+from benchmarks.soak import Soak
 from tests.export.tag_datasets import NUM_RESULTS, WIDTH, ExportedTags, export_tags
 from tests.models.user_tag_models import KERNELS
 from tfmi.export.tags.explanations import explain_tag
@@ -162,3 +165,12 @@ def test_exclusions_for_some_users_only_are_refused(served: Served, capsys: pyte
     given = ["tags", *users, *["--exclude", "a"] * 2, "--address", served.server.rest_address, "--model", "toy"]
     assert main(given) == 1
     assert "--exclude: give it once for all users, or once per --user (3); got 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("requests", [100, pytest.param(3000, marks=pytest.mark.long)])
+def test_odd_requests_are_answered_or_refused(served: Served, requests: int) -> None:
+    target = Target(served.server.rest_address, served.server.grpc_address)
+    outcome = Fuzzer(target, ["toy"], seed=requests).run(requests, progress=False)
+    assert outcome.failures == []
+    soaked = Soak(target, ["toy"], seed=1).run(requests, callers=2, progress=False)
+    assert (soaked.examples, soaked.answered.total()) == ([], requests)
