@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, InterestOutput, Readout
+from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, BatchContext, Contrast, ItemSpace, Objective, Regularizer
 from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval, drop_unknown_items
@@ -429,3 +430,54 @@ def test_an_extractor_that_reads_histories_as_a_whole_refuses_sequences() -> Non
         _model("capsule_routing").compute_loss(_whole_sequences())
     with pytest.raises(ConfigError, match=r"data\.examples: sequences .* set positions to oldest"):
         load_config(system="sasrec", settings=["data.examples=sequences", "model.extractor.positions=newest"])
+
+
+ENCODED = [
+    ("capsule_routing", "label_aware"),
+    ("self_attentive", "max_sim"),
+    ("sparse_interests", "predicted_intention"),
+    ("transformer", "label_aware"),
+]
+
+
+@pytest.mark.parametrize(("extractor", "readout"), ENCODED)
+def test_behind_a_causal_encoder_every_extractor_answers_after_every_item(extractor: str, readout: str) -> None:
+    """The encoder reads a history once; what cannot answer in one pass reads each prefix of its states, to the same loss."""
+    spec: dict[str, Any] = {"name": extractor}
+    spec |= {name: 0.0 for name in ("dropout", "attention_dropout") if name in EXTRACTORS.parameters(extractor)}
+    encoder = ENCODERS.build({"name": "transformer", "num_blocks": 1, "dropout": 0.0, "attention_dropout": 0.0}, "encoder")
+    tf.keras.utils.set_random_seed(3)
+    model = InterestRetrieval(
+        item_tower=ItemTower(NUM_ROWS, DIMENSION),
+        user_tower=UserTower(DIMENSION),
+        encoder=encoder,
+        extractor=EXTRACTORS.build(spec, "extractor"),
+        readout=READOUTS.build({"name": readout}, "readout"),
+        objective=OBJECTIVES.build({"name": "full_softmax"}, "objective"),
+        regularizers={},
+        history_length=LENGTH,
+        temperature=0.5,
+    )
+    sequences = _whole_sequences()
+    compared = []
+    for batch in (sequences, _prefixes(sequences)):
+        model.compute_loss(batch)
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(batch)
+        gradients = tape.gradient(loss, model.trainable_variables, unconnected_gradients="zero")
+        compared.append([loss, *(tf.convert_to_tensor(gradient) for gradient in gradients)])
+    assert all(np.abs(gradient).max() > 0 for gradient in compared[0][1:3])
+    for one_pass, one_by_one in zip(*compared, strict=True):
+        np.testing.assert_allclose(one_pass, one_by_one, atol=3e-5)
+
+
+def test_an_encoder_changes_what_the_extractor_reads_and_has_to_keep_the_width() -> None:
+    plain, encoded = (_model("mean_pooling", encoder=encoder) for encoder in (None, ENCODERS.build({"name": "gru"}, "encoder")))
+    assert len(encoded.trainable_variables) == len(plain.trainable_variables) + 3
+    batch = _batch()
+    assert not np.allclose(plain(batch), encoded(batch), atol=1e-3)
+    with pytest.raises(ConfigError, match=r"model\.encoder: expected states of the items' width, 8, got 5"):
+        _model("mean_pooling", encoder=ENCODERS.build({"name": "gru", "hidden_dimension": 5}, "encoder"))
+    with pytest.raises(ConfigError, match=r"data\.examples: sequences .* TransformerEncoder: .* set positions to oldest"):
+        load_config(system="mind", settings=["data.examples=sequences", "model.encoder={name: transformer, positions: newest}"])
+    assert load_config(system="mind", settings=["data.examples=sequences", "model.encoder={name: transformer}"]).model.encoder is not None

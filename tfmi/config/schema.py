@@ -315,6 +315,9 @@ class ModelConfig(Section):
 
     kind: Literal["interests", "heuristic", "ranking", "user_tags"] = "interests"
     dimension: int = Field(64, ge=1, description="d: width of item and interest vectors")
+    encoder: ComponentSpec | None = Field(
+        None, description="reads the history before the extractor, such as {name: transformer}: interests of states that know more"
+    )
     extractor: ComponentSpec = Field(default_factory=lambda: {"name": "capsule_routing"})
     readout: ComponentSpec = Field(default_factory=lambda: {"name": "label_aware"})
     # Enough negatives to be the full softmax on catalogues of up to this size, and a bounded cost on larger ones.

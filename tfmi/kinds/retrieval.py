@@ -23,6 +23,7 @@ from tfmi.export import export_savedmodel
 from tfmi.kinds.base import Exporter, LoadedRun, ModelKind, TrainedKind, kind_of, load_finished, run_metadata
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, require_every_item
 from tfmi.layers.graph.propagation import PROPAGATIONS
+from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, require_softmax, require_summable
 from tfmi.losses.regularizers.interest_usage import usage_network
 from tfmi.models.heuristics.heuristic import HEURISTICS
@@ -138,6 +139,7 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
     name = "interests"
     model_keys = (
         "dimension",
+        "encoder",
         "extractor",
         "readout",
         "objective",
@@ -162,8 +164,9 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
         extractor = EXTRACTORS.build(model.extractor, "model.extractor")
         readout = READOUTS.build(model.readout, "model.readout")
         readout.check(extractor)
+        encoder = None if model.encoder is None else ENCODERS.build(model.encoder, "model.encoder")
         if config.data.examples == "sequences":
-            require_every_item(extractor)
+            require_every_item(extractor, encoder)
         if model.item_tower.propagation is not None:
             PROPAGATIONS.build(model.item_tower.propagation, "model.item_tower.propagation")
         objective = OBJECTIVES.build(model.objective, "model.objective")

@@ -192,11 +192,23 @@ def require_internals(extractor: InterestExtractor, names: Sequence[str], label:
         )
 
 
-def require_every_item(extractor: InterestExtractor) -> None:
-    """Raise ``ConfigError`` with the reason if ``extractor`` cannot give the interests after every item of a history in one pass."""
-    reason = extractor.why_not_every_item
+class ReadsInOrder(Protocol):
+    """What ``require_every_item`` has to know of a sequence encoder."""
+
+    @property
+    def why_not_causal(self) -> str | None:
+        """None where an item's state depends on it and older items alone."""
+
+
+def require_every_item(extractor: InterestExtractor, encoder: ReadsInOrder | None = None) -> None:
+    """Raise ``ConfigError`` with the reason if the interests after every item of a history cannot be had in one pass over it.
+
+    Behind a causal ``encoder`` every extractor can give them: it reads each prefix of the states, which are computed once.
+    """
+    reader: object = extractor if encoder is None else encoder
+    reason = extractor.why_not_every_item if encoder is None else encoder.why_not_causal
     if reason is not None:
-        raise ConfigError(f"data.examples: sequences needs the interests after each item; {type(extractor).__name__}: {reason}")
+        raise ConfigError(f"data.examples: sequences needs the interests after each item; {type(reader).__name__}: {reason}")
 
 
 def num_real_items(mask: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,7 @@ from tfmi.data.dataset import Dataset
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.layers.common.adapting import AdaptsToSequences
 from tfmi.layers.graph.propagation import PROPAGATIONS
+from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
 from tfmi.models.heuristics.heuristic import HEURISTICS
 from tfmi.models.recommender import DirectRecommender
@@ -53,6 +54,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
             dropout=model_config.user_tower.dropout,
             seed=config.seed + 1000,
         ),
+        encoder=None if model_config.encoder is None else ENCODERS.build(model_config.encoder, "model.encoder", seed=config.seed + 9000),
         extractor=EXTRACTORS.build(model_config.extractor, "model.extractor", **for_extractor),
         readout=READOUTS.build(model_config.readout, "model.readout", seed=config.seed + 6000),
         objective=OBJECTIVES.build(model_config.objective, "model.objective", seed=config.seed + 3000),
@@ -82,7 +84,15 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
 
 def _components(model: InterestRetrieval) -> list[tf.Module | None]:
     """Everything that a configuration names, and what these are made of."""
-    named = [model.item_tower.propagation, model.extractor, model.readout, model.objective, model.weighting, model.repetition]
+    named = [
+        model.item_tower.propagation,
+        model.encoder,
+        model.extractor,
+        model.readout,
+        model.objective,
+        model.weighting,
+        model.repetition,
+    ]
     named += model.regularizers.values()
     parts = [part for component in named if component is not None for part in component.submodules]
     # A component adapts its own parts, so that only those of others are left.

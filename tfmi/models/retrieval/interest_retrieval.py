@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -10,6 +11,7 @@ from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
 from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer, require_every_item
 from tfmi.layers.common.history_dropout import HistoryDropout
+from tfmi.layers.sequence_encoders.sequence_encoder import SequenceEncoder
 from tfmi.losses.base import BatchContext, CatalogueTable, Contrast, Objective, Regularizer, Weighting, require_softmax, require_summable
 from tfmi.losses.regularizers.interest_usage import usage_network
 from tfmi.losses.repeats import with_repeats
@@ -83,8 +85,16 @@ class TargetPlaces:
     def histories(self, values: tf.Tensor) -> tf.Tensor:
         """[R, L, ...]: the history before each target, of ``values`` [B, L, ...], 0 after it."""
         rows = tf.gather(values, self._places[:, 0])
-        before = tf.range(tf.shape(values, tf.int64)[1]) <= self._places[:, 1:]  # [R, L]
+        before = self._before(values)
         return tf.where(before[..., None] if values.shape.rank == 3 else before, rows, tf.zeros([], rows.dtype))
+
+    def masks(self, mask: tf.Tensor) -> tf.Tensor:
+        """bool [R, L]: which places of ``mask`` [B, L] are in the history before each target."""
+        return tf.gather(mask, self._places[:, 0]) & self._before(mask)
+
+    def _before(self, values: tf.Tensor) -> tf.Tensor:
+        """bool [R, L] for ``values`` [B, L, ...]: the places up to the item that each target follows."""
+        return tf.range(tf.shape(values, tf.int64)[1]) <= self._places[:, 1:]
 
     def outputs(self, output: InterestOutput) -> InterestOutput:
         """The R examples' outputs, from those after every item."""
@@ -98,6 +108,7 @@ class InterestRetrieval(TrainedByLoss):
         item_tower: Item vectors; shared by histories and candidates.
         user_tower: From interests (and profile) to user vectors.
         extractor: From history to interests.
+        encoder: Reads the history's item vectors first; the extractor then reads its states. None: it reads the item vectors.
         readout: How the interests answer for one target in training.
         objective: The main loss.
         regularizers: Auxiliary losses by name, added to the batch mean of the main one and reported by these names.
@@ -126,6 +137,7 @@ class InterestRetrieval(TrainedByLoss):
         objective: Objective,
         regularizers: Mapping[str, Regularizer],
         history_length: int,
+        encoder: SequenceEncoder | None = None,
         weighting: Weighting | None = None,
         repetition: RepeatScorer | None = None,
         profile_encoder: ProfileEncoder | None = None,
@@ -138,6 +150,10 @@ class InterestRetrieval(TrainedByLoss):
         super().__init__()
         self.item_tower, self.user_tower, self.profile_encoder = item_tower, user_tower, profile_encoder
         self.extractor, self.readout, self.objective = extractor, readout, objective
+        self.encoder = encoder
+        width = item_tower.dimension
+        if encoder is not None and encoder.state_dimension(width) != width:
+            raise ConfigError(f"model.encoder: expected states of the items' width, {width}, got {encoder.state_dimension(width)}")
         self.weighting = CrossEntropy() if weighting is None else weighting
         self.repetition = repetition
         self.regularizers = dict(regularizers)
@@ -210,17 +226,30 @@ class InterestRetrieval(TrainedByLoss):
         optional = {"profile": profile_vector, "timestamps": timestamps, "history_indices": history, "items": self._history_items}
         requested = {name: optional[name] for name in self._extractor_inputs}
         dropped = real.spread(self.history_dropout(real_vectors, training=training))
+        if examples is not None:
+            require_every_item(self.extractor, self.encoder)
+        if self.encoder is not None:
+            dropped = self.encoder(dropped, mask, training=training).states
         if examples is None:
             output = self.extractor(dropped, mask, training=training, **requested)
         else:
-            require_every_item(self.extractor)
-            output = examples.outputs(self.extractor(dropped, mask, training=training, every_item=True, **requested))
+            output = self._at_every_target(examples, dropped, mask, requested, training)
             profile_vector, vectors = examples.of_users(profile_vector), examples.histories(vectors)
         users = self.user_tower(output.interests, profile_vector, training=training)
         if self.normalize:
             users = unit_length(users)
         users = tf.where(output.active[..., None], users, tf.zeros([], users.dtype))
         return output, users, vectors
+
+    def _at_every_target(
+        self, examples: TargetPlaces, states: tf.Tensor, mask: tf.Tensor, requested: Mapping[str, Any], training: bool | None
+    ) -> InterestOutput:
+        """The extractor's output for every example: in one pass where it can, otherwise of each prefix of the states."""
+        if self.extractor.why_not_every_item is None:
+            return examples.outputs(self.extractor(states, mask, training=training, every_item=True, **requested))
+        by_user = {"profile": examples.of_users, "timestamps": examples.histories, "history_indices": examples.histories}
+        prefixes = {name: by_user[name](value) if name in by_user else value for name, value in requested.items()}
+        return self.extractor(examples.histories(states), examples.masks(mask), training=training, **prefixes)
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """Mean loss of a batch of ``training_batches``: weighted main loss plus regularisers.
