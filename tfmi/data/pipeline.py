@@ -190,6 +190,7 @@ class RowBatches:
         rows = tf.data.Dataset.range(self._num_rows).batch(self._batch_size)
         return rows.map(self._gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(PREFETCHED_BATCHES)
 
+    @tf.autograph.experimental.do_not_convert
     def _shuffled(self, step: tf.Tensor) -> Any:
         return self._gather(tf.ensure_shape(self._choose(step), [self._batch_size]))
 
@@ -322,6 +323,7 @@ class _ExampleGatherer:
             batch["profile"] = self._profiles(tf.gather(self._event_users, positions))
         return batch
 
+    @tf.autograph.experimental.do_not_convert
     def rows(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """Whole rows int64 [B] as histories."""
         ends = tf.gather(self._offsets, rows + 1)
@@ -359,5 +361,6 @@ class _GatheredBatches:
         steps = tf.data.Dataset.counter(start=start_step)
         return steps.map(self._batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(PREFETCHED_BATCHES)
 
+    @tf.autograph.experimental.do_not_convert
     def _batch(self, step: tf.Tensor) -> dict[str, tf.Tensor]:
         return self.gatherer.examples(tf.ensure_shape(self.choose_positions(step), [self.batch_size]))

@@ -36,7 +36,7 @@ class ImpressionEvaluator:
     def __init__(self, model: InterestRanker, dataset: RankingDataset, batch_size: int) -> None:
         self._model, self._dataset, self._batch_size = model, dataset, batch_size
         # Once, so that validations share one traced graph.
-        self._predict = tf.function(self._all_logits, reduce_retracing=True)
+        self._predict = tf.function(self._all_logits, autograph=False, reduce_retracing=True)
 
     def predict(self, rows: ImpressionRows) -> Predictions:
         """The logits of rows, in their order."""

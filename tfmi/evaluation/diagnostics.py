@@ -70,6 +70,7 @@ def interest_diagnostics(
     describe = tf.function(
         lambda batch, items, vectors: _describe(model, UserInputs.of_batch(batch), items, vectors),
         input_signature=[batches.element_spec, tf.TensorSpec([None, recommended.shape[1]], tf.int32), tf.TensorSpec([None, None])],
+        autograph=False,
     )
     vectors = model.item_vectors()
     parts = []

@@ -64,7 +64,7 @@ class DiverseRanker:
         """
         batches = evaluation_batches(examples, history_length=self.recommender.history_length, batch_size=batch_size, profiles=profiles)
         # With the dataset's own specification the last, smaller batch needs no second trace.
-        answer = tf.function(self._answer).get_concrete_function(
+        answer = tf.function(self._answer, autograph=False).get_concrete_function(
             UserInputs.of_batch(batches.element_spec),
             tf.TensorSpec([None, None], tf.int32),
             tf.TensorSpec([len(diversities)], tf.float32),

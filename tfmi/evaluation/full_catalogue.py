@@ -59,15 +59,15 @@ class CatalogueRanker:
     def __init__(self, recommender: Recommender, quota_exponent: float | None = None) -> None:
         self.recommender = recommender
         if not isinstance(recommender, VectorRecommender):
-            self._rank = tf.function(functools.partial(_rank_directly, recommender))
+            self._rank = tf.function(functools.partial(_rank_directly, recommender), autograph=False)
             self._item_vectors = lambda: tf.zeros([0, 0])
             return
         check_allotment(recommender, quota_exponent)
         if quota_exponent is None:
-            self._rank = tf.function(functools.partial(_rank_by_vectors, recommender))
+            self._rank = tf.function(functools.partial(_rank_by_vectors, recommender), autograph=False)
         else:
-            self._rank = tf.function(_ranking_by_quotas(recommender, quota_exponent))  # type: ignore[arg-type]
-        self._item_vectors = tf.function(recommender.item_vectors)
+            self._rank = tf.function(_ranking_by_quotas(recommender, quota_exponent), autograph=False)  # type: ignore[arg-type]
+        self._item_vectors = tf.function(recommender.item_vectors, autograph=False)
 
     def rank(
         self, examples: EvaluationSet, n: int, *, batch_size: int, exclude_history: bool = False, profiles: UserProfiles | None = None

@@ -32,8 +32,8 @@ class TagEvaluator:
     def __init__(self, model: UserTagModel, dataset: TagDataset, cutoffs: Sequence[int], batch_size: int) -> None:
         self.model, self.dataset, self.cutoffs, self.batch_size = model, dataset, list(cutoffs), batch_size
         self.states = StateGatherer(dataset.states)
-        self._logits = tf.function(lambda batch: model.logits(batch, training=False))
-        self._scores = [tf.function(self._scorer_of(task)) for task in range(len(dataset.task_names))]
+        self._logits = tf.function(lambda batch: model.logits(batch, training=False), autograph=False)
+        self._scores = [tf.function(self._scorer_of(task), autograph=False) for task in range(len(dataset.task_names))]
 
     def _scorer_of(self, task: int) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
         return lambda fields: self.model.all_scores(self.model.user_queries(fields), task)

@@ -40,7 +40,7 @@ class TwoStageRanker:
         self.retrieval_weight = retrieval_weight
         self._retrieval = CatalogueRanker(recommender, quota_exponent)
         self._ranker = ranker
-        self._order = tf.function(self._ordered)
+        self._order = tf.function(self._ordered, autograph=False)
 
     def retrieve(
         self, examples: EvaluationSet, *, batch_size: int, exclude_history: bool = False, profiles: UserProfiles | None = None

@@ -41,7 +41,7 @@ class Servable:
         self._resources, self._op_namespaces = list(resources), sorted(set(op_namespaces))
         self.input_specs = {name: inputs for name, (_, inputs) in functions.items()}
         traced = dict(functions.values())  # one that has two names is traced once
-        concrete = {function: tf.function(function).get_concrete_function(**inputs) for function, inputs in traced.items()}
+        concrete = {function: tf.function(function, autograph=False).get_concrete_function(**inputs) for function, inputs in traced.items()}
         self.signatures: dict[str, Any] = {name: concrete[function] for name, (function, _) in functions.items()}
         self._parts = {name: tf.function(function, input_signature=specs) for name, (function, specs) in (parts or {}).items()}
         for part in self._parts.values():

@@ -32,6 +32,7 @@ class TrainedByLoss(tfrs.Model):
         """The running means that ``fit`` resets at every epoch: the total loss, and the parts of it."""
         return [self._loss_tracker, *self.part_trackers]
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One step on a batch."""
         with tf.GradientTape() as tape:
@@ -48,6 +49,7 @@ class TrainedByLoss(tfrs.Model):
         self.optimizer.apply_gradients(pairs)
         return self._report(loss)
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """The loss of a held-out batch."""
         return self._report(self.compute_loss(inputs, training=False))

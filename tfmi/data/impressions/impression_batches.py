@@ -45,6 +45,7 @@ class ImpressionGatherer:
             self._profile = {name: tf.constant(array) for name, array in feature_arrays(profiles.features).items()}
             self._profile_rows = tf.constant(clicks.users[rows.users], tf.int32)
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, rows: tf.Tensor) -> dict[str, Any]:
         """The batch of the rows int64 [B].
 

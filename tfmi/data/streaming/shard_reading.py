@@ -74,7 +74,7 @@ class ShardedSequences:
         self.profiles = profiles
         self._known_lengths: np.ndarray | None = None
         # Traced once for all shards and passes.
-        self._traced_parse = tf.function(self._parse, input_signature=[tf.TensorSpec([None], tf.string)])
+        self._traced_parse = tf.function(self._parse, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
         self._item_table = _index_table(vocabulary.ids, FIRST_INDEX, UNKNOWN_INDEX)
         if profiles is not None:
             # Row 0 of the profiles is the user of whom nothing is known.
@@ -147,6 +147,7 @@ class ShardedSequences:
         block_size = min(shuffle_buffer, num_examples)
         first_epoch, examples_before = divmod(start_step * batch_size, num_examples)
 
+        @tf.autograph.experimental.do_not_convert
         def one_pass(epoch: tf.Tensor) -> tf.data.Dataset:
             key = tf.stack([tf.constant(seed, tf.int64), epoch])
             shuffled_paths = tf.random.experimental.stateless_shuffle(paths, key)
@@ -154,6 +155,7 @@ class ShardedSequences:
             left_out = tf.where(epoch == first_epoch, tf.constant(examples_before, tf.int64), 0)
             first_block = left_out // block_size
 
+            @tf.autograph.experimental.do_not_convert
             def mix(block: tf.Tensor, examples: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
                 start = tf.where(block == first_block, left_out % block_size, 0)
                 return _shuffled(examples, tf.stack([*tf.unstack(key), block]), start)
@@ -194,6 +196,7 @@ class ShardedSequences:
     def _pass(self, paths: tf.Tensor, history_length: int, min_history: int, every_target: bool = False) -> tf.data.Dataset:
         """Every example once, in batches of the examples of some users."""
 
+        @tf.autograph.experimental.do_not_convert
         def cut(records: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._examples_of(self._traced_parse(records), history_length, min_history, every_target)
 

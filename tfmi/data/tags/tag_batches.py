@@ -18,6 +18,7 @@ class StateGatherer:
     def __init__(self, states: UserStates) -> None:
         self._arrays = {name: tf.constant(array) for name, array in feature_arrays(states.fields).items()}
 
+    @tf.autograph.experimental.do_not_convert
     def fields(self, states: tf.Tensor) -> dict[str, tf.Tensor]:
         """The fields of states int32 [B], as ``FieldEmbedding`` takes them."""
         return {name: tf.gather(array, states) for name, array in self._arrays.items()}
@@ -36,6 +37,7 @@ def tag_batches(rows: TagRows, states: StateGatherer, *, batch_size: int, seed: 
     """
     state_of, tags, labels, weights = (tf.constant(array) for array in (rows.states, rows.tags, rows.labels, rows.weights))
 
+    @tf.autograph.experimental.do_not_convert
     def gather(chosen: tf.Tensor) -> dict[str, Any]:
         return {
             "fields": states.fields(tf.gather(state_of, chosen)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -59,7 +61,8 @@ class InBatchSoftmax(Objective):
         queries, vectors = tf.cast(queries, tf.float32), tf.cast(items.embed(targets), tf.float32)
         # `call`, not the layer itself: under mixed precision Keras would cast the queries, but not the candidates, to float16. The
         # task's own removal of accidental hits fails for the same reason, so it gets a mask instead.
-        losses = self._task.call(
+        losses = _retrieval_loss()(
+            self._task,
             queries,
             vectors,
             candidate_sampling_probability=probabilities,
@@ -85,6 +88,12 @@ class InBatchSoftmax(Objective):
             others = ~tf.gather(among_columns(left_out, distinct), columns, axis=1)
             allowed = others if allowed is None else allowed & others
         return None if allowed is None else own | allowed
+
+
+@functools.cache
+def _retrieval_loss() -> Callable[..., tf.Tensor]:
+    """The task's ``call``. It asks for the length of a tensor, which needs AutoGraph; this package's own graphs are made without."""
+    return tf.autograph.to_graph(tfrs.tasks.Retrieval.call)
 
 
 def _log_expm1(values: tf.Tensor) -> tf.Tensor:
