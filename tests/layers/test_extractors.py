@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class Case:
         self.expected = extract(self.extractor, *batch())
 
     @functools.cached_property
-    def compiled(self) -> Callable[..., tf.Tensor]:
+    def compiled(self) -> Any:
         """Its interests, traced for any number of users."""
         signature = [tf.TensorSpec([None, LENGTH, WIDTH]), tf.TensorSpec([None, LENGTH], tf.bool)]
         return tf.function(lambda *inputs: extract(self.extractor, *inputs).interests, input_signature=signature, autograph=False)
