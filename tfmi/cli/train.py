@@ -25,6 +25,7 @@ examples:
   python training/train.py --dataset log --data clicks.csv --set data.log.columns.user=customer_id
   python training/train.py --config training/configs/reference/mind.yaml --dataset comirec --data DIR --seed 2
   python training/train.py --system mvke --dataset movielens       which tags users watch and like
+  python training/train.py --print-config mind > mine.yaml         what a system is, written out, to be changed
   python training/train.py --system mgipf                          a ranker, and a retriever in front of it
   python training/train.py --resume --output runs/mind-embedded-20260101-120000
 """
@@ -64,6 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", metavar="a.b=value", action="append", default=[], help="set one configuration value; may be repeated")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of initial weights, order of examples, negatives and dropout")
     parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps; systems that count take none")
+    parser.add_argument(
+        "--print-config",
+        metavar="NAME",
+        nargs="?",
+        const="",
+        help="write out the configuration of a system, or of what the other options ask for, and do nothing else",
+    )
     parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<system>-<dataset>-<time>)")
     parser.add_argument(
         "--savedmodels", metavar="DIR", default="savedmodels", help="where <name>/<version> is published (default: savedmodels)"
@@ -88,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.print_config is not None:
+        return _print_config(options)
     from tfmi.kinds.runner import run
     from tfmi.training.run_folder import RunFolder
 
@@ -111,6 +121,21 @@ def _run(options: argparse.Namespace) -> int:
         print(f"SavedModel {result.savedmodel}")
         model = result.savedmodel.parent
         print(f"Serve it   python serving/local_server.py --model-base-path {model} --model-name {model.name}")
+    return 0
+
+
+def _print_config(options: argparse.Namespace) -> int:
+    """Print what would be run, as a configuration file that does the same."""
+    from tfmi.models.kind_settings import settings_yaml
+    from tfmi.models.systems import SYSTEMS
+
+    if options.print_config:
+        options.system = options.print_config
+    config = _resolve(options)
+    system = SYSTEMS.get(config.system)
+    if system is not None:
+        print(f"# {config.system}: {system.summary}\n# {system.source}")
+    print(settings_yaml(config), end="")
     return 0
 
 
