@@ -10,12 +10,16 @@ import numpy as np
 import pyarrow.parquet
 
 from tfmi.bulk.users import Request, Users
+from tfmi.config import FileConfig
 from tfmi.core.errors import DataError
-from tfmi.data.reading.checks import UNITS_PER_SECOND, ChunkChecks, parse_iso_times, parse_numbers, parse_tags
-from tfmi.data.reading.formats import table_file
+from tfmi.data.reading.checks import ChunkChecks, parse_numbers
+from tfmi.data.reading.codes import plain_code
 from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import Rejects
-from tfmi.data.reading.rows import ColumnRequest, RowChunk, text_array
+from tfmi.data.reading.rows import ColumnRequest, ListText, RowChunk, text_array, text_of
+from tfmi.data.reading.shapes import list_of_text
+from tfmi.data.reading.sources import table_source
+from tfmi.data.reading.times import UNITS_PER_SECOND, parse_iso_times
 
 
 class Fields(Protocol):
@@ -33,7 +37,7 @@ class Fields(Protocol):
 
 
 class UserFile:
-    """Users in a Parquet, CSV, TSV or JSON Lines file, one row each.
+    """Users in a Parquet, CSV, TSV or JSON file, one row each; or in a folder of part files, or a pattern.
 
     Rows that cannot be used are written to a rejects file, with the reason. A column that the file lacks is unknown for everybody.
 
@@ -61,7 +65,7 @@ class UserFile:
         separator: str = "|",
         delimiter: str | None = None,
     ) -> None:
-        self._file = table_file(path)
+        self._source = table_source(path, FileConfig(delimiter=delimiter))
         self._columns = {name: (columns or {}).get(name, name) for name in fields.kinds}
         if user_column in self._columns.values():
             raise DataError(f"--user-column: {user_column!r} is a field of the model, not the users' id")
@@ -71,18 +75,20 @@ class UserFile:
     def chunks(self) -> Iterator[Users]:
         """See ``UserSource``; logs at the end what was rejected."""
         several = {"multi_valued", "ids", "times"}
+        kinds = self._fields.kinds.items()
         request = ColumnRequest(
             required=[self._user_column],
             optional=list(self._columns.values()),
-            lists=frozenset(self._columns[name] for name, kind in self._fields.kinds.items() if kind in several),
-            separator=self._separator,
+            codes=frozenset([self._user_column, *(self._columns[name] for name, kind in kinds if kind == "categorical")]),
+            lists=frozenset(self._columns[name] for name, kind in kinds if kind in several),
             hints={self._user_column: "Name the column of user ids with --user-column"},
         )
         seen = 0
-        with Rejects(self._file.path, self._rejects_path) as rejects:
-            for rows in read_rows(self._file.path, request, rejects, delimiter=self._delimiter):
+        path = self._source.path
+        with Rejects(path, self._rejects_path) as rejects:
+            for rows in read_rows(self._source, request, rejects):
                 if not seen and not set(rows.columns) & set(self._columns.values()):
-                    raise DataError(f"{self._file.path}: none of the model's fields is there: {', '.join(sorted(self._columns.values()))}")
+                    raise DataError(f"{path}: none of the model's fields is there: {', '.join(sorted(self._columns.values()))}")
                 seen += rows.seen
                 if len(rows):
                     yield self._checked(rows, ChunkChecks(rows, rejects))
@@ -90,15 +96,14 @@ class UserFile:
 
     def total(self) -> int | None:
         """See ``UserSource``."""
-        return pyarrow.parquet.read_metadata(self._file.path).num_rows if self._file.format == "parquet" else None
+        if any(part.format != "parquet" for part in self._source.parts):
+            return None
+        return sum(pyarrow.parquet.read_metadata(part.path).num_rows for part in self._source.parts)
 
     def fingerprint(self) -> dict[str, Any]:
         """See ``UserSource``."""
-        status = self._file.path.stat()
         return {
-            "file": str(self._file.path.resolve()),
-            "bytes": status.st_size,
-            "modified": status.st_mtime_ns,
+            **self._source.state(),
             "user_column": self._user_column,
             "columns": self._columns,
             "separator": self._separator,
@@ -118,24 +123,34 @@ class UserFile:
             elif kind == "categorical":
                 columns[name] = [text.strip() for text in texts.to_pylist()]
             elif kind == "ids":
-                columns[name] = [self._split(text) for text in texts.to_pylist()]
+                columns[name] = [[plain_code(part) for part in each] for each in self._lists(column, texts.to_pylist(), checks)]
             elif kind == "times":
                 columns[name] = self._times(column, texts.to_pylist(), checks)
             else:
-                parsed = [parse_tags(text, self._separator) for text in texts.to_pylist()]
-                checks.reject(np.array([cell is None for cell in parsed], dtype=bool), column, "bad_tag_weight")
-                columns[name] = [cell or [] for cell in parsed]
+                columns[name] = checks.tags(column, self._separator)
         kept = np.flatnonzero(checks.kept)
         ids = rows.columns[self._user_column].to_pylist()
         request = self._fields.request(columns, len(rows))
         return Users([ids[place] for place in kept], {name: values[kept] for name, values in request.items()})
 
-    def _split(self, text: str) -> list[str]:
-        return [part for each in text.split(self._separator) if (part := each.strip())]
+    def _lists(self, column: str, cells: list[str], checks: ChunkChecks) -> list[list[str]]:
+        """The parts of every cell: between separators, or of a list in JSON, as typed formats have them."""
+        how = ListText(self._separator)
+        lists: list[list[str]] = []
+        bad = np.zeros(len(cells), dtype=bool)
+        for place, cell in enumerate(cells):
+            try:
+                parts = [text_of(part, empty_nan=True) for part in list_of_text(cell, how)]
+            except ValueError:
+                parts = [None]
+            bad[place] = None in parts
+            lists.append([part.strip() for part in parts if part and part.strip()])
+        checks.reject(bad, column, "not_a_list")
+        return lists
 
     def _times(self, column: str, cells: list[str], checks: ChunkChecks) -> list[np.ndarray]:
         """Seconds since 1970 in every cell: numbers, or ISO 8601."""
-        parts = [self._split(cell) for cell in cells]
+        parts = self._lists(column, cells, checks)
         lengths = np.array([len(each) for each in parts])
         flat = text_array(text for each in parts for text in each)
         seconds, is_number = parse_numbers(flat)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from tfmi.core.errors import TfmiError
+from tfmi.core.text import PrintableFormatter, printable
 
 # They greet, warn of things that their users cannot change, and say where a SavedModel's temporary folder is.
 CHATTY_LOGGERS = ("absl", "tensorflow")
@@ -34,7 +35,9 @@ def run_program(work: Callable[[], int]) -> int:
     Returns:
         The exit code: that of ``work``; 1 after a message; 130 stopped by Ctrl-C.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PrintableFormatter("%(message)s"))
     try:
         code = work()
         sys.stdout.flush()
@@ -45,7 +48,7 @@ def run_program(work: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # no space left, no permission, a file where a folder should be
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error), keep='\n\t')}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)

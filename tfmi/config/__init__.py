@@ -8,6 +8,7 @@ from tfmi.config.schema import (
     EmbeddedConfig,
     EvaluationConfig,
     ExportConfig,
+    FileConfig,
     IndexConfig,
     LogColumns,
     LogConfig,
@@ -19,10 +20,10 @@ from tfmi.config.schema import (
     TaggingConfig,
     merge,
     parse_settings,
-    parse_yaml,
     read_config_file,
     validate_config,
 )
+from tfmi.config.yaml_text import parse_yaml
 
 __all__ = [
     "NAME_PATTERN",
@@ -32,6 +33,7 @@ __all__ = [
     "EmbeddedConfig",
     "EvaluationConfig",
     "ExportConfig",
+    "FileConfig",
     "IndexConfig",
     "LogColumns",
     "LogConfig",

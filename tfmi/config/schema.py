@@ -6,17 +6,19 @@ wrong types and impossible combinations raise ``ConfigError`` naming the key, wh
 
 from __future__ import annotations
 
+import codecs
+import datetime
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
-import yaml
 from pydantic import Field
 
+from tfmi.config.yaml_text import parse_yaml
 from tfmi.core.errors import ConfigError, nearest
-from tfmi.core.validation import describe_value_problem
+from tfmi.core.validation import as_texts, describe_value_problem
 
 ComponentSpec = dict[str, Any]
 DatasetName = Literal["embedded", "log", "movielens", "lastfm", "sequences", "comirec", "sessions"]
@@ -37,15 +39,36 @@ def _sorted_distinct(values: list[int]) -> list[int]:
     return sorted(values)
 
 
+def _check_time_format(time_format: str) -> None:
+    if "%" not in time_format:
+        raise ValueError(f"time_format: expected strptime's directives, e.g. %Y%m%d for yyyymmdd, got {time_format!r}")
+    try:
+        datetime.datetime.strptime("", time_format)
+    except ValueError as error:
+        if "does not match" not in str(error):
+            raise ValueError(f"time_format: {error}; expected strptime's directives, e.g. %Y%m%d") from None
+
+
 Name = Annotated[str, pydantic.AfterValidator(_check_name)]
 PositiveInteger = Annotated[int, Field(ge=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 
 
 class Section(pydantic.BaseModel):
-    """Base of every section: no unknown keys, no silent conversions, no NaN and no infinity."""
+    """Base of every section: no unknown keys, no silent conversions, no NaN and no infinity.
+
+    The one conversion is that of whole numbers where texts are meant: YAML reads a column called 0, or event types [0, 2], as numbers.
+    """
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _numbers_as_texts(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        fields = cls.model_fields
+        return {name: as_texts(value, fields[name].annotation) if name in fields else value for name, value in values.items()}
 
 
 class EmbeddedImpressionsConfig(Section):
@@ -78,7 +101,11 @@ class LogColumns(Section):
 
 
 class CatalogueColumns(Section):
-    """The user's column names of the catalogue file. A column set to None is not read."""
+    """The user's column names of the catalogue file. A column set to None is not read.
+
+    With ``property`` and ``value`` the catalogue is in long format: a row holds one property of an item, and the other columns name
+    properties.
+    """
 
     item: str = "item"
     title: str | None = "title"
@@ -86,26 +113,82 @@ class CatalogueColumns(Section):
     brand: str | None = "brand"
     tags: str | None = Field("tags", description="multi-valued: separated by tag_separator, each 'tag' or 'tag:weight'")
     numbers: list[str] = Field(default_factory=list, description="columns with a number each")
+    property: str | None = Field(None, description="long format: the column with a property's name")
+    value: str | None = Field(None, description="long format: the column with its value")
+    time: str | None = Field(None, description="long format: the column with the value's time; the last value counts")
+
+    @pydantic.model_validator(mode="after")
+    def _check_long_format(self) -> Self:
+        if (self.property is None) != (self.value is None) or (self.time is not None and self.property is None):
+            raise ValueError("the long format needs both property and value; time belongs to it")
+        return self
 
 
-class LogConfig(Section):
-    """A user's own files (``dataset: log``): a log, and optionally a catalogue and user profiles."""
+class FileConfig(Section):
+    """How the files of one table are written."""
+
+    format: Literal["auto", "csv", "tsv", "jsonl", "json", "parquet"] = Field("auto", description="auto: by the name's suffix")
+    header: bool = Field(True, description="CSV and TSV: the first line names the columns; off: they are called 1, 2, 3 ...")
+    column_names: list[str] | None = Field(None, min_length=1, description="names instead of numbers, with header: false")
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        description="one or more characters; None: a comma in .csv, a tab in .tsv, for .txt and .dat by the first line",
+    )
+    quoting: bool = Field(True, description="CSV and TSV: double quotes enclose cells; off: they are ordinary characters")
+    encoding: str = Field("utf-8", description="of text files, such as latin-1, cp1252, utf-16")
+    decimal: Literal[".", ","] = Field(".", description="',': numbers are written 1.234,5")
+
+    @pydantic.model_validator(mode="after")
+    def _check_file(self) -> Self:
+        if self.delimiter is not None and set(self.delimiter) & set('"\n\r'):
+            raise ValueError("delimiter cannot be a double quote or a line end")
+        if self.column_names is not None:
+            if self.header:
+                raise ValueError("column_names names the columns of files without a header; set header: false, too")
+            if len(set(self.column_names)) != len(self.column_names):
+                raise ValueError("column_names must name each column once")
+        try:
+            known = codecs.lookup(self.encoding)
+            "".encode(self.encoding)
+        except (LookupError, ValueError):
+            raise ValueError(f"encoding: expected the name of a text encoding, such as latin-1 or utf-16, got {self.encoding!r}") from None
+        if known.name in {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"}:
+            raise ValueError(f"encoding: {self.encoding!r} is not an encoding of text files; expected e.g. latin-1 or utf-16")
+        return self
+
+
+class LogConfig(FileConfig):
+    """A user's own files (``dataset: log``): a log, and optionally a catalogue and user profiles. The first keys are of the log."""
 
     columns: LogColumns = LogColumns()
     catalogue_path: str | None = Field(None, description="default: the file named catalogue.* beside the log, if any")
     catalogue_columns: CatalogueColumns = CatalogueColumns()
+    catalogue_file: FileConfig | None = Field(
+        None, description="how the catalogue is written; None: with the log's delimiter, quoting, encoding and decimal"
+    )
     users_path: str | None = Field(None, description="default: the file named users.* beside the log, if any")
+    users_file: FileConfig | None = Field(None, description="how the users file is written; None: as for the catalogue")
     user_column: str = Field("user", description="the user id's column in the users file")
     profile_columns: list[str] = Field(default_factory=list, description="profile columns, in the users file or in the log itself")
     profile_numbers: list[str] = Field(default_factory=list, description="profile columns with a number each, in the same file")
     time_unit: Literal["seconds", "milliseconds", "microseconds", "nanoseconds"] = Field(
         "seconds", description="unit of times that are numbers; never guessed"
     )
-    delimiter: str | None = Field(None, min_length=1, max_length=1, description="None: a comma in .csv, a tab in .tsv")
-    quoting: bool = Field(True, description="CSV and TSV: double quotes enclose cells; off: they are ordinary characters")
+    time_format: str | None = Field(
+        None, description="strptime's format of times that are neither numbers nor ISO 8601, such as '%d/%m/%Y %H:%M' or '%Y%m%d'"
+    )
+    list_separator: str | None = Field(None, min_length=1, description="between the elements of a text cell read as column[]; None: blanks")
+    element_fields: list[str] | None = Field(
+        None, min_length=2, description="what the parts of a text element are called: column[].item, column[].label for N1-1"
+    )
+    element_separator: str = Field("-", min_length=1, description="between the parts of an element; the last ones are cut off first")
     tag_separator: str = Field("|", min_length=1)
     event_types: list[str] | None = Field(None, description="keep only these event types; None keeps all")
     unknown_items: Literal["keep", "reject"] = Field("keep", description="events of items that the catalogue lacks")
+    min_join_share: float = Field(
+        0.05, ge=0, le=1, description="stop when a smaller share of the events is of items in the catalogue, or of users in the users file"
+    )
     duplicates: Literal["drop", "keep"] = Field("drop", description="rows equal in user, item, time and event type")
     max_reject_share: float = Field(0.05, ge=0, le=1, description="stop when more than this share of rows is rejected")
     streaming: bool = Field(False, description="for logs larger than memory: one pass into sharded TFRecord files")
@@ -115,12 +198,21 @@ class LogConfig(Section):
     def _check_combinations(self) -> LogConfig:
         if self.event_types is not None and self.columns.event is None:
             raise ValueError("event_types needs columns.event, the column that holds the event type")
-        if self.delimiter in {'"', "\n", "\r"}:
-            raise ValueError("delimiter cannot be a double quote or a line end")
+        if self.time_format is not None:
+            _check_time_format(self.time_format)
         profile = [*self.profile_columns, *self.profile_numbers]
         if len(set(profile)) != len(profile):
             raise ValueError("profile_columns and profile_numbers must name each column once")
         return self
+
+    def log_file(self) -> FileConfig:
+        """How the log is written."""
+        return FileConfig(**{name: getattr(self, name) for name in FileConfig.model_fields})
+
+    def side_file(self, own: FileConfig | None) -> FileConfig:
+        """How a table beside the log is written: by its own section, or as the log as far as a delimiter and the like go."""
+        shared = ("delimiter", "quoting", "encoding", "decimal")
+        return own or FileConfig(**{name: getattr(self, name) for name in shared})
 
 
 class SplitConfig(Section):
@@ -452,25 +544,6 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     export: ExportConfig = ExportConfig()
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader that also reads ``1e-3`` as a number, as people expect."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """Parse YAML safely; raises ``ConfigError`` naming ``source`` and the line."""
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from None
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:

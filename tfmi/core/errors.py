@@ -5,9 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from tfmi.core.text import printable, shown_name
+
 
 class TfmiError(Exception):
-    """Base of every error that a user of tfmi can mend: the message says what was found, what was expected and what to do."""
+    """Base of every error that a user of tfmi can mend: the message says what was found, what was expected and what to do.
+
+    What it cites of files, requests and settings may hold anything; control characters, which a terminal would obey, are escaped.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(printable(part, keep="\n\t") if isinstance(part, str) else part for part in parts))
 
 
 class ConfigError(TfmiError):
@@ -37,4 +45,4 @@ class ExportError(TfmiError):
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the choice spelled most like ``word``, or an empty string if none is near."""
     matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    return f" (did you mean {shown_name(matches[0])!r}?)" if matches else ""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+
+LONGEST_NAME = 80
+MOST_NAMES = 30
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -30,6 +34,18 @@ def printable(text: str, keep: str = "") -> str:
 def shorten(text: str, limit: int) -> str:
     """Return ``text``, cut with an ellipsis if it is longer than ``limit`` characters."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def shown_name(name: str, limit: int = LONGEST_NAME) -> str:
+    """A name or cell for a message: on one line, without control characters, cut where it is long."""
+    return shorten(printable(name[: 2 * limit]), limit)
+
+
+def shown_names(names: Iterable[str], most: int = MOST_NAMES) -> str:
+    """Names for a message, separated by commas; of many, the first ones and how many more there are."""
+    names = list(names)
+    shown = ", ".join(shown_name(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 class PrintableFormatter(logging.Formatter):

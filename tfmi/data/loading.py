@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tfmi.data.streaming.streamed_log import load_streamed_log
 from tfmi.data.synthetic.shop import generate, with_truth
 
 DEFAULT_CACHE = "data_cache"
+_NAME_CHARACTERS = 50
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -49,7 +51,9 @@ def shard_folder(config: DataConfig) -> Path:
 def _name_in_cache(config: DataConfig) -> str:
     path = Path(config.path or config.dataset).resolve()
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    return f"{path.name}-{digest}"
+    # A name may be as long as the file system lets it, and a pattern's holds characters that a folder's should not.
+    name = re.sub(r"[^\w.-]+", "_", path.name)[:_NAME_CHARACTERS]
+    return f"{name}-{digest}"
 
 
 def _load_embedded(config: DataConfig) -> Dataset:

@@ -88,7 +88,11 @@ def read_tag_assignments(path: Path, events: EventTable, rejects_path: Path) -> 
     """The tags that users gave to movies they rated."""
     columns = ["userId", "movieId", "tag", "timestamp"]
     with Rejects(path, rejects_path) as rejects:
-        chunks = [_tag_columns(chunk, rejects) for chunk in read_rows(path, ColumnRequest(columns), rejects) if len(chunk)]
+        chunks = [
+            _tag_columns(chunk, rejects)
+            for chunk in read_rows(path, ColumnRequest(columns, codes=frozenset(["userId", "movieId"])), rejects)
+            if len(chunk)
+        ]
         rejects.stop_if_too_many(sum(map(len, chunks)), _LOG.max_reject_share)
     table = pd.concat([pd.DataFrame(columns=columns), *chunks])
     users = pd.Index(events.user_ids).get_indexer(pd.Index(table["userId"]))

@@ -1,13 +1,15 @@
-"""Rows of CSV and TSV files with a header.
+"""Rows of delimited text files: CSV, TSV and their like, with a header or without.
 
-Blocks whose every line is a good row are cut by Arrow, or, if they hold quotes, by Python's ``csv``; any other block is read line by
-line, so that every bad line is named exactly and quoted cells may hold line ends.
+Blocks whose every line is a good row are cut by Arrow, or, if their quotes are of a rare kind, by Python's ``csv``; any other block is
+read line by line, so that every bad line is named exactly and quoted cells may hold line ends. A delimiter of several bytes is replaced by
+a control character that the block lacks, so that it costs next to nothing.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +17,22 @@ import pyarrow as pa
 import pyarrow.csv
 
 from tfmi.core.errors import DataError
-from tfmi.data.reading.formats import BLOCK_BYTES, TableFile, line_blocks, split_lines
+from tfmi.core.text import shown_name, shown_names
+from tfmi.data.reading.checks import looks_like_data
+from tfmi.data.reading.formats import BLOCK_BYTES, DELIMITERS, TableFile, line_blocks, split_lines
+from tfmi.data.reading.paths import ColumnPath
 from tfmi.data.reading.rejects import REASONS, Rejects
-from tfmi.data.reading.rows import ColumnRequest, RowChunk, text_array
+from tfmi.data.reading.rows import ColumnRequest, RowChunk, missing_column_message, text_array
+from tfmi.data.reading.shapes import Cells, rows_of_cells
+
+logger = logging.getLogger(__name__)
 
 # A quoted cell that is still open after this many lines is taken for a stray quote: its first line is rejected and reading goes on.
 LONGEST_ROW_LINES = 100
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# What may separate cells where nothing says it, the likeliest first.
+_LIKELY_DELIMITERS = ("\t", "::", ",", ";", "|")
+_STAND_INS = [chr(code) for code in (*range(0x1F, 0x0D, -1), *range(0x08, 0x00, -1))]
 
 
 @dataclass(frozen=True)
@@ -34,12 +44,27 @@ class Dialect:
 
 
 @dataclass(frozen=True)
+class _Header:
+    """What is known of a file before its rows: its columns' names, the first row's line, and its cells."""
+
+    names: list[str]
+    dialect: Dialect
+    first_line: int
+    first_cells: list[str]
+
+
+@dataclass(frozen=True)
 class _Layout:
-    """Where the requested columns stand."""
+    """Where the columns that are read stand. ``replaced`` is the delimiter that ``dialect``'s own stands in for."""
 
     dialect: Dialect
     width: int
     positions: dict[str, int]
+    replaced: str | None = None
+
+    def restored(self, text: str) -> str:
+        """A text with the file's own delimiter."""
+        return text if self.replaced is None else text.replace(self.dialect.delimiter, self.replaced)
 
 
 @dataclass(frozen=True)
@@ -52,67 +77,167 @@ class _Row:
     expected: str | None = None
 
 
-def delimited_chunks(
-    file: TableFile, request: ColumnRequest, rejects: Rejects, dialect: Dialect, block_bytes: int = BLOCK_BYTES
-) -> Iterator[RowChunk]:
-    """Read the requested columns of a CSV or TSV file.
+def delimited_columns(file: TableFile) -> list[str]:
+    """The names of a file's columns; raises ``DataError`` as ``delimited_chunks``."""
+    for block in line_blocks(file):
+        return _take_header(file, block)[0].names
+    raise _blank_lines_only(file)
+
+
+def delimited_chunks(file: TableFile, request: ColumnRequest, rejects: Rejects, block_bytes: int = BLOCK_BYTES) -> Iterator[RowChunk]:
+    """Read the requested columns of a delimited text file.
 
     Lines that are blank are passed over. Lines that are not UTF-8, have too many or too few cells, or bad quotes are rejected.
 
     Raises:
         DataError: The file cannot be read or is empty, or lacks a required column.
     """
-    layout: _Layout | None = None
+    header: _Header | None = None
+    paths: list[ColumnPath] = []
     first_line = 1
     pending = b""
     for block in line_blocks(file, block_bytes):
         block = pending + block  # noqa: PLW2901 - a row that the last block cut goes on in this one
-        if layout is None:
-            header, first_line, block = _take_header(file, block, dialect)  # noqa: PLW2901
-            layout = _layout(file, header, request, dialect)
-        chunk, pending = _parse_block(block, first_line, layout, rejects, final=False)
+        if header is None:
+            header, block = _take_header(file, block)  # noqa: PLW2901
+            first_line = header.first_line
+            paths = request.paths(_selected(file, header, request), header.names)
+        chunk, pending = _parse_block(block, first_line, header, paths, rejects, request=request, final=False)
         first_line += _count_lines(block) - _count_lines(pending)
         yield chunk
-    if layout is None:
-        raise DataError(f"{file.path}: the file holds blank lines only; expected a header and rows")
+    if header is None:
+        raise _blank_lines_only(file)
     if pending:
-        chunk, _ = _parse_block(pending, first_line, layout, rejects, final=True)
+        chunk, _ = _parse_block(pending, first_line, header, paths, rejects, request=request, final=True)
         yield chunk
 
 
-def _take_header(file: TableFile, block: bytes, dialect: Dialect) -> tuple[list[str], int, bytes]:
-    """The header's names, the line after it, and the block without it."""
+def _blank_lines_only(file: TableFile) -> DataError:
+    return DataError(f"{file.path}: the file holds blank lines only; expected a header and rows")
+
+
+def _take_header(file: TableFile, block: bytes) -> tuple[_Header, bytes]:
+    """The header, and the block without it. Columns of a file without one are called by their numbers, or as the options say."""
     lines = split_lines(block)
     start = next((place for place, line in enumerate(lines) if line.strip()), len(lines))
-    row = _parse_row(lines, start, dialect, final=True) if start < len(lines) else _Row(0)
+    dialect = Dialect(_delimiter(file, lines[start] if start < len(lines) else b""), file.options.quoting)
+    work, layout = _with_single_delimiter(b"".join(lines[start : start + LONGEST_ROW_LINES]), dialect)
+    row = _parse_row(split_lines(work), 0, layout.dialect, final=True) if start < len(lines) else _Row(0)
     if row.cells is None:
         raise DataError(
             f"{file.path}: line {start + 1}: cannot read the header ({row.reason or 'blank lines only'}); expected column names"
         )
-    end = start + row.lines
-    return [name.strip() for name in row.cells], end + 1, b"".join(lines[end:])
+    cells = [layout.restored(cell).strip() for cell in row.cells]
+    if file.options.header:
+        end = start + row.lines
+        return _Header(cells, dialect, end + 1, cells), b"".join(lines[end:])
+    named = file.options.column_names or []
+    if len(named) > len(cells):
+        raise DataError(
+            f"{file.path}: line {start + 1} has {len(cells)} cells, data.log.column_names {len(named)} names; give one for each"
+        )
+    names = [*named, *(str(number) for number in range(len(named) + 1, len(cells) + 1))]
+    return _Header(names, dialect, start + 1, cells), b"".join(lines[start:])
 
 
-def _layout(file: TableFile, header: list[str], request: ColumnRequest, dialect: Dialect) -> _Layout:
-    names = request.select(file.path, header)
-    return _Layout(dialect, len(header), {name: header.index(name) for name in names})
+def _delimiter(file: TableFile, first_line: bytes) -> str:
+    if file.options.delimiter is not None:
+        return file.options.delimiter
+    customary = DELIMITERS.get(file.suffix, ",")
+    if customary is not None:
+        return customary
+    return next((delimiter for delimiter in _LIKELY_DELIMITERS if delimiter.encode() in first_line), ",")
 
 
-def _parse_block(block: bytes, first_line: int, layout: _Layout, rejects: Rejects, *, final: bool) -> tuple[RowChunk, bytes]:
+def _selected(file: TableFile, header: _Header, request: ColumnRequest) -> list[str]:
+    """The columns to read; warns where the header may be none."""
+    try:
+        names = request.select(file.path, header.names)
+    except DataError:
+        if not file.options.header:
+            raise DataError(_headerless_message(file, header, request)) from None
+        data = looks_like_data(header.names)
+        if not data:
+            raise
+        missing = next(name for name in request.required if name not in header.names)
+        raise DataError(
+            f"{file.path}: no column {missing!r}; the first line ({shown_names(header.names, most=6)}) looks like data: "
+            f"{shown_name(data)!r} is a value, not a name. If the file has no header, set data.log.header: false (for a catalogue or users "
+            "file catalogue_file.header, users_file.header) and give the columns by number, from 1, e.g. data.log.columns.user: 1, or name "
+            "them all in data.log.column_names"
+        ) from None
+    if file.options.header:
+        data = looks_like_data(header.names)
+        if data:
+            logger.warning(
+                "%s: the first line (%s) is taken for the header but looks like data; if the file has none, set data.log.header: false, "
+                "else its first row is lost",
+                file.path,
+                shown_names(header.names, most=6),
+            )
+    else:
+        paths = request.paths(names, header.names)
+        columns = (f"{path.name!r} is column {header.names.index(path.base) + 1}" for path in paths)
+        logger.info("%s: no header; %s; the first row is: %s", file.path, ", ".join(columns), shown_names(header.first_cells, most=12))
+    return names
+
+
+def _headerless_message(file: TableFile, header: _Header, request: ColumnRequest) -> str:
+    missing = next(name for name in request.required if name not in header.names)
+    first = shown_names(header.first_cells, most=12)
+    if missing.isdecimal():
+        return (
+            f"{file.path}: no column {missing}; the file has no header and {len(header.names)} columns, numbered from 1; the first row is: "
+            f"{first}"
+        )
+    return missing_column_message(
+        file.path,
+        missing,
+        header.names,
+        f"The file has no header (data.log.header: false); its first row is: {first}. Give the column by its number, from 1, or name all "
+        f"in data.log.column_names. {request.hints.get(missing, '')}".strip(),
+    )
+
+
+def _with_single_delimiter(block: bytes, dialect: Dialect) -> tuple[bytes, _Layout]:
+    """The block and a layout of no columns with a delimiter of one byte: a control character stands in for a longer one."""
+    delimiter = dialect.delimiter.encode("utf-8")
+    if len(delimiter) == 1:
+        return block, _Layout(dialect, 0, {})
+    free = next((character for character in _STAND_INS if character.encode() not in block), None)
+    if free is None:
+        raise DataError("the file holds every control character, so that it is no text; expected a text file of rows")
+    return block.replace(delimiter, free.encode()), _Layout(Dialect(free, dialect.quoting), 0, {}, dialect.delimiter)
+
+
+def _parse_block(
+    block: bytes, first_line: int, header: _Header, paths: Sequence[ColumnPath], rejects: Rejects, *, request: ColumnRequest, final: bool
+) -> tuple[RowChunk, bytes]:
     """The rows of a block, and what of it belongs to a row that the next block finishes."""
+    columns = list(dict.fromkeys(path.base for path in paths))
+    work, single = _with_single_delimiter(block, header.dialect)
+    layout = _Layout(single.dialect, len(header.names), {name: header.names.index(name) for name in columns}, single.replaced)
+    cells, lines, seen, pending = _parse_rows(work, first_line, layout, rejects, final=final)
+    if pending and layout.replaced is not None:
+        pending = pending.replace(layout.dialect.delimiter.encode(), layout.replaced.encode())
+    return rows_of_cells(Cells(lines, cells, seen), paths, request, rejects), pending
+
+
+def _parse_rows(
+    block: bytes, first_line: int, layout: _Layout, rejects: Rejects, *, final: bool
+) -> tuple[dict[str, pa.Array], np.ndarray, int, bytes]:
+    """The cells of a block's good rows, their lines, how many rows there were, and what belongs to a row that the next block finishes."""
     if not block:
-        return RowChunk(np.empty(0, np.int64), {name: text_array([]) for name in layout.positions}, 0), b""
+        return {name: text_array([]) for name in layout.positions}, np.empty(0, np.int64), 0, b""
     columns = _cut_with_arrow(block, layout) if _is_plain(block, layout) else _cut_with_csv(block, layout)
     if columns is None:
         return _parse_lines(block, first_line, layout, rejects, final=final)
     rows = len(next(iter(columns.values())))
-    return RowChunk(np.arange(first_line, first_line + rows), columns, rows), b""
+    return columns, np.arange(first_line, first_line + rows), rows, b""
 
 
 def _is_plain(block: bytes, layout: _Layout) -> bool:
-    """Whether every line is a row of the right width, in UTF-8, without quotes."""
-    if (layout.dialect.quoting and b'"' in block) or not layout.dialect.delimiter.isascii():
-        return False
+    """Whether every line is a row of the right width, in UTF-8, and every quote opens or closes a cell or is doubled within one."""
     if block.count(b"\r") != block.count(b"\r\n"):
         return False
     try:
@@ -124,6 +249,12 @@ def _is_plain(block: bytes, layout: _Layout) -> bool:
     if not block.endswith(b"\n"):
         ends = np.append(ends, len(block))
     delimiters = np.flatnonzero(characters == ord(layout.dialect.delimiter))
+    if layout.dialect.quoting and b'"' in block:
+        quotes = np.flatnonzero(characters == ord('"'))
+        if not _are_plain_quotes(characters, quotes, ends, layout.dialect.delimiter):
+            return False
+        # A delimiter after an odd number of quotes is within a cell; every line has an even number.
+        delimiters = delimiters[np.searchsorted(quotes, delimiters) % 2 == 0]
     per_line = np.diff(np.searchsorted(delimiters, ends), prepend=0)
     # A file of one column has no delimiters, so its blank lines show only by their length; "\r\n" alone is blank too.
     lengths = np.diff(ends, prepend=-1) - 1
@@ -131,19 +262,44 @@ def _is_plain(block: bytes, layout: _Layout) -> bool:
     return bool((per_line == layout.width - 1).all()) and not (layout.width == 1 and blank.any())
 
 
+def _are_plain_quotes(characters: np.ndarray, quotes: np.ndarray, ends: np.ndarray, delimiter: str) -> bool:
+    """Whether quotes come in pairs on each line, the first of a pair at a cell's start or right after another pair (a doubled quote),
+    the second at a cell's end or right before another pair."""
+    if (np.searchsorted(quotes, ends) % 2).any():
+        return False
+    opening, closing = quotes[0::2], quotes[1::2]
+    before = characters[np.maximum(opening - 1, 0)]
+    starts = (opening == 0) | (before == ord(delimiter)) | (before == ord("\n"))
+    doubled = np.zeros(len(opening), dtype=bool)
+    doubled[1:] = opening[1:] == closing[:-1] + 1
+    after = characters[np.minimum(closing + 1, len(characters) - 1)]
+    stops = (closing == len(characters) - 1) | (after == ord(delimiter)) | (after == ord("\n")) | (after == ord("\r"))
+    return bool((starts | doubled).all() and (stops | np.append(doubled[1:], False)).all())
+
+
 def _cut_with_arrow(block: bytes, layout: _Layout) -> dict[str, pa.Array]:
     names = [str(position) for position in range(layout.width)]
+    quoted = layout.dialect.quoting and b'"' in block
     table = pyarrow.csv.read_csv(
         pa.BufferReader(block),
         read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=layout.dialect.delimiter, quote_char=False, ignore_empty_lines=False),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=layout.dialect.delimiter, quote_char='"' if quoted else False, ignore_empty_lines=False
+        ),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.large_string()),
             include_columns=[names[position] for position in layout.positions.values()],
             strings_can_be_null=False,
+            check_utf8=False,
         ),
     )
-    return {name: table.column(str(position)).combine_chunks() for name, position in layout.positions.items()}
+    return {name: _restored(table.column(str(position)).combine_chunks(), layout, quoted) for name, position in layout.positions.items()}
+
+
+def _restored(text: pa.Array, layout: _Layout, quoted: bool) -> pa.Array:
+    if layout.replaced is None or not quoted:
+        return text
+    return pa.compute.replace_substring(text, layout.dialect.delimiter, layout.replaced)
 
 
 def _cut_with_csv(block: bytes, layout: _Layout) -> dict[str, pa.Array] | None:
@@ -159,10 +315,12 @@ def _cut_with_csv(block: bytes, layout: _Layout) -> dict[str, pa.Array] | None:
     if len(rows) != len(lines) or set(map(len, rows)) != {layout.width}:
         return None
     cells = list(zip(*rows, strict=True))
-    return {name: text_array(cells[position]) for name, position in layout.positions.items()}
+    return {name: _restored(text_array(cells[position]), layout, True) for name, position in layout.positions.items()}
 
 
-def _parse_lines(block: bytes, first_line: int, layout: _Layout, rejects: Rejects, *, final: bool) -> tuple[RowChunk, bytes]:
+def _parse_lines(
+    block: bytes, first_line: int, layout: _Layout, rejects: Rejects, *, final: bool
+) -> tuple[dict[str, pa.Array], np.ndarray, int, bytes]:
     lines = split_lines(block)
     cells: dict[str, list[str]] = {name: [] for name in layout.positions}
     row_lines: list[int] = []
@@ -179,14 +337,14 @@ def _parse_lines(block: bytes, first_line: int, layout: _Layout, rejects: Reject
         row = _with_width_checked(row, layout)
         if row.cells is None:
             text = b"".join(lines[place : place + row.lines]).decode("utf-8", "backslashreplace").rstrip("\r\n")
-            rejects.add(first_line + place, "", row.reason, text, row.expected)
+            rejects.add(first_line + place, "", row.reason, layout.restored(text), row.expected)
         else:
             row_lines.append(first_line + place)
             for name, position in layout.positions.items():
-                cells[name].append(row.cells[position])
+                cells[name].append(layout.restored(row.cells[position]))
         place += row.lines
-    chunk = RowChunk(np.array(row_lines, np.int64), {name: text_array(values) for name, values in cells.items()}, seen)
-    return chunk, b"".join(lines[place:])
+    texts = {name: text_array(values) for name, values in cells.items()}
+    return texts, np.array(row_lines, np.int64), seen, b"".join(lines[place:])
 
 
 def _with_width_checked(row: _Row, layout: _Layout) -> _Row:
@@ -195,7 +353,7 @@ def _with_width_checked(row: _Row, layout: _Layout) -> _Row:
     return _Row(row.lines, None, "wrong_field_count", f"{layout.width} fields as in the header, found {len(row.cells)}")
 
 
-def _parse_row(lines: list[bytes], place: int, dialect: Dialect, *, final: bool) -> _Row:
+def _parse_row(lines: Sequence[bytes], place: int, dialect: Dialect, *, final: bool) -> _Row:
     """Read one row that starts at ``lines[place]``, taking as many lines as its quoted cells span."""
     text = ""
     longest = min(LONGEST_ROW_LINES, len(lines) - place)

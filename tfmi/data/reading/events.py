@@ -14,10 +14,13 @@ import pyarrow.compute as pc
 from tfmi.config import LogConfig
 from tfmi.core.errors import DataError
 from tfmi.data.reading.checks import ChunkChecks, filtered, is_among
+from tfmi.data.reading.codes import plain_code
 from tfmi.data.reading.formats import BLOCK_BYTES
+from tfmi.data.reading.joins import Join
 from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import Rejects
-from tfmi.data.reading.rows import ColumnRequest, RowChunk
+from tfmi.data.reading.rows import ColumnRequest, ListText, RowChunk
+from tfmi.data.reading.sources import TableSource
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +66,10 @@ class EventReader:
     out, not rejected), user, item, time, weight, profile numbers, is its item in the catalogue (``unknown_items: reject``).
 
     Args:
-        path: The log.
+        path: The log: a file, a folder of part files or a pattern; or its files, found before.
         config: Column names and rules.
         known_items: The catalogue's ids, or None without a catalogue.
+        known_users: The users file's ids, or None without one.
         with_profile: Read the profile columns from the log.
         block_bytes: How much of a text file one chunk holds.
 
@@ -75,17 +79,21 @@ class EventReader:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | TableSource,
         config: LogConfig,
         *,
         known_items: Sequence[str] | None = None,
+        known_users: Sequence[str] | None = None,
         with_profile: bool = False,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
-        self.path = Path(path)
+        self.path = path.path if isinstance(path, TableSource) else Path(path)
         self.config = config
         self.counts = EventCounts()
-        self._known_items = None if known_items is None else pa.array(known_items, type=pa.large_string())
+        self._source = path
+        self._event_types = None if config.event_types is None else [plain_code(name) for name in config.event_types]
+        self._items = None if known_items is None else Join("items", known_items, "the catalogue")
+        self._users = None if known_users is None else Join("users", known_users, "the users file")
         self._with_profile = with_profile
         self._block_bytes = block_bytes
 
@@ -98,14 +106,7 @@ class EventReader:
         """
         request = self._request()
         good = 0
-        for rows in read_rows(
-            self.path,
-            request,
-            rejects,
-            delimiter=self.config.delimiter,
-            quoting=self.config.quoting,
-            block_bytes=self._block_bytes,
-        ):
+        for rows in read_rows(self._source, request, rejects, self.config.log_file(), block_bytes=self._block_bytes):
             before = self.counts.rows
             self.counts.rows += rows.seen
             if self.counts.rows // PROGRESS_ROWS > before // PROGRESS_ROWS:
@@ -125,16 +126,22 @@ class EventReader:
         if self._with_profile:
             names += [*self.config.profile_columns, *self.config.profile_numbers]
             hints |= profile_hints(self.config, "the log's columns, or name a users file in data.log.users_path")
-        return ColumnRequest(names, hints=hints)
+        how = self.config
+        return ColumnRequest(
+            names,
+            codes=frozenset([*(roles[role] for role in ("user", "item", "event") if role in roles), *how.profile_columns]),
+            list_text=ListText(how.list_separator, tuple(how.element_fields or ()), how.element_separator),
+            hints=hints,
+        )
 
     def _checked(self, rows: RowChunk, rejects: Rejects) -> EventChunk:
         columns = self.config.columns
-        checks = ChunkChecks(rows, rejects)
-        if columns.event is not None and self.config.event_types is not None:
-            self.counts.other_event_types += checks.drop(~is_among(rows.columns[columns.event], self.config.event_types))
+        checks = ChunkChecks(rows, rejects, self.config.decimal)
+        if columns.event is not None and self._event_types is not None:
+            self.counts.other_event_types += checks.drop(~is_among(rows.columns[columns.event], self._event_types))
         checks.require_text(columns.user, "empty_user")
         checks.require_text(columns.item, "empty_item")
-        times = checks.times(columns.time, self.config.time_unit) if columns.time is not None else None
+        times = checks.times(columns.time, self.config.time_unit, self.config.time_format) if columns.time is not None else None
         weights = checks.numbers(columns.weight, required=True, positive=True) if columns.weight is not None else None
         profile = self._profile(rows, checks)
         self._check_known(rows, checks)
@@ -155,10 +162,12 @@ class EventReader:
         return {**texts, **{name: checks.numbers(name) for name in self.config.profile_numbers}}
 
     def _check_known(self, rows: RowChunk, checks: ChunkChecks) -> None:
-        if self._known_items is None:
+        if self._users is not None:
+            self._users.count(rows.columns[self.config.columns.user], checks.kept)
+        if self._items is None:
             return
         column = self.config.columns.item
-        unknown = ~is_among(rows.columns[column], self._known_items)
+        unknown = ~self._items.count(rows.columns[column], checks.kept)
         if self.config.unknown_items == "reject":
             checks.reject(unknown, column, "unknown_item")
         else:
@@ -169,6 +178,9 @@ class EventReader:
         if not rows:
             raise DataError(f"{self.path}: the file holds no rows; expected one row per event")
         rejects.log_summary(rows)
+        for join in (self._items, self._users):
+            if join is not None:
+                join.finish(self.path, self.config.min_join_share)
         rejects.stop_if_too_many(rows, self.config.max_reject_share)
         if not good:
             raise DataError(

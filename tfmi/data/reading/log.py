@@ -11,18 +11,15 @@ from tfmi.config import LogConfig
 from tfmi.core.errors import DataError
 from tfmi.data.reading.encoding import EventTableBuilder
 from tfmi.data.reading.events import EventReader
-from tfmi.data.reading.formats import known_suffix
+from tfmi.data.reading.formats import VAGUE_SUFFIXES, known_suffix, require_path
 from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.side_tables import read_catalogue, read_users
+from tfmi.data.reading.sources import CATALOGUE_STEMS, LOG_STEMS, USERS_STEMS, is_pattern, part_files, stem_of
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
 __all__ = ["LogTables", "find_log_files", "read_catalogue", "read_log", "read_log_files", "read_users"]
 
 logger = logging.getLogger(__name__)
-
-LOG_STEMS = ("log", "events", "interactions")
-CATALOGUE_STEMS = ("catalogue", "items")
-USERS_STEMS = ("users",)
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,8 @@ def find_log_files(path: str | Path, config: LogConfig) -> tuple[Path, Path | No
     """Find the log and, beside it, the catalogue and, if profile columns are asked for, the users file.
 
     Args:
-        path: The log itself, or a folder that holds ``log.*``, ``events.*`` or ``interactions.*``.
+        path: The log itself; a folder that holds ``log.*``, ``events.*`` or ``interactions.*``, each a file or a folder of part files; a
+            folder whose files are the log's parts; or a pattern of such files.
         config: ``catalogue_path`` and ``users_path`` win over ``catalogue.*`` or ``items.*``, and ``users.*``, beside the log.
             ``profile_columns`` and ``profile_numbers`` ask for profiles; without them a users file is ignored, which is logged.
 
@@ -46,19 +44,37 @@ def find_log_files(path: str | Path, config: LogConfig) -> tuple[Path, Path | No
         DataError: There is no log, or several files could be meant.
     """
     path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; give the log, or the folder that holds it, with --data")
-    folder = path if path.is_dir() else path.parent
-    log = _find_beside(folder, LOG_STEMS, "--data") if path.is_dir() else path
-    if log is None:
-        names = ", ".join(f"{stem}.*" for stem in LOG_STEMS)
-        raise DataError(f"{path}: the folder holds no log; expected one of {names}, e.g. log.csv, or give the file itself with --data")
+    if is_pattern(path):
+        log, folder = path, next(parent for parent in path.parents if parent.is_dir())
+    else:
+        require_path(path, "file or folder; give the log, or the folder that holds it, with --data")
+        log, folder = _log_at(path, config)
     catalogue = Path(config.catalogue_path) if config.catalogue_path else _find_beside(folder, CATALOGUE_STEMS, "data.log.catalogue_path")
     users = Path(config.users_path) if config.users_path else _find_beside(folder, USERS_STEMS, "data.log.users_path")
     if users is not None and not wants_profiles(config):
         logger.info("%s: ignored; name its columns in data.log.profile_columns and data.log.profile_numbers to train with them", users)
         users = None
     return log, catalogue, users
+
+
+def _log_at(path: Path, config: LogConfig) -> tuple[Path, Path]:
+    """The log that a file or folder is or holds, and the folder that its catalogue would be in."""
+    if path.is_file():
+        return path, path.parent
+    if stem_of(path) in LOG_STEMS and known_suffix(path) is not None:  # as Spark names its folders
+        return path, path.parent
+    found = _find_beside(path, LOG_STEMS, "--data")
+    if found is not None:
+        return found, path
+    parts = part_files(path, config.log_file())
+    if not parts:
+        names = ", ".join(f"{stem}.*" for stem in LOG_STEMS)
+        raise DataError(
+            f"{path}: the folder holds no log; expected one of {names}, e.g. log.csv, or the part files of one table (part-*.parquet); "
+            "give the file itself, or a pattern of files, with --data"
+        )
+    logger.info("%s: the folder's %d data files are read as one log", path, len(parts))
+    return path, path
 
 
 def wants_profiles(config: LogConfig) -> bool:
@@ -80,7 +96,7 @@ def read_log_files(path: str | Path, config: LogConfig, rejects_folder: str | Pa
     items = None if catalogue is None else read_catalogue(catalogue, config, folder / "catalogue.jsonl")
     profiles = None if users is None else read_users(users, config, folder / "users.jsonl")
     in_log = wants_profiles(config) and users is None
-    events = read_log(log, config, folder / "log.jsonl", catalogue=items, with_profiles=in_log)
+    events = read_log(log, config, folder / "log.jsonl", catalogue=items, users=profiles, with_profiles=in_log)
     return LogTables(events, items, profiles if profiles is not None else events.profiles)
 
 
@@ -90,22 +106,30 @@ def read_log(
     rejects_path: str | Path,
     *,
     catalogue: ItemTable | None = None,
+    users: UserTable | None = None,
     with_profiles: bool = False,
 ) -> EventTable:
     """Read and check a log into memory. ``docs/data.md`` has the outcome of every kind of bad row.
 
     Args:
-        path: The log.
+        path: The log: a file, a folder of part files or a pattern.
         config: Column names and rules.
         rejects_path: Where rejected rows go; the file appears only if there are any.
         catalogue: The items, to count or reject events of others.
+        users: The users file, to see whether it belongs to this log.
         with_profiles: Read the profile columns from the log: a user's value is the one of the earliest event that has one; without
             times, of the first in the file.
 
     Raises:
         DataError: The log cannot be read, lacks a column, has too many rejected rows or no good one.
     """
-    reader = EventReader(path, config, known_items=None if catalogue is None else catalogue.item_ids, with_profile=with_profiles)
+    reader = EventReader(
+        path,
+        config,
+        known_items=None if catalogue is None else catalogue.item_ids,
+        known_users=None if users is None else users.user_ids,
+        with_profile=with_profiles,
+    )
     builder = EventTableBuilder(config)
     with Rejects(path, rejects_path) as rejects:
         for chunk in reader.chunks(rejects):
@@ -125,13 +149,18 @@ def read_log(
 
 
 def _find_beside(folder: Path, stems: Sequence[str], setting: str) -> Path | None:
-    """The one file in ``folder`` called by one of ``stems`` and a known suffix, or None."""
-    found = []
-    for file in sorted(folder.iterdir()):
-        suffix = known_suffix(file)
-        if suffix is not None and file.is_file() and file.name[: -len(suffix)].lower() in stems:
-            found.append(file)
+    """The one file, or folder of part files, in ``folder`` called by one of ``stems`` and a known suffix, or None.
+
+    A suffix that says little, as that of ``items.txt``, counts only where no other file is called so.
+    """
+    found = [entry for entry in sorted(folder.iterdir()) if stem_of(entry) in stems and _is_table(entry)]
+    clear = [entry for entry in found if known_suffix(entry) not in VAGUE_SUFFIXES]
+    found = clear or found
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
         raise DataError(f"{folder}: expected one file of {names}; remove or rename the others, or name the right one with {setting}")
     return found[0] if found else None
+
+
+def _is_table(entry: Path) -> bool:
+    return bool(part_files(entry)) if entry.is_dir() else known_suffix(entry) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +11,10 @@ import pyarrow.parquet
 
 from tfmi.core.errors import DataError
 from tfmi.data.reading.formats import TableFile
+from tfmi.data.reading.paths import ColumnPath
 from tfmi.data.reading.rejects import Rejects
-from tfmi.data.reading.rows import ColumnRequest, RowChunk, joined_text, text_array, text_of
+from tfmi.data.reading.rows import ColumnRequest, RowChunk, json_cell, text_array, text_of
+from tfmi.data.reading.shapes import Cells, rows_of_objects
 
 CHUNK_ROWS = 200_000
 
@@ -31,45 +33,100 @@ def parquet_chunks(file: TableFile, request: ColumnRequest, rejects: Rejects, ch
     """
     try:
         with pyarrow.parquet.ParquetFile(file.path) as parquet:
-            names = request.select(file.path, parquet.schema_arrow.names)
+            found = parquet.schema_arrow.names
+            names = request.select(file.path, found, _nested_names(parquet.schema_arrow))
+            paths = request.paths(names, found)
+            columns = list(dict.fromkeys(path.base for path in paths))
             first = 1
-            for batch in parquet.iter_batches(batch_size=chunk_rows, columns=names, use_threads=False):
-                yield _chunk(batch, first, names, request, rejects)
+            for batch in parquet.iter_batches(batch_size=chunk_rows, columns=columns, use_threads=False):
+                yield _chunk(batch, first, paths, request, rejects)
                 first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file.path}: not a readable Parquet file: {error}") from None
 
 
-def _chunk(batch: pa.RecordBatch, first: int, names: list[str], request: ColumnRequest, rejects: Rejects) -> RowChunk:
+def parquet_columns(file: TableFile) -> dict[str, str]:
+    """The kind of each column, ``time``, ``list``, ``object`` or ``value``; raises ``DataError`` if the file is not readable."""
+    try:
+        with pyarrow.parquet.ParquetFile(file.path) as parquet:
+            return {column.name: _kind(column.type) for column in parquet.schema_arrow}
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file.path}: not a readable Parquet file: {error}") from None
+
+
+def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_temporal(kind):
+        return "time"
+    if pa.types.is_struct(kind):
+        return "object"
+    return "list" if pa.types.is_nested(kind) else "value"
+
+
+def _nested_names(schema: pa.Schema) -> list[str]:
+    """The paths into lists and objects, to suggest them."""
+    names: list[str] = []
+    for column in schema:
+        kind = column.type
+        if pa.types.is_struct(kind):
+            names += [f"{column.name}.{kind.field(place).name}" for place in range(kind.num_fields)]
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            inner = kind.value_type
+            struct = pa.types.is_struct(inner)
+            names += [f"{column.name}[].{inner.field(place).name}" for place in range(inner.num_fields)] if struct else [f"{column.name}[]"]
+    return names
+
+
+def _chunk(batch: pa.RecordBatch, first: int, paths: Sequence[ColumnPath], request: ColumnRequest, rejects: Rejects) -> RowChunk:
+    lines = np.arange(first, first + batch.num_rows, dtype=np.int64)
+    if not all(path.is_plain for path in paths):
+        cells = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+        return rows_of_objects(Cells(lines, cells, batch.num_rows), paths, request, rejects)
     kept = np.ones(batch.num_rows, dtype=bool)
     columns: dict[str, pa.Array] = {}
-    for name in names:
-        text, bad = _column_text(batch.column(name), request.separator if name in request.lists else None)
+    for path in paths:
+        text, bad = _column_text(batch.column(path.base), path.name, request)
         for place, (reason, value) in bad.items():
             if kept[place]:
-                rejects.add(first + place, name, reason, value)
+                rejects.add(first + place, path.name, reason, value)
                 kept[place] = False
-        columns[name] = text
-    lines = np.arange(first, first + batch.num_rows, dtype=np.int64)
+        columns[path.name] = text
     if kept.all():
         return RowChunk(lines, columns, batch.num_rows)
     mask = pa.array(kept)
     return RowChunk(lines[kept], {name: text.filter(mask) for name, text in columns.items()}, batch.num_rows)
 
 
-def _column_text(column: pa.Array, separator: str | None) -> tuple[pa.Array, dict[int, BadCell]]:
+def _column_text(column: pa.Array, name: str, request: ColumnRequest) -> tuple[pa.Array, dict[int, BadCell]]:
     """A column's cells as text, and which cells have none."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
-    if pa.types.is_floating(kind) or pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _cell_by_cell(column, separator)
+    if pa.types.is_floating(kind):
+        whole = _whole_numbers(column)
+        if whole is not None:
+            column, kind = whole, whole.type
+    if (
+        pa.types.is_floating(kind)
+        or pa.types.is_nested(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    ):
+        return _cell_by_cell(column, name, request)
     if not _is_valid(column):
-        return _cell_by_cell(column.cast(pa.binary()), separator)
+        return _cell_by_cell(column.cast(pa.binary()), name, request)
     if pa.types.is_date(kind):
         column = column.cast(pa.timestamp("ms"))
     text = pc.fill_null(column.cast(pa.large_string()), "")
     return text, {}
+
+
+def _whole_numbers(column: pa.Array) -> pa.Array | None:
+    """A column of fractions that are all whole, as integers; None if any is not, or is too large to be exact."""
+    values = pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False)
+    if not np.isfinite(values).all() or (np.abs(values) >= 2**53).any() or (values != np.floor(values)).any():
+        return None
+    return column.cast(pa.float64()).cast(pa.int64())
 
 
 def _is_valid(column: pa.Array) -> bool:
@@ -81,10 +138,11 @@ def _is_valid(column: pa.Array) -> bool:
     return True
 
 
-def _cell_by_cell(column: pa.Array, separator: str | None) -> tuple[pa.Array, dict[int, BadCell]]:
+def _cell_by_cell(column: pa.Array, name: str, request: ColumnRequest) -> tuple[pa.Array, dict[int, BadCell]]:
     # Arrow's own text of numbers and lists is not the one that the text formats have.
     texts: list[str] = []
     bad: dict[int, BadCell] = {}
+    is_list, empty_nan = name in request.lists, request.empties_nan(name)
     for place, value in enumerate(column.to_pylist()):
         text: str | None = None
         if isinstance(value, bytes):
@@ -93,7 +151,7 @@ def _cell_by_cell(column: pa.Array, separator: str | None) -> tuple[pa.Array, di
             except UnicodeDecodeError:
                 bad[place] = ("bad_utf8", value.decode("utf-8", "backslashreplace"))
         else:
-            text = text_of(value) if separator is None else joined_text(value, separator)
+            text = json_cell(value) if is_list else text_of(value, empty_nan=empty_nan)
             if text is None:
                 bad[place] = ("not_a_single_value", str(value))
         texts.append(text or "")

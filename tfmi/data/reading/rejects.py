@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import logging
-import os
-import tempfile
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from tfmi.core.errors import DataError
+from tfmi.core.files import file_appears_complete, writing
+from tfmi.core.text import shown_name
 
 logger = logging.getLogger(__name__)
 
 # Every reason that reading gives, and what it had expected instead. docs/data.md lists them for users.
 REASONS = {
-    "bad_utf8": "text in UTF-8",
+    "bad_utf8": "text in UTF-8; if the file is in another encoding, set data.log.encoding, e.g. to latin-1",
     "malformed_row": "a well-formed row of this format (quotes closed and doubled inside quoted cells)",
     "malformed_json": "one JSON object per line",
     "wrong_field_count": "as many fields as the header has",
-    "not_a_single_value": "a string or a number, not a list or an object",
+    "not_a_single_value": "a string or a number, not a list or an object; for a row per element of a list give the column as NAME[]",
+    "not_a_list": "a list, or texts between separators",
+    "not_an_object": "an object",
+    "bad_element": "an element of as many parts as data.log.element_fields names",
+    "lists_differ": "lists of one length, since their elements go side by side",
     "empty_user": "a user id",
     "empty_item": "an item id",
     "empty_time": "a time",
-    "not_a_time": "a number or an ISO 8601 date and time",
+    "not_a_time": "a number or an ISO 8601 date and time, or set data.log.time_format",
     "time_out_of_range": "a time in the years 1 to 9999; if the numbers do not count seconds, set data.log.time_unit",
     "empty_number": "a number",
     "not_a_number": "a number",
     "not_finite": "a finite number, not NaN or infinity",
     "not_positive": "a number above 0",
+    "not_storable": "0 or a number between 1.2e-38 and 3.4e38 in size, which is what 32 bits can hold",
     "unknown_item": "an item of the catalogue",
-    "bad_tag_weight": "'tag' or 'tag:weight' with a finite weight above 0; a tag that holds a colon needs a weight",
+    "bad_tag_weight": "'tag' or 'tag:weight' with a finite weight above 0 that 32 bits can hold; a tag that holds a colon needs a weight",
+    "bad_tag_list": "a list of tags in JSON, with double quotes, or an object of tags and their weights",
     "repeated_item": "one row per item; the first one was kept",
     "repeated_user": "one row per user; the first one was kept",
 }
 
 FIELDS = ("file", "line", "column", "reason", "expected", "value")
 LONGEST_VALUE = 200
+# What a spreadsheet takes for the beginning of a formula. An apostrophe before it makes it text.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Rejects:
@@ -49,8 +58,9 @@ class Rejects:
     if nothing was rejected, a file left by an earlier run is removed.
 
     Args:
-        source: The file that is being read, for the records and messages.
-        path: Where to write: ``.csv`` writes CSV, anything else JSON Lines.
+        source: The file, or the folder or pattern of files, that is being read, for the records and messages.
+        path: Where to write: ``.csv`` writes CSV, anything else JSON Lines. In CSV a cell that a spreadsheet would take for a formula
+            begins with an apostrophe.
 
     Attributes:
         counts: Rejected rows by reason.
@@ -61,13 +71,19 @@ class Rejects:
         self.path = Path(path)
         self.counts: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
+        self._file = self.source
         self._stream: TextIO | None = None
-        self._temporary: Path | None = None
+        self._opened = contextlib.ExitStack()
+        self._failed = False
 
     @property
     def total(self) -> int:
         """The number of rejected rows."""
         return self.counts.total()
+
+    def begin_file(self, path: Path) -> None:
+        """Say in which of several files the rows that follow stand."""
+        self._file = path
 
     def add(self, line: int, column: str, reason: str, value: object, expected: str | None = None) -> None:
         """Record one rejected row.
@@ -82,15 +98,16 @@ class Rejects:
         self.counts[reason] += 1
         text = str(value)[:LONGEST_VALUE]
         record = {
-            "file": str(self.source),
+            "file": str(self._file),
             "line": int(line),
             "column": column,
             "reason": reason,
             "expected": expected or REASONS[reason],
             "value": text,
         }
-        where = f"line {line}" + (f", column {column!r}" if column else "")
-        self._examples.setdefault(reason, f"{where}: {text!r}; expected {record['expected']}")
+        if reason not in self._examples:
+            where = (f"{self._file}, " if self._file != self.source else "") + f"line {line}" + (f", column {column!r}" if column else "")
+            self._examples[reason] = f"{where}: {shown_name(text, LONGEST_VALUE)!r}; expected {record['expected']}"
         self._write(record)
 
     def stop_if_too_many(self, rows: int, max_share: float) -> None:
@@ -126,25 +143,34 @@ class Rejects:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._stream is None or self._temporary is None:
-            self.path.unlink(missing_ok=True)
+        if self._stream is None:
+            with writing(self.path):
+                self.path.unlink(missing_ok=True)
             return
-        self._stream.close()
-        os.replace(self._temporary, self.path)
+        # Whatever stopped the reading, the file appears, unless it could not be written itself.
+        self._opened.__exit__(*((kind, error, trace) if self._failed else (None, None, None)))
 
     def _write(self, record: dict[str, object]) -> None:
         stream = self._stream or self._open()
-        if self.path.suffix == ".csv":
-            csv.writer(stream).writerow([record[field] for field in FIELDS])
-        else:
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        try:
+            if self.path.suffix == ".csv":
+                csv.writer(stream).writerow([_harmless(record[field]) for field in FIELDS])
+            else:
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        except OSError:
+            self._failed = True
+            raise
 
     def _open(self) -> TextIO:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        self._temporary = Path(temporary)
+        temporary = self._opened.enter_context(file_appears_complete(self.path))
         # A value may hold half of a surrogate pair (from JSON escapes); it is written escaped rather than lost.
-        self._stream = os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="")
+        self._stream = temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        self._opened.enter_context(self._stream)
         if self.path.suffix == ".csv":
             csv.writer(self._stream).writerow(FIELDS)
         return self._stream
+
+
+def _harmless(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell

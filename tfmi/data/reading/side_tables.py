@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from tfmi.config import CatalogueColumns, LogConfig
+from tfmi.config import CatalogueColumns, FileConfig, LogConfig
 from tfmi.core.errors import DataError
-from tfmi.data.reading.checks import ChunkChecks, parse_tags
+from tfmi.data.reading.checks import ChunkChecks
 from tfmi.data.reading.events import profile_hints
 from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import Rejects
@@ -41,8 +41,9 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
     request = ColumnRequest(
         required=[columns.item, *named, *columns.numbers],
         optional=list(texts.values()),
+        codes=frozenset([columns.item, *(texts[name] for name in ("category", "brand") if name in texts)]),
+        texts=frozenset(texts[name] for name in ("title",) if name in texts),
         lists=frozenset(texts[name] for name in ("tags",) if name in texts),
-        separator=config.tag_separator,
         hints=hints,
     )
 
@@ -50,11 +51,18 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
         checks.require_text(columns.item, "empty_item")
         values: ChunkValues = {name: _trimmed(rows, column) for name, column in texts.items() if name != "tags" and column in rows.columns}
         if texts.get("tags") in rows.columns:
-            values["tags"] = _checked_tags(rows, checks, texts["tags"], config.tag_separator)
+            values["tags"] = checks.tags(texts["tags"], config.tag_separator)
         return {**values, **{f"number:{name}": checks.numbers(name) for name in columns.numbers}}
 
     item_ids, values, report = _read_unique(
-        path, config, rejects_path, request=request, id_column=columns.item, repeated="repeated_item", check=check
+        path,
+        config,
+        rejects_path,
+        request=request,
+        own=config.catalogue_file,
+        id_column=columns.item,
+        repeated="repeated_item",
+        check=check,
     )
     return ItemTable(
         item_ids=item_ids,
@@ -79,7 +87,11 @@ def read_users(path: str | Path, config: LogConfig, rejects_path: str | Path) ->
         **profile_hints(config, "columns of the users file"),
         config.user_column: "Name the users file's id column in data.log.user_column",
     }
-    request = ColumnRequest([config.user_column, *config.profile_columns, *config.profile_numbers], hints=hints)
+    request = ColumnRequest(
+        [config.user_column, *config.profile_columns, *config.profile_numbers],
+        codes=frozenset([config.user_column, *config.profile_columns]),
+        hints=hints,
+    )
 
     def check(rows: RowChunk, checks: ChunkChecks) -> ChunkValues:
         checks.require_text(config.user_column, "empty_user")
@@ -87,7 +99,14 @@ def read_users(path: str | Path, config: LogConfig, rejects_path: str | Path) ->
         return {**texts, **{name: checks.numbers(name) for name in config.profile_numbers}}
 
     user_ids, values, report = _read_unique(
-        path, config, rejects_path, request=request, id_column=config.user_column, repeated="repeated_user", check=check
+        path,
+        config,
+        rejects_path,
+        request=request,
+        own=config.users_file,
+        id_column=config.user_column,
+        repeated="repeated_user",
+        check=check,
     )
     columns = {name: value.astype(np.float32) if isinstance(value, np.ndarray) else value for name, value in values.items()}
     return UserTable(user_ids, columns, report)
@@ -99,6 +118,7 @@ def _read_unique(
     rejects_path: str | Path,
     *,
     request: ColumnRequest,
+    own: FileConfig | None,
     id_column: str,
     repeated: str,
     check: Callable[[RowChunk, ChunkChecks], ChunkValues],
@@ -108,11 +128,12 @@ def _read_unique(
     parts: list[ChunkValues] = []
     rows_seen = 0
     with Rejects(path, rejects_path) as rejects:
-        for rows in read_rows(path, request, rejects, delimiter=config.delimiter, quoting=config.quoting):
+        options = config.side_file(own)
+        for rows in read_rows(path, request, rejects, options):
             rows_seen += rows.seen
             if not len(rows):
                 continue
-            checks = ChunkChecks(rows, rejects)
+            checks = ChunkChecks(rows, rejects, options.decimal)
             values = check(rows, checks)
             _reject_repeated(rows, checks, id_column, repeated, known)
             parts.append({name: _kept(value, checks.kept) for name, value in values.items()})
@@ -140,12 +161,6 @@ def _reject_repeated(rows: RowChunk, checks: ChunkChecks, id_column: str, repeat
 
 def _trimmed(rows: RowChunk, column: str) -> list[str]:
     return pc.utf8_trim_whitespace(rows.columns[column]).to_pylist()
-
-
-def _checked_tags(rows: RowChunk, checks: ChunkChecks, column: str, separator: str) -> list[list[tuple[str, float]]]:
-    parsed = [parse_tags(text, separator) for text in rows.columns[column].to_pylist()]
-    checks.reject(np.array([tags is None for tags in parsed], dtype=bool), column, "bad_tag_weight")
-    return [tags or [] for tags in parsed]
 
 
 def _kept(values: list[Any] | np.ndarray, kept: np.ndarray) -> list[Any] | np.ndarray:

@@ -23,7 +23,7 @@ import logging
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,12 @@ from tfmi.data.reading.encoding import EventTableBuilder
 from tfmi.data.reading.events import EventChunk, EventReader
 from tfmi.data.reading.formats import BLOCK_BYTES
 from tfmi.data.reading.rejects import Rejects
-from tfmi.data.tables import EventTable, ItemTable
+from tfmi.data.reading.sources import TableSource, table_source
+from tfmi.data.tables import EventTable, ItemTable, UserTable
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 ITEM_COUNTS = "item_counts.json"
 LITTLE_ENDIAN_DOUBLE = "<f8"
@@ -77,6 +78,7 @@ def write_sharded_log(
     rejects_path: str | Path,
     *,
     catalogue: ItemTable | None = None,
+    users: UserTable | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> ShardedLog:
     """Turn a log of any size into sharded sequences, or open them if they are there already.
@@ -85,19 +87,21 @@ def write_sharded_log(
     writes the same shards, this one waits, and says so.
 
     Args:
-        path: The log.
+        path: The log: a file, a folder of part files or a pattern.
         config: Column names, rules, and ``shards``.
         folder: Where the shards go; it belongs to this log alone. Those of an earlier state of the log, or of other rules, are deleted
             if no process uses them.
         rejects_path: Where rejected rows go.
         catalogue: The items, to count or reject events of others.
+        users: The users file, to see whether it belongs to this log.
         block_bytes: How much of a text log one chunk holds.
 
     Raises:
         DataError: As ``tfmi.data.reading.log.read_log``.
     """
     path, folder = Path(path), Path(folder)
-    fingerprint = _fingerprint(path, config, catalogue)
+    source = table_source(path, config.log_file())
+    fingerprint = _fingerprint(source, config, catalogue, users)
     home = folder / _digest(fingerprint)
     sequences = home / "sequences"
     lock = FolderLock(_lock_path(home), "shared", str(path))
@@ -106,7 +110,13 @@ def write_sharded_log(
         lock = FolderLock(_lock_path(home), "exclusive", str(path))
         # Whoever was waited for may have written them.
         if _manifest(sequences, fingerprint) is None:
-            reader = EventReader(path, config, known_items=None if catalogue is None else catalogue.item_ids, block_bytes=block_bytes)
+            reader = EventReader(
+                source,
+                config,
+                known_items=None if catalogue is None else catalogue.item_ids,
+                known_users=None if users is None else users.user_ids,
+                block_bytes=block_bytes,
+            )
             _write_stages(reader, home, rejects_path, fingerprint, lock)
         lock.share()
     # Nobody writes a first stage whose second is there: a run was killed before it could delete it.
@@ -140,19 +150,19 @@ def shard_of(users: pa.Array, shards: int) -> np.ndarray:
     return distinct[encoded.indices.to_numpy()]
 
 
-def _fingerprint(path: Path, config: LogConfig, catalogue: ItemTable | None) -> dict[str, Any]:
+def _fingerprint(source: TableSource, config: LogConfig, catalogue: ItemTable | None, users: UserTable | None) -> dict[str, Any]:
     """What the shards depend on: another log, other rules or another catalogue make them anew."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    items = None if catalogue is None else zlib.crc32("\n".join(catalogue.item_ids).encode("utf-8"))
     return {
         "format": FORMAT_VERSION,
-        "log": {"file": str(path.resolve()), "bytes": status.st_size, "modified_ns": status.st_mtime_ns},
+        "log": source.state(),
         "rules": config.model_dump(mode="json"),
-        "catalogue_crc32": items,
+        "catalogue_crc32": None if catalogue is None else _checksum(catalogue.item_ids),
+        "users_crc32": None if users is None else _checksum(users.user_ids),
     }
+
+
+def _checksum(ids: Sequence[str]) -> int:
+    return zlib.crc32("\n".join(ids).encode("utf-8"))
 
 
 def _manifest(folder: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:

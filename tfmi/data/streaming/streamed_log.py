@@ -53,7 +53,7 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
         )
     items = None if catalogue_path is None else read_catalogue(catalogue_path, config.log, rejects / "catalogue.jsonl")
     users = None if users_path is None else read_users(users_path, config.log, rejects / "users.jsonl")
-    log = write_sharded_log(log_path, config.log, shard_folder, rejects / "log.jsonl", catalogue=items)
+    log = write_sharded_log(log_path, config.log, shard_folder, rejects / "log.jsonl", catalogue=items, users=users)
     candidates = _frequent_items(log, config.split)
     counted = _training_sequences(log, Vocabulary(candidates), config.split)
     item_counts, user_counts = _count_training(counted)
