@@ -48,7 +48,8 @@ def run_program(work: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # no space left, no permission, a file where a folder should be
-        print(f"error: {printable(str(error), keep='\n\t')}", file=sys.stderr)
+        message = printable(str(error), keep="\n\t")
+        print(f"error: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
