@@ -58,7 +58,7 @@ def test_a_full_disk_is_one_line_and_the_older_file_stays(tmp_path: Path) -> Non
     path = write_atomically(tmp_path / "file.json", "before")
     with room_for(1000), pytest.raises(StorageError) as failure:
         write_atomically(path, "x" * 2_500_000)
-    assert str(failure.value).startswith(f"{path}: no space left: 2.5 MB wanted, ")
+    assert str(failure.value).startswith(f"{path}: cannot write here, no space left: 2.5 MB wanted, ")
     assert "\n" not in str(failure.value)
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["file.json"]
@@ -75,9 +75,9 @@ def test_what_other_libraries_write_is_reported_alike(tmp_path: Path) -> None:
         with folder_appears_complete(tmp_path / "folder") as temporary:
             (temporary / "part").write_bytes(b"x" * 9000)
 
-    with room_for(5000), pytest.raises(StorageError, match=r"x\.parquet: no space left: at least .* wanted"):
+    with room_for(5000), pytest.raises(StorageError, match=r"x\.parquet: cannot write here, no space left: at least .* wanted"):
         write_table()
-    with room_for(5000), pytest.raises(StorageError, match=r"folder: no space left: at least 5\.0 kB wanted"):
+    with room_for(5000), pytest.raises(StorageError, match=r"folder: cannot write here, no space left: at least 5\.0 kB wanted"):
         write_folder()
     assert os.listdir(tmp_path) == []
 
@@ -90,7 +90,7 @@ def test_errors_of_tensorflow_are_reported_alike(tmp_path: Path) -> None:
             for _ in range(10):
                 writer.write(b"x" * 100_000)
 
-    with room_for(5000), pytest.raises(StorageError, match=r"records: no space left"):
+    with room_for(5000), pytest.raises(StorageError, match=r"records: cannot write here, no space left"):
         write_records()
     with pytest.raises(TrainingError, match=r"cannot write here"), writing(tmp_path, raises=TrainingError):
         raise tf.errors.PermissionDeniedError(None, None, "records; Permission denied")

@@ -58,8 +58,11 @@ def test_readers_share(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_locked(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="cannot write here"):
+    with pytest.raises(OSError, match="file"):
         only_holder(tmp_path / "file" / "lock", "x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="folder: cannot be locked"):
+        only_holder(tmp_path / "folder", "x")
 
 
 IMPORTED_AS_ON_WINDOWS = """

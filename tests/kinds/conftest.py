@@ -28,3 +28,9 @@ def small_run() -> list[str]:
 def small_run_flags(small_run: list[str]) -> list[str]:
     """The same as command-line flags."""
     return [flag for setting in small_run for flag in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def small_settings() -> list[str]:
+    """``small_run`` for fixtures that several tests share."""
+    return list(SMALL_RUN)

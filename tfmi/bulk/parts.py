@@ -5,10 +5,9 @@ Users are asked about part by part. A part's file appears complete or not at all
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,11 +19,13 @@ from tqdm import tqdm
 
 from tfmi.bulk.users import Users, UserSource, in_parts
 from tfmi.core.errors import ConfigError, DataError
-from tfmi.core.files import write_json
+from tfmi.core.files import file_appears_complete, remove_leftovers, write_json
+from tfmi.core.folder_lock import only_holder
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "answers.json"
+LOCK = ".lock"
 
 
 class Answers(Protocol):
@@ -65,14 +66,26 @@ def write_answers(
         The number of users in the output.
 
     Raises:
-        ConfigError: The place holds something else, or what a run with other settings left.
+        ConfigError: The place holds something else, or what a run with other settings left; or another process is writing there.
         DataError: There is nobody to ask about.
+        StorageError: There is no space; with more of it the same call goes on behind the last part.
     """
-    single = output.suffix == ".parquet"
+    folder = parts_folder(output)
+    lock = only_holder(folder / LOCK, f"{output}")
+    try:
+        return _write_answers(answers, source, output, folder, settings={**settings, "part_rows": part_rows}, progress=progress)
+    finally:
+        lock.release_and_remove()
+        with contextlib.suppress(OSError):  # where nothing was begun
+            folder.rmdir()
+
+
+def _write_answers(answers: Answers, source: UserSource, output: Path, folder: Path, *, settings: Mapping[str, Any], progress: bool) -> int:
+    single, part_rows = folder != output, settings["part_rows"]
     if single and output.exists():
         raise ConfigError(f"{output}: exists already; remove it, or name another output")
-    folder = parts_folder(output)
-    _claim(folder, {**settings, "part_rows": part_rows, "source": source.fingerprint()})
+    remove_leftovers(folder)
+    _claim(folder, {**settings, "source": source.fingerprint()})
     total = 0
     with tqdm(total=source.total(), unit=" users", desc="asking", disable=not progress) as bar:
         for number, users in enumerate(in_parts(source.chunks(), part_rows)):
@@ -95,17 +108,17 @@ def parts_folder(output: Path) -> Path:
 
 
 def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Make the folder of this run, or go on with what the same run has begun."""
+    """Begin in the folder, or go on with what the same run has begun. Hidden files, which killed processes leave, count as nothing."""
     manifest = folder / MANIFEST
-    if not folder.exists():
-        write_json(manifest, settings)
-        return
     if not manifest.is_file():
-        if any(folder.iterdir()):
+        if any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise ConfigError(f"{folder}: holds something else than answers; name another output")
         write_json(manifest, settings)
         return
-    found = json.loads(manifest.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(manifest.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ConfigError(f"{manifest}: is not what a run has written; remove the folder, or name another output") from None
     wanted = json.loads(json.dumps(dict(settings)))
     differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if differing:
@@ -116,22 +129,19 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _write_part(path: Path, answers: Answers, users: Users, bar: tqdm) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with pyarrow.parquet.ParquetWriter(temporary, answers.schema) as writer:
-            for batch in answers.answer(users):
-                writer.write_batch(batch)
-                bar.update(batch.num_rows)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with file_appears_complete(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, answers.schema) as writer:
+        for batch in answers.answer(users):
+            writer.write_batch(batch)
+            bar.update(batch.num_rows)
 
 
 def _merge(folder: Path, output: Path, schema: pa.Schema) -> None:
     """Make one file of all parts, a row group each, and remove them."""
-    temporary = folder / f".merged.{os.getpid()}"
-    with pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
-        for part in sorted(folder.glob("part-*.parquet")):
+    parts = sorted(folder.glob("part-*.parquet"))
+    wanted = sum(part.stat().st_size for part in parts)
+    with file_appears_complete(output, wanted=wanted) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+        for part in parts:
             writer.write_table(pyarrow.parquet.read_table(part))
-    os.replace(temporary, output)
-    shutil.rmtree(folder)
+    for part in parts:
+        part.unlink()
+    (folder / MANIFEST).unlink()

@@ -15,6 +15,8 @@ from tfmi.core.text import PrintableFormatter, printable
 CHATTY_LOGGERS = ("absl", "tensorflow")
 
 STOPPED_BY_USER = 130
+# What a message may hold besides characters that show: whatever else a file's header or cell brings is written as an escape.
+_LAYOUT = "\n\t"
 
 
 def quiet_libraries() -> None:
@@ -35,21 +37,20 @@ def run_program(work: Callable[[], int]) -> int:
     Returns:
         The exit code: that of ``work``; 1 after a message; 130 stopped by Ctrl-C.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, force=True)
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(PrintableFormatter("%(message)s"))
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     try:
         code = work()
         sys.stdout.flush()
     except TfmiError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error), keep=_LAYOUT)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # no space left, no permission, a file where a folder should be
-        message = printable(str(error), keep="\n\t")
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(str(error), keep=_LAYOUT)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)

@@ -224,7 +224,10 @@ def _describe(error: Exception, path: Path, wanted: Size | None) -> str | None:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(getattr(error, "message", error))
         return f"{path}: cannot write here: {reason.splitlines()[0] if reason else type(error).__name__}"
     needed = "more space" if wanted is None else readable_size(wanted) if isinstance(wanted, int) else f"at least {readable_size(wanted())}"
-    return f"{path}: no space left: {needed} wanted, {_free(path)}; make space (or raise the quota), then start the same again"
+    return (
+        f"{path}: cannot write here, no space left: {needed} wanted, {_free(path)}; "
+        "make space (or raise the quota), then start the same again"
+    )
 
 
 def _free(path: Path) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from tfmi.core.errors import ConfigError, StorageError
-from tfmi.core.files import writing
+from tfmi.core.files import report_no_space
 from tfmi.core.processes import this_process
 
 logger = logging.getLogger(__name__)
@@ -45,11 +45,12 @@ class FolderLock:
     Raises:
         BlockingIOError: Others hold the lock, and ``wait`` is False.
         StorageError: The lock's file cannot be made.
+        OSError: Its folder cannot be made.
     """
 
     def __init__(self, path: Path, kind: Kind, purpose: str, *, wait: bool = True) -> None:
         self.path = path
-        with writing(path):
+        with report_no_space(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         next_message = time.monotonic()
         while True:

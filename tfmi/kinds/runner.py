@@ -38,6 +38,21 @@ def run(
     Raises:
         TfmiError: The data, the configuration or the export has a problem that the user can fix.
     """
+    folder.claim()
+    try:
+        return _run(config, folder, savedmodels, resume=resume, callbacks=callbacks)
+    finally:
+        folder.release()
+
+
+def _run(
+    config: RunConfig,
+    folder: RunFolder,
+    savedmodels: Path | None,
+    *,
+    resume: bool,
+    callbacks: Sequence[tf.keras.callbacks.Callback],
+) -> RunResult:
     kind = kind_of(config)
     target = None if savedmodels is None else savedmodels / (config.export.name or config.system)
     if target is not None:

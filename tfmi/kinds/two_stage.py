@@ -105,15 +105,18 @@ class TwoStageExport(Exporter[InterestRanker]):
             loaded: Recommender = kind.load_model(wanted, clicks, RunFolder(chosen.run))
             return loaded
         begun = folder.holds_run
-        if begun:
-            folder.resume(wanted)
-        else:
-            folder.start(wanted)
-        log.info("Retriever: %s, in %s", wanted.system, folder.path)
-        trained = train(kind, wanted, clicks, folder, resume=begun)
-        if trained is None:
-            return None
-        write_json(folder.metrics, trained[1])
+        try:
+            if begun:
+                folder.resume(wanted)
+            else:
+                folder.start(wanted)
+            log.info("Retriever: %s, in %s", wanted.system, folder.path)
+            trained = train(kind, wanted, clicks, folder, resume=begun)
+            if trained is None:
+                return None
+            write_json(folder.metrics, trained[1])
+        finally:
+            folder.release()
         recommender: Recommender = trained[0]
         return recommender
 

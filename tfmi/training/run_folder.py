@@ -9,11 +9,13 @@ from typing import Any
 
 from tfmi.config import RunConfig, read_config_file, validate_config
 from tfmi.core.errors import ConfigError
-from tfmi.core.files import write_atomically, write_json
+from tfmi.core.files import remove_leftovers, write_atomically, write_json
+from tfmi.core.folder_lock import FolderLock, only_holder
 from tfmi.models.kind_settings import settings_yaml, with_defaults_where_unread
 
 log = logging.getLogger(__name__)
 
+LOCK = ".lock"
 # Sections and keys that a resumed run may have otherwise than it was started with: they do nothing to training.
 MAY_CHANGE = ("index", "export", "evaluation.batch_size")
 # Limits that a resumed run may raise.
@@ -22,6 +24,9 @@ MAY_GROW = ("training.max_steps", "training.max_epochs")
 
 class RunFolder:
     """The files of one run.
+
+    One process at a time works in it: whoever starts or resumes a run holds the folder until ``release``, or until nothing refers to this
+    object any more. Reading a finished run needs no such claim.
 
     Attributes:
         path: The folder.
@@ -42,6 +47,19 @@ class RunFolder:
         self.best_weights = self.best / "weights"
         self.tensorboard = self.path / "tensorboard"
         self.plots = self.path / "plots"
+        self._lock: FolderLock | None = None
+
+    def claim(self) -> None:
+        """Hold the folder; a second call does nothing. Raises ``ConfigError``, which names the process, if another one holds it."""
+        if self._lock is None:
+            self._lock = only_holder(self.path / LOCK, f"--output {self.path}")
+            remove_leftovers(self.path)
+
+    def release(self) -> None:
+        """Let others work in the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     @property
     def holds_run(self) -> bool:
@@ -49,7 +67,8 @@ class RunFolder:
         return self.config.exists()
 
     def start(self, config: RunConfig) -> None:
-        """Claim the folder for a new run; raises ``ConfigError`` if it holds one already."""
+        """Claim the folder for a new run; raises ``ConfigError`` if it holds one already, or another process works in it."""
+        self.claim()
         if self.holds_run:
             raise ConfigError(f"--output {self.path}: this folder already holds a run; continue it with --resume or choose another folder")
         write_atomically(self.config, settings_yaml(config))
@@ -79,8 +98,10 @@ class RunFolder:
         The stored configuration is updated, and what has changed is logged.
 
         Raises:
-            ConfigError: There is nothing to continue, or ``config`` differs elsewhere.
+            ConfigError: There is nothing to continue, ``config`` differs elsewhere, or another process works in the folder.
         """
+        if self.holds_run:
+            self.claim()
         stored = self.stored_config().model_dump()
         wanted = config.model_dump()
         different = differing_keys(stored, wanted)

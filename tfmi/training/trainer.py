@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from tfmi.config import RunConfig
 from tfmi.core.errors import DataError, TrainingError
-from tfmi.core.files import write_json
+from tfmi.core.files import write_json, writing
 from tfmi.models.kind_settings import reads
 from tfmi.models.training_step import create_variables
 from tfmi.training.optimizers import build_optimizer
@@ -156,12 +157,23 @@ def _diverged(step: int, losses: dict[str, float], config: RunConfig) -> Trainin
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn TensorFlow's own errors of writing (no space left, no permission) into a message that names the folder."""
-    try:
+def _writing(path: Path, wanted: int | None = None) -> Iterator[None]:
+    """Turn errors of writing (no space left, no permission) into a message that names the folder; see ``writing``."""
+    with writing(path, wanted=wanted, raises=TrainingError):
         yield
-    except tf.errors.OpError as error:
-        raise TrainingError(f"{path}: cannot write here: {error.message.splitlines()[0]}") from None
+
+
+@contextmanager
+def _writing_checkpoint(folder: Path, variables: Sequence[tf.Variable]) -> Iterator[None]:
+    """``_writing`` for a checkpoint of ``variables``; what TensorFlow leaves of one that cannot be written is removed."""
+    wanted = sum(math.prod(variable.shape) * variable.dtype.size for variable in variables)
+    try:
+        with _writing(folder, wanted):
+            yield
+    except TrainingError:
+        for left in [*folder.glob("*_temp"), *folder.glob("*.tempstate*")]:
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -325,7 +337,7 @@ class Trainer:
         value = metrics[monitor]
         if is_improvement(monitor, value, state.best_value):
             state.best_value, state.best_step, state.rounds_without_improvement = value, state.step, 0
-            with _writing(self.folder.best):
+            with _writing_checkpoint(self.folder.best, self.model.variables):
                 self._best.write(str(self.folder.best_weights))
         else:
             state.rounds_without_improvement += 1
@@ -348,7 +360,7 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        with _writing(self.folder.checkpoints):
+        with _writing_checkpoint(self.folder.checkpoints, [*self.model.variables, *self.model.optimizer.variables]):
             self.state.checkpoint = self._manager.save(checkpoint_number=self.state.step).rsplit("/", 1)[-1]
         self.folder.write_state(asdict(self.state))
 
