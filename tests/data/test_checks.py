@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfmi.data.reading.checks import ChunkChecks, parse_iso_times, parse_numbers, parse_tags
+from tfmi.data.reading.checks import ChunkChecks, is_storable, parse_numbers, parse_tags
 from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.rows import RowChunk, text_array
+from tfmi.data.reading.times import parse_iso_times
 
 NAN = float("nan")
 
@@ -158,6 +159,132 @@ def test_tags(text: str, expected: list[tuple[str, float]]) -> None:
 @pytest.mark.parametrize("text", ["a:", "a:x", "a:0", "a:-1", "a:nan", "a:inf", ":1", "ok|b:none"])
 def test_tags_with_bad_weights_or_no_name(text: str) -> None:
     assert parse_tags(text, "|") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('["ratio 16:9", "red|green", 7, null, " x "]', [("ratio 16:9", 1.0), ("red|green", 1.0), ("7", 1.0), ("x", 1.0)]),
+        ('[["ratio 16:9", 0.5], ["b", 2]]', [("ratio 16:9", 0.5), ("b", 2.0)]),
+        ('{"ratio 16:9": 0.5, "b": 2}', [("ratio 16:9", 0.5), ("b", 2.0)]),
+        ("[]", []),
+        ("[live]", [("[live]", 1.0)]),
+        ("{curly}|b", [("{curly}", 1.0), ("b", 1.0)]),
+    ],
+)
+def test_lists_and_objects_of_tags_are_taken_as_they_are(text: str, expected: list[tuple[str, float]]) -> None:
+    assert parse_tags(text, "|") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("['a', 'b']", "bad_tag_list"),
+        ('["a", "b"', "ok"),
+        ('["a",]', "bad_tag_list"),
+        ('[["a", 1, 2]]', "bad_tag_list"),
+        ('[{"a": 1}]', "bad_tag_list"),
+        ('{"a": [1]}', "bad_tag_weight"),
+        ('{"a": NaN}', "bad_tag_weight"),
+        ('[["a", true]]', "bad_tag_weight"),
+        ('{"": 1}', "bad_tag_weight"),
+        ("a:1e39", "bad_tag_weight"),
+        ("a:1e-60", "bad_tag_weight"),
+        ('{"a": 1e300}', "bad_tag_weight"),
+        ("a:3e38|a:3e38", "bad_tag_weight"),
+    ],
+)
+def test_what_is_no_list_of_tags_is_rejected_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
+    checks = checks_of(tmp_path, tags=["a", text])
+    assert checks.tags("tags", "|")[0] == [("a", 1.0)]
+    assert checks.rejects.counts == ({} if reason == "ok" else {reason: 1})
+
+
+def test_numbers_that_32_bits_cannot_hold_are_rejected(tmp_path: Path) -> None:
+    texts = ["3.4e38", "3.5e38", "-1e39", "1.2e-38", "1e-39", "-1e-60", "0", ""]
+    checks = checks_of(tmp_path, price=texts)
+    checks.numbers("price")
+    assert checks.kept.tolist() == [True, False, False, True, False, False, True, True]
+    assert checks.rejects.counts == {"not_storable": 4}
+    assert is_storable(np.array([np.nan, 0.0, 1.0])).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1,5", 1.5),
+        ("-1.234.567,8", -1234567.8),
+        ("1.234", 1234.0),
+        ("7", 7.0),
+        ("1e3", 1000.0),
+        ("1.5", NAN),
+        ("1,234,5", NAN),
+        ("1.23,4", NAN),
+    ],
+)
+def test_decimal_commas(text: str, expected: float) -> None:
+    for texts in ([text], [text, "?"]):
+        values, is_number = parse_numbers(text_array(texts), ",")
+        assert values[0] == expected or (math.isnan(expected) and not is_number[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2017-07-14 07:59:49 UTC", 1500019189),
+        ("2017-07-14T07:59:49 GMT", 1500019189),
+        ("2017-07-14 07:59:49.123456789 UTC", 1500019189.123456),
+        ("2017-07-14T09", 1500022800),
+        ("Fri, 14 Jul 2017 07:59:49 +0000", 1500019189),
+        ("14 Jul 2017 09:59 +0200", 1500019140),
+        ("Fri, 14 Jul 2017 07:59:49 GMT", 1500019189),
+    ],
+)
+@pytest.mark.parametrize("companion", ["2017-07-14", "2017-07-14 07:59:49 UTC", "soon", ""])
+def test_zones_by_name_and_rfc_2822(text: str, expected: float, companion: str) -> None:
+    for texts in ([text], [text, companion], [companion, text]):
+        assert parse_iso_times(text_array(texts))[texts.index(text)] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("text", ["2017-07-14 UTC", "2017-07-14 UTC07:00", "Fri, 32 Jul 2017 07:59:49 GMT", "Fri Jul", "UTC"])
+def test_texts_that_only_look_like_times(text: str) -> None:
+    for texts in ([text], [text, "2017-07-14 07:59:49 UTC"], [text, "2017-07-14"]):
+        assert np.isnan(parse_iso_times(text_array(texts))[0])
+
+
+@pytest.mark.parametrize("first", ["9999-12-31T23:59:59.999999Z", "9999-12-31 23:59:59.9999999 UTC"])
+def test_the_last_moment_of_the_year_9999_is_in_range(tmp_path: Path, first: str) -> None:
+    checks = checks_of(tmp_path, time=[first, "9999-12-31T23:59:59-05:00", "0001-01-01", "1"])
+    seconds = checks.times("time", "seconds")
+    assert checks.kept.tolist() == [True, False, True, True]
+    assert seconds[0] < 253402300800
+    assert checks.rejects.counts == {"time_out_of_range": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "time_format", "expected"),
+    [
+        ("20170714", "%Y%m%d", 1499990400),
+        ("14/07/2017", "%d/%m/%Y", 1499990400),
+        ("07/14/2017 07:59", "%m/%d/%Y %H:%M", 1500019140),
+        ("Fri Jul 14 07:59:49 +0000 2017", "%a %b %d %H:%M:%S %z %Y", 1500019189),
+        ("14.07.2017 09:59:49 +0200", "%d.%m.%Y %H:%M:%S %z", 1500019189),
+    ],
+)
+def test_times_in_a_format_that_is_said(tmp_path: Path, text: str, time_format: str, expected: float) -> None:
+    checks = checks_of(tmp_path, time=[text, "1500019189", "", text])
+    seconds = checks.times("time", "seconds", time_format)
+    np.testing.assert_array_equal(seconds[[0, 3]], [expected, expected])
+    assert checks.kept.tolist() == [True, False, False, True]
+    assert checks.rejects.counts == {"empty_time": 1, "not_a_time": 1}
+
+
+def test_a_log_of_dates_with_some_numbers_among_them(tmp_path: Path) -> None:
+    texts = ["2017-07-14", "1499990400", "nan", "x", "", "2017-07-14T00:00:00Z", "1e300"]
+    checks = checks_of(tmp_path, time=texts)
+    seconds = checks.times("time", "seconds")
+    np.testing.assert_array_equal(seconds[checks.kept], [1499990400] * 3)
+    assert checks.rejects.counts == {"empty_time": 1, "not_a_time": 1, "not_finite": 1, "time_out_of_range": 1}
 
 
 def test_blank_takes_every_alphabets_spaces(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.storage import room_for
 from tfmi.config import FileConfig
-from tfmi.core.errors import DataError
+from tfmi.core.errors import DataError, StorageError
 from tfmi.data.reading.formats import BLOCK_BYTES
 from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import FIELDS, REASONS, Rejects
@@ -330,6 +332,42 @@ class TestRejects:
         }
         assert rows[1]["value"] == "x" * 200
         assert rejects.counts == {"empty_item": 1, "bad_utf8": 1}
+
+    @pytest.mark.parametrize("value", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
+    def test_no_cell_of_csv_is_a_formula_for_a_spreadsheet(self, tmp_path: Path, value: str) -> None:
+        path = tmp_path / "rejects.csv"
+        with Rejects("=log.csv", path) as rejects:
+            rejects.add(2, value, "empty_item", value)
+        with path.open(encoding="utf-8", newline="") as stream:
+            (row,) = csv.DictReader(stream)
+        assert (row["file"], row["column"], row["value"]) == ("'=log.csv", f"'{value}", f"'{value}")
+        with Rejects("log.csv", tmp_path / "rejects.jsonl") as rejects:
+            rejects.add(2, "", "empty_item", value)
+        assert json.loads((tmp_path / "rejects.jsonl").read_text())["value"] == value
+
+    def test_the_umask_decides_who_may_read_it(self, tmp_path: Path) -> None:
+        before = os.umask(0o027)
+        try:
+            with Rejects("log.csv", tmp_path / "rejects.jsonl") as rejects:
+                rejects.add(2, "", "empty_item", "")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "rejects.jsonl").stat().st_mode & 0o777 == 0o640
+
+    @pytest.mark.parametrize("rows", [1_000, 100_000])
+    def test_without_space_one_line_names_the_file_and_nothing_half_written_stays(self, tmp_path: Path, rows: int) -> None:
+        path = tmp_path / "rejects.jsonl"
+        path.write_text("of an earlier run")
+        with (
+            room_for(20_000),
+            pytest.raises(StorageError, match=r"rejects\.jsonl: no space left: .* wanted") as caught,
+            Rejects("l.csv", path) as rejects,
+        ):
+            for line in range(rows):
+                rejects.add(line, "user", "empty_user", "")
+        assert "\n" not in str(caught.value)
+        assert [file.name for file in tmp_path.iterdir()] == ["rejects.jsonl"]
+        assert path.read_text() == "of an earlier run"
 
     def test_a_clean_run_removes_the_file_of_an_earlier_one(self, tmp_path: Path) -> None:
         path = tmp_path / "rejects.jsonl"

@@ -13,6 +13,7 @@ from tfmi.config import CatalogueColumns, FileConfig, LogConfig
 from tfmi.core.errors import DataError
 from tfmi.data.reading.checks import ChunkChecks
 from tfmi.data.reading.events import profile_hints
+from tfmi.data.reading.long_catalogue import read_long_catalogue
 from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.rows import ColumnRequest, RowChunk
@@ -23,7 +24,7 @@ ChunkValues = dict[str, Any]
 
 
 def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path) -> ItemTable:
-    """Read and check a catalogue: one row per item.
+    """Read and check a catalogue: one row per item, or, with ``catalogue_columns.property``, one per property of an item.
 
     Columns mapped under a name of the user's own must be there; columns under their default name are read if the file has them. Of
     several rows for one item the first counts and the others are rejected.
@@ -32,6 +33,8 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
         DataError: The file cannot be read, lacks a column, has too many rejected rows or no good one.
     """
     columns = config.catalogue_columns
+    if columns.property is not None:
+        return read_long_catalogue(path, config, rejects_path)
     texts = {name: getattr(columns, name) for name in ("title", "category", "brand", "tags") if getattr(columns, name) is not None}
     defaults = CatalogueColumns()
     named = [column for name, column in texts.items() if column != getattr(defaults, name)]
