@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from tfmi.config import merge, parse_settings, read_config_file, validate_config
+from tfmi.config import merge, parse_settings, parse_yaml, read_config_file, validate_config
 from tfmi.core.errors import ConfigError
 from tfmi.layers.base import ConfiguredLayer
 from tfmi.layers.common.history_dropout import ElementDropout
@@ -114,6 +114,104 @@ def test_yaml_cannot_construct_objects(tmp_path: Path) -> None:
     path.write_text("system: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_config(path)
+
+
+ALIASES_THAT_GROW = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
+    f"{name}: &{name} [{','.join(['*' + before] * 10)}]\n" for before, name in zip("abcdef", "bcdefg", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("seed: 1\ndata: {}\nseed: 2\n", r"line 3, column 1: the key 'seed' stands twice, first in line 1"),
+        ("data:\n  log: {shards: 1,\n   shards: 2}\n", r"line 3, column 4: the key 'shards' stands twice, first in line 2"),
+        ("data: " + "[" * 2000, r"line 1, column 56: more than 50 brackets"),
+        (
+            ALIASES_THAT_GROW,
+            r"line 5, column 4: aliases that stand for more than 100,000 values",
+        ),
+        ("a: &a [*a]\n", r"line 1, column 4: an alias of what it stands in"),
+        ("seed: " + "9" * 5000, r"line 1, column 7: a number of 5,000 characters"),
+        ("seed: 1." + "9" * 5000, r"line 1, column 7: a number of 5,002 characters"),
+        ("seed: [1\nb: 2", r"line 2, column 2: expected"),
+    ],
+)
+def test_yaml_that_is_too_much_or_twice_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=rf"c\.yaml: not valid YAML: {message}") as caught:
+        read_config_file(path)
+    assert len(str(caught.value)) < 400
+
+
+def test_merge_keys_are_no_keys_twice() -> None:
+    assert parse_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: {<<: *a}", "f")["b"] == {"x": 3, "y": 2}
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("columns.user=0", "0"),
+        ("columns.user=010", "010"),
+        ("columns.user=12:30", "12:30"),
+        ("columns.user=2024-05-01", "2024-05-01"),
+        ("columns.user=2024-99-99", "2024-99-99"),
+        ("columns.user=0x1F", "0x1F"),
+    ],
+)
+def test_what_yaml_reads_as_numbers_and_dates_is_a_text_where_texts_are_meant(setting: str, expected: str) -> None:
+    config = validate_config(parse_settings([f"data.log.{setting}"]))
+    assert config.data.log.columns.user == expected
+
+
+def test_whole_numbers_are_texts_in_lists_and_as_keys() -> None:
+    settings = ["data.log.columns.event=type", "data.log.event_types=[0,2]", "data.log.profile_columns=[1]", "data.tagging.tasks={1: 2.0}"]
+    config = validate_config(parse_settings([*settings, "data.path=2024", "model.item_tower.features=[7]"]))
+    assert config.data.log.event_types == ["0", "2"]
+    assert config.data.log.profile_columns == ["1"]
+    assert config.data.tagging.tasks == {"1": 2.0}
+    assert config.data.path == "2024"
+    assert config.model.item_tower.features == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "data.log.event_types=[on,yes]",
+            "event_types.0: .*got True: YAML reads on, off, yes, no, true and false as truth",
+        ),
+        ("data.log.profile_columns=[no]", "got False: YAML reads"),
+        ("data.log.columns.user=yes", "columns.user: .*put quotes around it"),
+        ("data.log.profile_columns=[~]", "got None; put quotes around it"),
+        ("data.log.profile_columns=[1.50]", "got 1.5; put quotes around it"),
+        ("data.tagging.tasks={on: 2.0}", "got True: YAML reads"),
+        ("seed=true", "got True$"),
+    ],
+)
+def test_truth_values_where_texts_are_meant_are_told_to_be_quoted(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate_config(parse_settings(["data.log.columns.event=type", setting]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.log.encoding=klingon", "expected the name of a text encoding"),
+        ("data.log.encoding=rot13", "expected the name of a text encoding"),
+        ("data.log.encoding=punycode", "not an encoding of text files"),
+        ("data.log.column_names=[a]", "set header: false, too"),
+        ("data.log.delimiter='a\"b'", "delimiter cannot be"),
+        ("data.log.time_format=yyyymmdd", "%Y%m%d for yyyymmdd"),
+        ("data.log.time_format='%q'", "'q' is a bad directive"),
+        ("data.log.catalogue_columns.property=p", "needs both property and value"),
+        ("data.log.catalogue_file={header: false, column_names: [a, a]}", "name each column once"),
+    ],
+)
+def test_files_options_that_cannot_be_are_refused(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate_config(parse_settings([setting]))
 
 
 def test_precedence_is_recipe_file_overrides_settings(tmp_path: Path) -> None:

@@ -358,13 +358,14 @@ class TestRejects:
     def test_without_space_one_line_names_the_file_and_nothing_half_written_stays(self, tmp_path: Path, rows: int) -> None:
         path = tmp_path / "rejects.jsonl"
         path.write_text("of an earlier run")
-        with (
-            room_for(20_000),
-            pytest.raises(StorageError, match=r"rejects\.jsonl: no space left: .* wanted") as caught,
-            Rejects("l.csv", path) as rejects,
-        ):
-            for line in range(rows):
-                rejects.add(line, "user", "empty_user", "")
+
+        def reject_all() -> None:
+            with Rejects("l.csv", path) as rejects:
+                for line in range(rows):
+                    rejects.add(line, "user", "empty_user", "")
+
+        with room_for(20_000), pytest.raises(StorageError, match=r"rejects\.jsonl: no space left: .* wanted") as caught:
+            reject_all()
         assert "\n" not in str(caught.value)
         assert [file.name for file in tmp_path.iterdir()] == ["rejects.jsonl"]
         assert path.read_text() == "of an earlier run"

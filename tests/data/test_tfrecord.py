@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import subprocess
@@ -15,8 +16,9 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
+from tests.storage import room_for
 from tfmi.config import DataConfig, LogColumns, LogConfig, SplitConfig
-from tfmi.core.errors import ConfigError, DataError
+from tfmi.core.errors import ConfigError, DataError, StorageError
 from tfmi.data.dataset import FIRST_INDEX, Sequences, Vocabulary
 from tfmi.data.features import build_profiles
 from tfmi.data.loading import load_dataset
@@ -102,6 +104,40 @@ def test_shards_hold_what_memory_would(log_path: Path, block_bytes: int) -> None
     assert log.item_counts == dict(zip(table.item_ids, counts.tolist(), strict=True))
     vocabulary = Vocabulary(sorted(log.item_counts))
     assert by_user(ShardedSequences(log, vocabulary)) == in_memory(log_path, vocabulary)
+
+
+@pytest.mark.parametrize("form", ["parts", "sessions", "lists", "latin-1"])
+def test_every_form_streams_as_it_is_read_into_memory(tmp_path: Path, form: str) -> None:
+    config = LogConfig(shards=2)
+    if form == "parts":
+        for day, content in (("1", "user,item\nu,1.0\nv,2\n"), ("2", "user,item\nu,2.0\n,3\n")):
+            (tmp_path / "log" / f"day=1970-01-0{day}").mkdir(parents=True)
+            (tmp_path / "log" / f"day=1970-01-0{day}" / "part-0.csv").write_text(content)
+        path, changes = tmp_path / "log", {"columns": LogColumns(time="day"), "max_reject_share": 0.5}
+    elif form == "sessions":
+        path = tmp_path / "log.jsonl"
+        path.write_text('{"s": 1, "e": [{"a": 1.0, "t": 5}, {"a": 2, "t": 4}]}\n{"s": NaN, "e": [{"a": 1, "t": 1}]}\n')
+        changes = {"columns": LogColumns(user="s", item="e[].a", time="e[].t"), "max_reject_share": 0.5}
+    elif form == "lists":
+        path = tmp_path / "log.tsv"
+        path.write_text("u\ta b a\nv\tb\n")
+        changes = {"columns": LogColumns(user="1", item="2[]", time=None), "header": False}
+    else:
+        path = tmp_path / "log.dat.gz"
+        path.write_bytes(gzip.compress("ü::é::14/07/2017\nü::b::13/07/2017\n".encode("latin-1")))
+        changes = {"column_names": ["user", "item", "time"], "header": False, "encoding": "latin-1", "time_format": "%d/%m/%Y"}
+    config = config.model_copy(update=changes)
+    log, table = write(path, config), read_log(path, config, tmp_path / "memory.jsonl")
+    assert {**log.report, "rejects_file": None} == {**table.report, "rejects_file": None}
+    assert log.item_counts == dict(zip(table.item_ids, np.bincount(table.item_codes).tolist(), strict=True))
+    assert len(table) > 1
+
+
+def test_without_space_the_shards_are_named_and_nothing_is_left(log_path: Path) -> None:
+    with room_for(2_000), pytest.raises(StorageError, match=r"events: no space left: at least .* wanted"):
+        write(log_path)
+    assert stages(log_path) == []
+    assert write(log_path).report["rejected"] == 2
 
 
 def test_rare_items_and_short_users_are_left_out_as_in_memory(log_path: Path) -> None:
