@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from tfmi.config import CatalogueColumns, LogConfig
 from tfmi.core.errors import DataError, nearest
 from tfmi.core.text import shown_names
-from tfmi.data.reading.checks import ChunkChecks, filtered, is_among
+from tfmi.data.reading.checks import ChunkChecks, is_among
 from tfmi.data.reading.codes import plain_codes
 from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import Rejects
@@ -69,7 +69,7 @@ def read_long_catalogue(path: str | Path, config: LogConfig, rejects_path: str |
             checks = ChunkChecks(rows, rejects, options.decimal)
             checks.require_text(columns.item, "empty_item")
             times = np.zeros(len(rows)) if columns.time is None else checks.times(columns.time, config.time_unit)
-            items.update(dict.fromkeys(filtered(rows.columns[columns.item], checks.kept).unique().to_pylist()))
+            items.update(dict.fromkeys(rows.columns[columns.item].filter(pa.array(checks.kept)).unique().to_pylist()))
             names = rows.columns[_required(columns.property)]
             if len(seen) < _SEEN:
                 seen.update(dict.fromkeys(names.unique().to_pylist()))
@@ -127,7 +127,7 @@ def _take(latest: _Latest, kind: str, checks: ChunkChecks, times: np.ndarray, co
     else:
         text = pc.utf8_trim_whitespace(chosen.columns[value_column])
         values = (text if kind == "title" else plain_codes(text)).to_pylist()
-    kept = np.flatnonzero(checks.kept)
+    kept = np.flatnonzero(checks.kept).tolist()
     ids = chosen.columns[columns.item].to_pylist()
     latest.add([ids[place] for place in kept], times[kept], [values[place] for place in kept])
 
