@@ -16,12 +16,12 @@ from tfmi.data.reading.log import read_log
 from tfmi.data.reading.rows import ListText
 from tfmi.data.reading.shapes import list_of_text
 
-SESSIONS = [
+SESSIONS: list[dict[str, Any]] = [
     {"session": 1, "who": {"id": "u1"}, "events": [{"aid": 7, "ts": 1000, "type": "clicks"}, {"aid": 8.0, "ts": 2000, "type": "carts"}]},
     {"session": 2, "who": {"id": "u2"}, "events": []},
     {"session": 3, "who": {"id": "u3"}, "events": [{"aid": 9, "ts": 3000, "type": "clicks"}]},
 ]
-LISTS = [{"user": "u", "items": ["a", "b"], "times": [1, 2]}, {"user": "v", "items": ["c"], "times": [3]}]
+LISTS: list[dict[str, Any]] = [{"user": "u", "items": ["a", "b"], "times": [1, 2]}, {"user": "v", "items": ["c"], "times": [3]}]
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -67,7 +67,7 @@ def test_lists_go_side_by_side(tmp_path: Path, name: str) -> None:
 
 
 def test_lists_of_other_lengths_and_bad_elements_are_rejected(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"user": "u", "items": ["a", "b"], "times": [1]},
         {"user": "u", "items": ["a", {"x": 1}, None, "d"], "times": [1, 2, 3, 4]},
         {"user": "u", "items": "a b", "times": 5},

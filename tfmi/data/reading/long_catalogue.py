@@ -87,8 +87,11 @@ def read_long_catalogue(path: str | Path, config: LogConfig, rejects_path: str |
     ids = list(items)
     if not ids:
         raise DataError(f"{path}: no row is left: all {rows_seen:,} were rejected; see {rejects.path}")
-    texts = {_PLURAL[role]: latest[column].of(ids, [] if role == "tags" else "") for role, column in roles.items() if latest[column].values}
     numbers = {name: np.array(latest[name].of(ids, np.nan), dtype=np.float32) for name in columns.numbers}
+    texts: dict[str, Any] = {}
+    for role, column in roles.items():
+        if latest[column].values:
+            texts[_PLURAL[role]] = latest[column].of(ids, [] if role == "tags" else "")
     return ItemTable(item_ids=ids, numbers=numbers, report={**rejects.report(rows_seen), "items": len(ids)}, **texts)
 
 
