@@ -33,6 +33,7 @@ from benchmarks.comparison.entries import Entry
 from benchmarks.comparison.jobs import Failure, Job, run_jobs
 from benchmarks.comparison.plan import Comparison, followed_by_variants
 from benchmarks.comparison.plots import draw_all
+from benchmarks.comparison.significance import add_differences, differences_table
 from benchmarks.comparison.stages import (
     Tuning,
     compare_latency,
@@ -143,6 +144,8 @@ def _compare(options: argparse.Namespace) -> int:
     sections = [tuning.budget]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         of_dataset = [row for row in rows if row["dataset"] == dataset]
+        if options.part == "test":
+            add_differences(of_dataset, [job for job in jobs if job.dataset == dataset], options.main_metric, outcome.notes)
         sections.append(_report(of_dataset, _first_runs(jobs, dataset), options, outcome))
     return _finish(rows, tuning, sections, options, outcome)
 
@@ -244,6 +247,7 @@ def _report(rows: Sequence[Row], first_runs: Sequence[Job], options: argparse.Na
     tables = {f"### {dataset}": results_table(rows, options.metrics, latency, reference)}
     if options.part == "test":
         outcome.notes.missing("slices", (row for row in rows if not row["slices"]))
+        tables[f"#### Differences on {dataset}, user by user"] = differences_table(rows)
         tables[f"#### Slices of the test users of {dataset}"] = slices_table(rows, metric)
     tables[f"#### Interests on {dataset}"] = interests_table(rows)
     tables[f"#### Diversity on {dataset}"] = sweeps_table(sweeps)

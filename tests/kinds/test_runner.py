@@ -17,6 +17,7 @@ import yaml
 from tfmi.cli.train import main
 from tfmi.config import RunConfig, validate_config
 from tfmi.data.loading import load_dataset
+from tfmi.evaluation.bootstrap import read_users
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.kinds.runner import run
 from tfmi.models.systems import SYSTEMS, load_config
@@ -221,6 +222,10 @@ def test_the_best_test_epoch_is_reported_and_chooses_nothing(small_run: list[str
     for name in ("test", "valid", "test_slices"):
         assert looking[name] == plain[name]
     assert looking["best_test_epoch"]["recall@5"] >= looking["test"]["recall@5"]
+    users = read_users(RunFolder(tmp_path / "looking").test_users)
+    for name, (low, high) in looking["test_intervals"].items():
+        assert low <= looking["test"][name] <= high
+        assert users[name].mean() == pytest.approx(looking["test"][name], abs=1e-6)
     state = RunFolder(tmp_path / "looking").read_state()
     assert state is not None
     assert state["observed_best"] == looking["best_test_epoch"]

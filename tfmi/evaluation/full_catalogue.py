@@ -17,7 +17,7 @@ from tfmi.config import EvaluationConfig
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, EvaluationSet, UserProfiles
 from tfmi.data.pipeline import evaluation_batches
 from tfmi.data.splitting.slicing import whole_rows
-from tfmi.evaluation.metrics import ranking_metrics
+from tfmi.evaluation.metrics import per_user_metrics, ranking_metrics
 from tfmi.evaluation.slices import sliced_metrics
 from tfmi.index.base import MISSING_SCORE, finish_answer
 from tfmi.index.blocked import block_length, blocked_top_k
@@ -146,6 +146,13 @@ class CatalogueEvaluator:
             categories=self._catalogue.category_indices(),
             ndcg_ideal=config.ndcg_ideal,
         )
+
+    def measure_each(self, recommended: RecommendedItems, examples: EvaluationSet) -> dict[str, np.ndarray]:
+        """The metrics of ``per_user_metrics`` of the same lists, of the users that have a target, in order."""
+        config = self.config
+        per_user = per_user_metrics(recommended.items, examples.targets, config.cutoffs, config.ndcg_ideal)
+        has_target = examples.targets.lengths() > 0
+        return {name: values[has_target] for name, values in per_user.items()}
 
     def measure_slices(self, recommended: RecommendedItems, examples: EvaluationSet) -> dict[str, dict[str, float]]:
         """The metrics of ``sliced_metrics`` of the same lists."""

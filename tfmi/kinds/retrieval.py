@@ -16,6 +16,7 @@ from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.dataset import Dataset
 from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import TrainingBatches, examples_per_epoch
+from tfmi.evaluation.bootstrap import bootstrap_intervals, write_users
 from tfmi.evaluation.diagnostics import interest_diagnostics
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.evaluation.metrics import session_metrics
@@ -97,7 +98,10 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
         evaluator: CatalogueEvaluator | None = None,
         plots: Path | None = None,
     ) -> dict[str, Any]:
-        """Metrics on the test and validation users over the full catalogue, slices of the test users, and how interests differ."""
+        """Metrics on the test and validation users over the full catalogue, slices of the test users, and how interests differ.
+
+        The metrics of each test user are written beside the folder of plots, if there is one.
+        """
         evaluator = evaluator or self.evaluator(model, data, config)
         recommended = evaluator.rank(data.test, data.profiles)
         interests = {}
@@ -108,9 +112,13 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
                 size = config.evaluation.batch_size
                 described = interest_diagnostics(model, recommended.items, data.test, batch_size=size, profiles=data.profiles)
                 interests = {"interests": described}
+        each = evaluator.measure_each(recommended, data.test)
+        if plots is not None:
+            write_users(RunFolder(plots.parent).test_users, each)
         test, slices = evaluator.measure(recommended, data.test), evaluator.measure_slices(recommended, data.test)
         return {
             "test": test,
+            "test_intervals": bootstrap_intervals(each),
             "test_slices": slices,
             **(_as_for_sessions(test, slices) if config.data.holds_sessions() else {}),
             "valid": evaluator.evaluate(data.valid, data.profiles),

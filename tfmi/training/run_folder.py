@@ -32,6 +32,7 @@ class RunFolder:
         path: The folder.
         config, metrics, state: ``config.yaml`` (all that the run reads), ``metrics.json``, ``state.json`` (how far training has come).
         curves: ``curves.json``, one row per validation.
+        test_users: ``test_users.npz``, the metrics of each test user of a retriever, for paired comparisons.
         checkpoints, best, tensorboard, plots: Folders.
         best_weights: The checkpoint with the weights that were best on validation.
     """
@@ -42,6 +43,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.json"
         self.state = self.path / "state.json"
         self.curves = self.path / "curves.json"
+        self.test_users = self.path / "test_users.npz"
         self.checkpoints = self.path / "checkpoints" / "latest"
         self.best = self.path / "checkpoints" / "best"
         self.best_weights = self.best / "weights"

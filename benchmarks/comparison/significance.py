@@ -1,0 +1,62 @@
+"""Which differences of a comparison are more than chance among the users it was tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.comparison.jobs import Job
+from benchmarks.comparison.summary import Notes, Row
+from benchmarks.comparison.tables import markdown
+from tfmi.evaluation.bootstrap import Difference, holm, paired_difference, read_users
+
+
+def add_differences(rows: Sequence[Row], jobs: Sequence[Job], metric: str, notes: Notes) -> None:
+    """Compare every row of one dataset with the one that is best on validation, user by user.
+
+    Each user counts with the mean over a row's seeds. Adds ``difference`` to the rows: what they are compared with (``reference``), mean,
+    interval and the p-value, corrected for as many comparisons as there are (Holm); None for the reference and where a run's users are not
+    known.
+    """
+    users = {row["config"]: _mean_of_seeds([job for job in jobs if job.label == row["config"]], metric) for row in rows}
+    for row in rows:
+        row["difference"] = None
+    known = [row for row in rows if users[row["config"]] is not None and metric in row["valid"]]
+    if len(rows) > 1:
+        notes.missing("differences user by user", (row for row in rows if row not in known))
+    if len(known) < 2:
+        return
+    reference = max(known, key=lambda row: row["valid"][metric])
+    others = [row for row in known if row is not reference and len(users[row["config"]]) == len(users[reference["config"]])]
+    found: list[Difference] = [paired_difference(users[row["config"]], users[reference["config"]]) for row in others]
+    for row, difference, p_value in zip(others, found, holm([each.p_value for each in found]), strict=True):
+        row["difference"] = {**difference._asdict(), "p_value": p_value, "reference": reference["config"], "metric": metric}
+
+
+def _mean_of_seeds(jobs: Sequence[Job], metric: str) -> np.ndarray | None:
+    """float64 [U]: the metric of each user, mean over finished runs; None if one of them lacks it."""
+    runs = []
+    for job in jobs:
+        if job.finished:
+            if not job.folder.test_users.exists():
+                return None
+            runs.append(read_users(job.folder.test_users).get(metric))
+    if not runs or any(values is None or len(values) != len(runs[0]) for values in runs):
+        return None
+    return np.mean(runs, axis=0)
+
+
+def differences_table(rows: Sequence[Row]) -> str:
+    """The differences that ``add_differences`` has found; empty if there are none."""
+    compared = [row for row in rows if row.get("difference")]
+    if not compared:
+        return ""
+    first = compared[0]["difference"]
+    header = ["configuration", f"{first['metric']} less {first['reference']}'s", "95 % interval", "p (Holm)"]
+    lines = [
+        [row["config"], f"{each['mean']:+.4f}", f"{each['low']:+.4f} .. {each['high']:+.4f}", f"{each['p_value']:.3f}"]
+        for row in compared
+        for each in [row["difference"]]
+    ]
+    return markdown(header, lines)
