@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.summary import Notes, Row
 from benchmarks.comparison.tables import markdown
-from tfmi.evaluation.bootstrap import Difference, holm, paired_difference, read_users
+from tfmi.evaluation.bootstrap import holm, paired_difference, read_users
 
 
 def add_differences(rows: Sequence[Row], jobs: Sequence[Job], metric: str, notes: Notes) -> None:
@@ -19,32 +19,37 @@ def add_differences(rows: Sequence[Row], jobs: Sequence[Job], metric: str, notes
     interval and the p-value, corrected for as many comparisons as there are (Holm); None for the reference and where a run's users are not
     known.
     """
-    users = {row["config"]: _mean_of_seeds([job for job in jobs if job.label == row["config"]], metric) for row in rows}
+    found = {row["config"]: _mean_of_seeds([job for job in jobs if job.label == row["config"]], metric) for row in rows}
+    users = {label: values for label, values in found.items() if values is not None}
     for row in rows:
         row["difference"] = None
-    known = [row for row in rows if users[row["config"]] is not None and metric in row["valid"]]
+    known = [row for row in rows if row["config"] in users and metric in row["valid"]]
     if len(rows) > 1:
         notes.missing("differences user by user", (row for row in rows if row not in known))
     if len(known) < 2:
         return
-    reference = max(known, key=lambda row: row["valid"][metric])
-    others = [row for row in known if row is not reference and len(users[row["config"]]) == len(users[reference["config"]])]
-    found: list[Difference] = [paired_difference(users[row["config"]], users[reference["config"]]) for row in others]
-    for row, difference, p_value in zip(others, found, holm([each.p_value for each in found]), strict=True):
+    reference = max(known, key=lambda row: float(row["valid"][metric]))
+    best = users[reference["config"]]
+    others = [row for row in known if row is not reference and len(users[row["config"]]) == len(best)]
+    differences = [paired_difference(users[row["config"]], best) for row in others]
+    corrected = holm([each.p_value for each in differences])
+    for row, difference, p_value in zip(others, differences, corrected, strict=True):
         row["difference"] = {**difference._asdict(), "p_value": p_value, "reference": reference["config"], "metric": metric}
 
 
 def _mean_of_seeds(jobs: Sequence[Job], metric: str) -> np.ndarray | None:
     """float64 [U]: the metric of each user, mean over finished runs; None if one of them lacks it."""
-    runs = []
+    runs: list[np.ndarray] = []
     for job in jobs:
         if job.finished:
-            if not job.folder.test_users.exists():
+            values = read_users(job.folder.test_users).get(metric) if job.folder.test_users.exists() else None
+            if values is None:
                 return None
-            runs.append(read_users(job.folder.test_users).get(metric))
-    if not runs or any(values is None or len(values) != len(runs[0]) for values in runs):
+            runs.append(values)
+    if not runs or any(len(values) != len(runs[0]) for values in runs):
         return None
-    return np.mean(runs, axis=0)
+    mean: np.ndarray = np.mean(runs, axis=0)
+    return mean
 
 
 def differences_table(rows: Sequence[Row]) -> str:
