@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,8 +75,9 @@ def paired_difference(
 
 def write_users(path: Path, per_user: Mapping[str, np.ndarray]) -> None:
     """Store the metrics of each user, values [U] by name, for ``read_users``."""
+    stored: dict[str, Any] = {name: values.astype(np.float32) for name, values in per_user.items()}
     with file_appears_complete(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **{name: values.astype(np.float32) for name, values in per_user.items()})
+        np.savez_compressed(file, **stored)
 
 
 def read_users(path: Path) -> dict[str, np.ndarray]:
