@@ -19,7 +19,7 @@ from tfmi.layers.backbones.field_attention import FieldAttention
 from tfmi.layers.backbones.field_graph import FieldGraph
 from tfmi.layers.backbones.fignn import FieldGraphNetwork, FieldScoringHead
 from tfmi.layers.backbones.finalmlp import BilinearFusionHead, FinalMLP
-from tfmi.layers.backbones.target_attention import TargetAttention
+from tfmi.layers.backbones.target_attention import FEWEST_CANDIDATES_TOGETHER, TargetAttention
 from tfmi.layers.backbones.xdeepfm import XDeepFM
 from tfmi.layers.base import ConfiguredLayer
 
@@ -187,6 +187,17 @@ def test_attention_is_the_network_on_queries_keys_differences_and_products() -> 
                     units = np.where(units > 0, units, 0.25 * units)
                 total += (units @ kernels[2]) * key
             np.testing.assert_allclose(attended[user, row], total, rtol=1e-4, atol=1e-5)
+
+
+def test_many_candidates_of_a_user_are_attended_to_as_a_few_are() -> None:
+    rng = np.random.default_rng(0)
+    count = 2 * FEWEST_CANDIDATES_TOGETHER
+    candidates, history = (tf.constant(rng.normal(size=shape), tf.float32) for shape in ((2, count, 4), (2, 5, 4)))
+    mask = tf.constant([[True] * 5, [True, True, False, False, False]])
+    attention = TargetAttention([6, 3])
+    together = attention(candidates, history, mask)
+    apart = tf.concat([attention(candidates[:, row : row + 1], history, mask) for row in range(count)], axis=1)
+    np.testing.assert_allclose(together, apart, rtol=1e-4, atol=1e-5)
 
 
 def test_attention_weights_sum_to_one_only_if_asked_to() -> None:

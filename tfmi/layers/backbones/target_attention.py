@@ -10,6 +10,9 @@ import tensorflow as tf
 from tfmi.layers.base import ConfiguredLayer, masked_softmax
 from tfmi.layers.common.arguments import require_at_least
 
+# With so many candidates of a user, making a kernel of each item of the history pays.
+FEWEST_CANDIDATES_TOGETHER = 16
+
 
 class TargetAttention(ConfiguredLayer):
     r"""How much each item k_j of a history matters for a candidate q, by a small network, and the history's sum with these weights::
@@ -75,13 +78,46 @@ class TargetAttention(ConfiguredLayer):
 
     def weights_of(self, candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """float32 [U, R, L]: a, 0 at padding; arguments as for ``call``."""
-        of_query, of_key, of_difference, of_product = tf.split(tf.convert_to_tensor(self.kernel), 4)  # [h, A] each
-        queries = tf.einsum("urh,ha->ura", candidates, of_query + of_difference)
-        keys = tf.einsum("ulh,ha->ula", history, of_key - of_difference) + self.bias
-        products = candidates[:, :, None, :] * history[:, None, :, :]  # [U, R, L, h]
-        units = tf.einsum("urlh,ha->urla", products, of_product) + queries[:, :, None, :] + keys[:, None, :, :]
-        units = self.activations[0](units)
+        if candidates.shape[1] is not None and candidates.shape[1] < FEWEST_CANDIDATES_TOGETHER:
+            units = self._by_pair(candidates, history)
+        else:
+            units = tf.cond(
+                tf.shape(candidates)[1] < FEWEST_CANDIDATES_TOGETHER,
+                lambda: self._by_pair(candidates, history),
+                lambda: self._by_history(candidates, history),
+            )
+        units = _activated(self.activations[0], units)
         for layer, activation in zip(self.network, self.activations[1:], strict=True):
-            units = activation(layer(units))
+            units = _activated(activation, layer(units))
         logits = self.last(units)[..., 0]  # [U, R, L]
         return masked_softmax(logits, mask[:, None, :]) if self.softmax else tf.where(mask[:, None, :], logits, 0.0)
+
+    def _parts(self) -> list[tf.Tensor]:
+        """What the first layer's kernel makes of q, k and q * k, [h, A] each."""
+        of_query, of_key, of_difference, of_product = tf.split(tf.convert_to_tensor(self.kernel), 4)
+        return [of_query + of_difference, of_key - of_difference, of_product]
+
+    def _by_pair(self, candidates: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+        """The first layer [U, R, L, A] from the products of every pair."""
+        of_query, of_key, of_product = self._parts()
+        queries = tf.einsum("urh,ha->ura", candidates, of_query)
+        keys = tf.einsum("ulh,ha->ula", history, of_key) + self.bias
+        products = candidates[:, :, None, :] * history[:, None, :, :]  # [U, R, L, h]
+        return tf.einsum("urlh,ha->urla", products, of_product) + queries[:, :, None, :] + keys[:, None, :, :]
+
+    def _by_history(self, candidates: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+        """The same by one product: what a history makes of a candidate is linear in the candidate, (diag(k) W + V) q."""
+        of_query, of_key, of_product = self._parts()
+        users, pairs = tf.shape(history)[0], [tf.shape(candidates)[1], tf.shape(history)[1], self.hidden[0]]
+        kernels = tf.transpose(history, [0, 2, 1])[:, :, :, None] * of_product[:, None, :] + of_query[:, None, :]  # [U, h, L, A]
+        kernels = tf.reshape(kernels, [users, tf.shape(history)[2], pairs[1] * pairs[2]])
+        keys = tf.einsum("ulh,ha->ula", history, of_key) + self.bias
+        units = tf.reshape(tf.matmul(candidates, kernels), [users, *pairs]) + keys[:, None, :, :]
+        return tf.ensure_shape(units, [None, None, history.shape[1], self.hidden[0]])
+
+
+def _activated(activation: tf.keras.layers.PReLU, units: tf.Tensor) -> tf.Tensor:
+    """What the layer makes of its units, in three passes over them instead of its own five; there are many for each pair."""
+    if not activation.built:
+        activation.build(units.shape)
+    return tf.where(units > 0, units, tf.cast(activation.alpha, units.dtype) * units)
