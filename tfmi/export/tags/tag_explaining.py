@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.dataset import FIRST_INDEX, Feature, MultiValuedFeature
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Feature, MultiValuedFeature
 from tfmi.export.profile_inputs import input_names
 from tfmi.export.saving import Tensors
 from tfmi.layers.common.fields import WEIGHTS_SUFFIX
@@ -16,6 +16,8 @@ from tfmi.layers.user_encoders.user_encoder import ExplainsFields, FieldAttentio
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 INPUT_PREFIX = "profile_"
+# Users without something that are scored together.
+USERS_AT_ONCE = 1024
 
 
 class TagExplainer:
@@ -64,14 +66,8 @@ class TagExplainer:
         model = self._model
         queries = model.user_queries(fields)
         known = tags >= FIRST_INDEX
-        without = tf.map_fn(
-            lambda row: self._scores(model.user_queries(self._without(fields, row)), tags),
-            tf.range(self._num_rows),
-            fn_output_signature=tf.TensorSpec([None, len(self._keys)], tf.float32),
-            parallel_iterations=1,  # more would hold several copies of the fields at once
-        )  # [rows, B, A]
         scores = self._scores(queries, tags)  # [B, A]
-        effects = tf.where(known[None, :, None], scores[None] - without, 0.0)
+        effects = tf.where(known[None, :, None], self._effects(fields, tags, scores), 0.0)
         looked = model.user_encoder.explain(model.field_embedding(fields)) if isinstance(model.user_encoder, ExplainsFields) else None
         outputs: Tensors = {}
         for task, key in enumerate(self._keys):
@@ -89,13 +85,43 @@ class TagExplainer:
         """float32 [B, A] without biases."""
         return tf.concat([self._model.score(queries, tags[:, None], task) for task in range(len(self._keys))], axis=1)
 
-    def _without(self, fields: Mapping[str, tf.Tensor], row: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The fields without what a row leaves out: index 0, weight 0, and the number 0, which is the average."""
+    def _effects(self, fields: Mapping[str, tf.Tensor], tags: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        """float32 [rows, B, A]: scores [B, A] minus what they would be without what each row leaves out.
+
+        As many rows as fit are scored together, as if they were users. What nobody has is not left out.
+        """
+        users, tasks = tf.shape(tags)[0], len(self._keys)
+        rows = tf.cast(tf.where(self._someone_has(fields))[:, 0], tf.int32)  # at least the fields
+        at_once = tf.minimum(tf.maximum(USERS_AT_ONCE // tf.maximum(users, 1), 1), tf.size(rows))
+        starts = tf.range(0, tf.size(rows), at_once)
+
+        def score(start: tf.Tensor) -> tf.Tensor:
+            # The last block repeats a row until it is full.
+            block = tf.gather(rows, tf.minimum(start + tf.range(at_once), tf.size(rows) - 1))
+            left = self._model.user_queries(self._without(fields, block, users))
+            return tf.reshape(self._scores(left, tf.tile(tags, [at_once])), [at_once, users, tasks])
+
+        without = tf.map_fn(score, starts, fn_output_signature=tf.TensorSpec([None, None, tasks], tf.float32), parallel_iterations=1)
+        without = tf.reshape(without, [tf.size(starts) * at_once, users, tasks])[: tf.size(rows)]
+        return tf.scatter_nd(rows[:, None], scores[None] - without, [self._num_rows, users, tasks])
+
+    def _someone_has(self, fields: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """bool [rows]: whether anybody may have what a row leaves out: every field, and the values that are there."""
+        present = [tf.ones([len(self._widths)], tf.bool)]
+        present += [tf.reduce_any(fields[name] != PADDING_INDEX, axis=0) for name, width in self._widths.items() if width is not None]
+        return tf.concat(present, axis=0)
+
+    def _without(self, fields: Mapping[str, tf.Tensor], rows: tf.Tensor, users: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The fields of all users, [R * B, ...], without what each of R rows leaves out: index 0, weight 0, and the number 0, which is the
+        average."""
         left: dict[str, tf.Tensor] = {}
         for name, width in self._widths.items():
-            kept = tf.constant(self._kept[name])[row]  # [M]
+            kept = tf.gather(tf.constant(self._kept[name]), rows)[:, None]  # [R, 1, M]
             for key in (name,) if width is None else (name, f"{name}{WEIGHTS_SUFFIX}"):
-                left[key] = tf.where(kept if width is not None else kept[0], fields[key], tf.zeros([], fields[key].dtype))
+                values = fields[key][None]
+                values = tf.where(kept if width is not None else kept[:, :, 0], values, tf.zeros([], values.dtype))
+                flat = [tf.size(rows) * users]
+                left[key] = tf.reshape(values, flat if width is None else [*flat, width])
         return left
 
     def _name_effects(self, effects: tf.Tensor, key: str) -> Tensors:
