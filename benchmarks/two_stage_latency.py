@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=4, help="the ranker ranks so many times n candidates")
     parser.add_argument("--retriever", default="comirec_sa", help="a system that retrieves")
     parser.add_argument("--ranker", default="mgipf", help="a system that ranks")
-    parser.add_argument("--index", choices=("scann", "exact"), default="scann")
+    parser.add_argument("--index", choices=("scann", "exact", "partitioned"), default="scann")
     parser.add_argument("--users", type=int, nargs="+", default=[1, 8], help="users per request")
     arguments = parser.parse_args()
     limit_threads(arguments.threads)

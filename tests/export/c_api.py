@@ -49,7 +49,7 @@ def load_tensorflow() -> ctypes.CDLL:
         "TF_NewStatus TF_NewGraph TF_NewSessionOptions TF_NewBuffer TF_LoadLibrary TF_LoadSessionFromSavedModel TF_AllocateTensor "
         "TF_TensorData TF_GraphOperationByName TF_StringGetDataPointer"
     )
-    for name in pointers.split():
+    for name in ("TF_GetAllOpList", *pointers.split()):
         getattr(library, name).restype = ctypes.c_void_p
     library.TF_Message.restype = ctypes.c_char_p
     library.TF_Dim.restype = ctypes.c_int64
@@ -79,7 +79,12 @@ class CSession:
             self._c.TF_LoadSessionFromSavedModel(options, None, folder.encode(), tags, 1, self._graph, meta_graph, self._status)
         )
         self._check()
-        self.signatures = read_signatures(ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length))
+        definition = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
+        self.signatures = read_signatures(definition)
+        known = ctypes.cast(ctypes.c_void_p(self._c.TF_GetAllOpList()), ctypes.POINTER(Buffer))
+        registered = read_op_list(ctypes.string_at(known.contents.data, known.contents.length))
+        self.operations = read_operations(definition)
+        self.unregistered = self.operations - registered
 
     def run(self, signature: str, inputs: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """Answer string tensors [rows] or [rows, columns] with nested lists; raises ``RuntimeError`` with TensorFlow's message."""
@@ -194,6 +199,20 @@ def read_signatures(meta_graph: bytes) -> dict[str, tuple[dict[str, str], dict[s
     return {name: (tensor_names(data, 1), tensor_names(data, 2)) for name, data in signatures.items() if not name.startswith("__")}
 
 
+def read_op_list(op_list: bytes) -> set[str]:
+    """Names of the operations in a serialised ``OpList``."""
+    return {_messages(operation, 1)[0].decode() for operation in _messages(op_list, 1)}  # OpList.op = 1; OpDef.name = 1
+
+
+def read_operations(meta_graph: bytes) -> set[str]:
+    """The operations of a serialised ``MetaGraphDef``, in its graph and in all functions."""
+    (graph,) = _messages(meta_graph, 2)  # MetaGraphDef.graph_def = 2
+    nodes = _messages(graph, 1)  # GraphDef.node = 1, library = 2; FunctionDefLibrary.function = 1; FunctionDef.node_def = 3
+    for library in _messages(graph, 2):
+        nodes += [node for function in _messages(library, 1) for node in _messages(function, 3)]
+    return {_messages(node, 2)[0].decode() for node in nodes}  # NodeDef.op = 2
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
@@ -206,7 +225,8 @@ def main() -> None:
     except RuntimeError as error:
         answer = {"error": str(error)}
     imported = sorted(name for name in sys.modules if name.partition(".")[0] in ("tensorflow", "scann", "tfmi", "numpy"))
-    json.dump({"answer": answer, "imported": imported, "signatures": sorted(session.signatures)}, sys.stdout)
+    sets = {"signatures": session.signatures, "operations": session.operations, "unregistered": session.unregistered}
+    json.dump({"answer": answer, "imported": imported, **{name: sorted(values) for name, values in sets.items()}}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,13 @@ def scann_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 @pytest.fixture(scope="session")
+def partitioned_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Interests without a profile, partitioned index."""
+    catalogue = make_catalogue()
+    return _export(TableRecommender(catalogue), catalogue, tmp_path_factory.mktemp("partitioned") / "fake", "partitioned", None)
+
+
+@pytest.fixture(scope="session")
 def direct_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A model that ranks by itself."""
     catalogue = make_catalogue()

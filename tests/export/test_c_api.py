@@ -39,6 +39,19 @@ def test_answers_are_those_of_python(scann_export: Exported) -> None:
     np.testing.assert_allclose(result["answer"]["scores"], expected["scores"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["partitioned", "exact"])
+def test_a_stock_server_answers_without_any_op_library(request: pytest.FixtureRequest, kind: str) -> None:
+    export: Exported = request.getfixturevalue(f"{kind}_export")
+    process = ask(export.folder, "serving_default", {"history": HISTORIES}, with_ops=False)
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout)
+    assert "scann" not in result["imported"]
+    assert result["unregistered"] == []  # in a registry that holds TensorFlow's own operations only
+    assert {"TopKV2", "MatMul", "LookupTableFindV2"} <= set(result["operations"])
+    expected = export.model.predict("serving_default", {"history": np.array(HISTORIES, dtype=object)})
+    assert result["answer"]["item_ids"] == [[item.decode() for item in row] for row in expected["item_ids"]]
+
+
 def test_the_graph_itself_refuses_histories_of_another_width(scann_export: Exported) -> None:
     """The C API does not enforce a signature's shapes; neither does TensorFlow Serving."""
     process = ask(scann_export.folder, "serving_default", {"history": [["item-3", "item-4"]]})

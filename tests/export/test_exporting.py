@@ -255,7 +255,7 @@ def test_a_catalogue_that_nobody_bought_from_can_be_served(tmp_path: Path) -> No
     assert answer["scores"][0].tolist() == [0.0] * 5
 
 
-@pytest.mark.parametrize("kind", ["exact", "scann"])
+@pytest.mark.parametrize("kind", ["exact", "scann", "partitioned"])
 def test_an_index_of_another_kind_can_be_built_from_an_export(request: pytest.FixtureRequest, kind: str) -> None:
     export: Exported = request.getfixturevalue(f"{kind}_export")
     assert export.model.item_ids() == export.catalogue.vocabulary.ids

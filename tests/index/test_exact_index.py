@@ -77,7 +77,7 @@ def test_blocks_shrink_with_the_number_of_queries_but_not_below_a_bound() -> Non
     assert block_length(tf.constant(0), 10 * SMALLEST_BLOCK).numpy() == 10 * SMALLEST_BLOCK
 
 
-@pytest.mark.parametrize("kind", ["exact", "scann"])
+@pytest.mark.parametrize("kind", ["exact", "scann", "partitioned"])
 def test_vectors_of_items(kind: str) -> None:
     random = np.random.default_rng(5)
     item_vectors = random.normal(size=(12, 4)).astype(np.float32)
@@ -92,7 +92,7 @@ def test_an_unknown_kind_names_the_nearest() -> None:
         build_index("scan", np.ones((5, 2)))
 
 
-@pytest.mark.parametrize("kind", ["exact", "scann"])
+@pytest.mark.parametrize("kind", ["exact", "scann", "partitioned"])
 @pytest.mark.parametrize(
     ("item_vectors", "message"),
     [

@@ -67,7 +67,7 @@ def histories() -> np.ndarray:
     return padded
 
 
-@pytest.mark.parametrize("kind", ["exact", "scann"])
+@pytest.mark.parametrize("kind", ["exact", "scann", "partitioned"])
 @pytest.mark.parametrize("k", [6, NUM_ITEMS])
 def test_a_search_finds_new_items_and_own_ones_join_them(recommender: Repeating, histories: np.ndarray, kind: str, k: int) -> None:
     source = RepeatingCandidates(recommender, build_index(kind, recommender.item_vectors()))

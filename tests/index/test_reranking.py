@@ -29,7 +29,7 @@ def names(ranked: list[RankedItem]) -> str:
 @given(
     scores=st.lists(st.floats(-4, 4, width=32, allow_subnormal=False), min_size=1, max_size=NUM_ROWS - 2),
     categories=st.lists(st.integers(0, 4), min_size=NUM_ROWS, max_size=NUM_ROWS),
-    diversity=st.one_of(st.floats(-1, 8, width=32), st.sampled_from([float("inf"), float("nan"), 0.0])),
+    diversity=st.one_of(st.floats(-1, 8, width=32, allow_subnormal=False), st.sampled_from([float("inf"), float("nan"), 0.0])),
     exclude=st.lists(st.integers(0, NUM_ROWS), max_size=4),
     n=st.integers(1, NUM_ROWS),
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export.fake_recommenders import DIMENSION, HISTORY_LENGTH, NUM_INTERESTS, NextInLine, TableRecommender, make_catalogue
+from tests.export.fake_recommenders import DIMENSION, HISTORY_LENGTH, NextInLine, TableRecommender, make_catalogue
 from tfmi.index.base import InterestIndex
 from tfmi.index.build import build_index
 from tfmi.index.recall import measure_recall
@@ -43,17 +43,16 @@ class CountingIndex(InterestIndex):
         return self.index.parameters()
 
 
-@pytest.mark.parametrize("kind", ["exact", "scann"])
+@pytest.mark.parametrize("kind", ["exact", "scann", "partitioned"])
 def test_candidates_rank_items_by_their_best_active_interest(recommender: TableRecommender, kind: str) -> None:
     source = InterestCandidates(recommender, build_index(kind, recommender.item_vectors()))
     found = source.candidates(UserInputs(tf.constant(HISTORIES)), NUM_ITEMS)
-    assert found.items.shape == (len(HISTORIES), NUM_INTERESTS * NUM_ITEMS)
+    assert found.items.shape == (len(HISTORIES), NUM_ITEMS)
     interests, active = (value.numpy() for value in recommender.user_interests(UserInputs(tf.constant(HISTORIES))))
     for row in (0, 1, 3):
         scores = np.where(active[row][:, None], interests[row] @ recommender.table.numpy()[2:].T, -np.inf)
         np.testing.assert_array_equal(found.items[row, :NUM_ITEMS], np.argsort(-scores.max(axis=0)) + 2)
         np.testing.assert_array_equal(found.interests[row, :NUM_ITEMS], scores.argmax(axis=0)[found.items[row, :NUM_ITEMS].numpy() - 2])
-    assert not found.items[:, NUM_ITEMS:].numpy().any()
 
 
 def test_all_interests_of_all_users_are_one_search(recommender: TableRecommender) -> None:
@@ -64,7 +63,7 @@ def test_all_interests_of_all_users_are_one_search(recommender: TableRecommender
 
 def test_a_catalogue_of_ten_items_with_more_results_than_items() -> None:
     recommender = TableRecommender(make_catalogue(10))
-    for kind in ("exact", "scann"):
+    for kind in ("exact", "scann", "partitioned"):
         source = InterestCandidates(recommender, build_index(kind, recommender.item_vectors()))
         answer = select(source.candidates(UserInputs(tf.constant([[2, 3, 0, 0, 0]])), 30), 20, exclude=tf.constant([[2, 3]]))
         items = answer.items.numpy()[0]
@@ -97,7 +96,7 @@ def test_similar_items_leave_out_the_item_itself_and_know_nothing_of_unknown_one
     assert sorted(everything[everything > 0]) == [item for item in range(2, NUM_ITEMS + 2) if item != 5]
 
 
-@pytest.mark.parametrize("kind", ["exact", "scann"])
+@pytest.mark.parametrize("kind", ["exact", "scann", "partitioned"])
 def test_asking_for_neighbours_does_not_make_every_later_search_copy_the_vectors(recommender: TableRecommender, kind: str) -> None:
     index = build_index(kind, recommender.item_vectors())
     InterestCandidates(recommender, index).similar(tf.constant([5]), 6)

@@ -65,7 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         TableRecommender(catalogue),
         catalogue,
         root / "two_stage",
-        export=WIDTHS,
+        export=WIDTHS.model_copy(update={"filterable": ["category"]}),
         index=IndexConfig(kind="exact"),
         profiles=make_profiles(),
         ranker=ranker,
@@ -202,3 +202,23 @@ def test_answers_stay_the_same_over_swaps(served: Served, requests: int, swaps: 
     outcome = soak.run(requests, callers=3, swaps=swap_folders(served.root, ["direct"], swaps), progress=False)
     assert outcome.examples == []
     assert (outcome.answered.total(), outcome.swaps) == (requests, swaps)
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_filtered_requests_of_two_stages(served: Served, protocol: str) -> None:
+    client = served.client("two_stage", protocol)
+    assert client.metadata().filter_columns == {"category": ["allow", "deny"]}
+    few = [f"item-{number}" for number in range(3)]
+    answers = client.recommend(
+        [["item-3", "item-9"], ["item-3"], ["nobody"]],
+        num_results=[4, 15, 2],
+        filters=[{"category": "category-1"}, {"category": {"deny": ["category-0", "category-1"]}}, {}],
+        allow_items=[None, None, few],
+    )
+    numbers = [[int(found.item.removeprefix("item-")) for found in answer.items] for answer in answers]
+    assert [len(row) for row in numbers] == [4, 15, 2]
+    assert {number % 4 for number in numbers[0]} == {1}
+    assert {number % 4 for number in numbers[1]} <= {2, 3}
+    assert numbers[2] == [0, 1]
+    with pytest.raises(ServingError, match="num_results: at most 60"):
+        client.recommend([["item-3"]], num_results=61)

@@ -76,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--savedmodels", metavar="DIR", default="savedmodels", help="where <name>/<version> is published (default: savedmodels)"
     )
-    parser.add_argument("--index", choices=("scann", "exact"), help="nearest-neighbour index inside the SavedModel (default: scann)")
+    parser.add_argument("--index", choices=("scann", "exact", "partitioned", "auto"), help="search inside the SavedModel (default: scann)")
     parser.add_argument("--no-export", action="store_true", help="train and evaluate only")
     parser.add_argument(
         "--resume",

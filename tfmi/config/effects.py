@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from tfmi.config.schema import DataConfig, DatasetName, IndexConfig, ModelConfig, OptimizerConfig, RunConfig, Section, SplitConfig
+from tfmi.config.schema import (
+    INDEX_PARAMETERS,
+    DataConfig,
+    DatasetName,
+    IndexConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    Section,
+    SplitConfig,
+)
 
 # From dotted key to the reason why it has no effect.
 Reasons = dict[str, str]
@@ -39,7 +49,6 @@ _READ_BY_METHOD: dict[SplitMethod, frozenset[str]] = {
 _READ_OF_GIVEN: dict[str, frozenset[str]] = {"comirec": frozenset({"history_share"}), "sessions": frozenset({"valid_share"})}
 # Datasets that download something or write shards or lists of rejected rows.
 _CACHING = frozenset({"log", "movielens"})
-_SCANN_PARAMETERS = tuple(key for key in IndexConfig.model_fields if key not in ("kind", "integration", "quota_exponent"))
 
 
 def unread_by_dataset(data: DataConfig) -> Reasons:
@@ -102,7 +111,11 @@ def unread_of_optimizer(optimizer: OptimizerConfig) -> Reasons:
 
 def unread_of_index(index: IndexConfig) -> Reasons:
     """What the kind of index does not read of ``index``."""
-    reasons: Reasons = {} if index.kind == "scann" else {f"index.{key}": "an exact index has no parameters" for key in _SCANN_PARAMETERS}
+    reasons: Reasons = {}
+    if index.kind != "auto":
+        read = INDEX_PARAMETERS[index.kind]
+        why = f"an index of kind {index.kind!r} reads {', '.join(read)} only" if read else "an exact index has no parameters"
+        reasons = {f"index.{key}": why for keys in INDEX_PARAMETERS.values() for key in keys if key not in read}
     if index.integration == "competitive":
         reasons["index.quota_exponent"] = "quota_exponent does nothing without integration: allotted"
     return reasons

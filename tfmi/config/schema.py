@@ -475,10 +475,24 @@ class EvaluationConfig(Section):
     )
 
 
+# The parameters of each kind of index.
+INDEX_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "exact": (),
+    "scann": ("leaves", "leaves_to_search", "reordering_candidates", "dimensions_per_block", "training_iterations", "target_recall"),
+    "partitioned": ("partitions", "partitions_to_search", "training_iterations", "target_recall"),
+}
+
+
 class IndexConfig(Section):
     """Nearest-neighbour search inside the SavedModel. None lets tfmi choose from the catalogue's size."""
 
-    kind: Literal["scann", "exact"] = "scann"
+    kind: Literal["scann", "exact", "partitioned", "auto"] = Field(
+        "scann",
+        description="partitioned: approximate with stock TensorFlow ops; auto: exact where that is fast enough, else scann, or partitioned "
+        "for a stock server (export.server)",
+    )
+    partitions: int | None = Field(None, ge=1, description="partitioned: of the catalogue")
+    partitions_to_search: int | None = Field(None, ge=1, description="partitioned: for each interest")
     leaves: int | None = Field(None, ge=1)
     leaves_to_search: int | None = Field(None, ge=1)
     reordering_candidates: int | None = Field(None, ge=1)
@@ -514,14 +528,29 @@ class IndexConfig(Section):
         return self.quota_exponent if self.integration == "allotted" else None
 
 
+# Unless it is given, how many times the usual number of results a request may ask for.
+RESULTS_BOUND_FACTOR = 10
+
+
 class ExportConfig(Section):
     """The servable."""
 
     name: Name | None = Field(None, description="model name under savedmodels/; default: the system's name")
+    server: Literal["scann", "stock"] = Field(
+        "scann", description="what will serve: a server with ScaNN's ops, or a stock one, which has TensorFlow's own only"
+    )
     num_results: int = Field(50, ge=1, description="n: items per answer")
     exclusion_width: int = Field(50, ge=1, description="E: width that clients pad 'exclude' to")
     exclude_history: bool = Field(False, description="never answer with an item of the request's own history")
     audience_size: int = Field(100, ge=0, description="user-tag models: users per answer of tag_users; 0: no user ids in the export")
+    filterable: list[str] | None = Field(
+        None,
+        description="catalogue columns that requests to recommend_filtered may filter by, e.g. [category, brand, tags, price]; []: by "
+        "lists of items only; None: there is no such signature",
+    )
+    most_results: int | None = Field(
+        None, ge=1, description="with filterable, results that a request may ask for; None: ten times num_results"
+    )
     diversity_pool: int = Field(4, ge=1, description="with diversity, the best diversity_pool x num_results candidates compete")
     ranking_pool: int = Field(4, ge=1, description="with a ranker, it ranks the best ranking_pool x num_results that retrieval finds")
     retrieval_weight: NonNegativeFloat | Literal["auto"] = Field(
@@ -530,6 +559,28 @@ class ExportConfig(Section):
     warmup_batch_sizes: list[PositiveInteger] = Field(default_factory=lambda: [1, 8], min_length=1)
     item_details: bool = Field(True, description="titles and features of the items beside the model, for people and programs (Parquet)")
     sample_users: int = Field(200, ge=0, description="held-out users' histories beside the model, for comparisons of versions; 0: none")
+
+    @pydantic.model_validator(mode="after")
+    def _check_results(self) -> ExportConfig:
+        if self.most_results is not None:
+            if self.filterable is None:
+                raise ValueError("most_results does nothing without filterable; set it to [] for requests without column filters")
+            if self.most_results < self.num_results:
+                raise ValueError(f"most_results: {self.most_results} is less than num_results ({self.num_results})")
+        return self
+
+    def results_bound(self) -> int:
+        """The number of results that a request may ask for."""
+        return self.most_results or RESULTS_BOUND_FACTOR * self.num_results
+
+
+def check_server(kind: str, server: str) -> None:
+    """Raise ``ConfigError`` if an index of this kind needs ops that the server lacks."""
+    if kind == "scann" and server == "stock":
+        raise ConfigError(
+            "export.server: a stock server has none of ScaNN's operations; take another index, e.g. --index partitioned, or --index auto, "
+            "which chooses exact or partitioned by the catalogue's size"
+        )
 
 
 class RunConfig(Section):
@@ -544,6 +595,11 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     export: ExportConfig = ExportConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _check_combinations(self) -> RunConfig:
+        check_server(self.index.kind, self.export.server)
+        return self
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from tfmi.data.pipeline import evaluation_batches
 from tfmi.data.splitting.slicing import whole_rows
 from tfmi.evaluation.metrics import per_user_metrics, ranking_metrics
 from tfmi.evaluation.slices import sliced_metrics
-from tfmi.index.base import MISSING_SCORE, finish_answer
+from tfmi.index.base import finish_answer
 from tfmi.index.blocked import block_length, blocked_top_k
 from tfmi.index.exact import search_exactly
-from tfmi.index.merging import Candidates
+from tfmi.index.merging import MISSING_SCORE, Candidates
 from tfmi.index.quotas import allot_interests
 from tfmi.index.repeats import merge_repeats
 from tfmi.index.selection import most_distinct_items, select

@@ -33,6 +33,7 @@ def describe_servable(servable: ServingSignatures, catalogue: Catalogue, export:
         },
         "exclude_history": export.exclude_history,
         "integration": servable.integration,
+        "filters": None if servable.filter_inputs is None else servable.filter_inputs.describe(),
         "diversity": catalogue.category_indices() is not None,
         "items": len(catalogue.vocabulary),
         "profile_inputs": servable.profile_inputs.describe(),

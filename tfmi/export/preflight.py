@@ -31,7 +31,7 @@ def check_export(index: IndexConfig, directory: Path, needs_index: bool) -> None
         try:
             load_scann_ops()
         except IndexBuildError as error:
-            raise ConfigError(f"index.kind: {error}: --index exact; or train without an export: --no-export") from None
+            raise ConfigError(f"index.kind: {error}: --index exact or --index partitioned; or without an export: --no-export") from None
     _check_writable(directory)
 
 

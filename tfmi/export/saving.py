@@ -43,7 +43,9 @@ class Servable:
         traced = dict(functions.values())  # one that has two names is traced once
         concrete = {function: tf.function(function, autograph=False).get_concrete_function(**inputs) for function, inputs in traced.items()}
         self.signatures: dict[str, Any] = {name: concrete[function] for name, (function, _) in functions.items()}
-        self._parts = {name: tf.function(function, input_signature=specs) for name, (function, specs) in (parts or {}).items()}
+        self._parts = {
+            name: tf.function(function, input_signature=specs, autograph=False) for name, (function, specs) in (parts or {}).items()
+        }
         for part in self._parts.values():
             part.get_concrete_function()
 

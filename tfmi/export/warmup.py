@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfmi.core.errors import ExportError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature
+from tfmi.export.filter_inputs import ALLOW_ITEMS, unrestricted
 from tfmi.export.profile_inputs import profile_values
 from tfmi.export.timestamp_inputs import TIMESTAMPS, believable_timestamps
 
@@ -23,6 +24,7 @@ WARMUP_PATH = Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_RECORDS = 1000
 SCORE_TOLERANCE = 1e-4
 RANKED_CANDIDATES = 20
+ALLOWED_ITEMS = 8
 
 
 class Request(NamedTuple):
@@ -62,6 +64,7 @@ class RequestMaker:
         exclusion_width: E.
         profile_features: The servable's profile features, whose rows serve as users.
         has_timestamps: Whether the servable takes timestamps.
+        filters: The inputs by which its ``recommend_filtered`` restricts answers.
     """
 
     def __init__(
@@ -70,7 +73,9 @@ class RequestMaker:
         history_length: int,
         exclusion_width: int,
         profile_features: Mapping[str, Feature],
+        *,
         has_timestamps: bool = False,
+        filters: Mapping[str, tf.TensorSpec] | None = None,
     ) -> None:
         self._random = np.random.default_rng(0)
         self._vocabulary = catalogue.vocabulary
@@ -78,6 +83,7 @@ class RequestMaker:
         self._popularity = popularity / popularity.sum()
         self._history_length, self._exclusion_width = history_length, exclusion_width
         self._profile_features, self._has_timestamps = profile_features, has_timestamps
+        self._filters = filters or {}
 
     def requests(self, signatures: Sequence[str], batch_sizes: Sequence[int]) -> list[Request]:
         """See ``make_requests``."""
@@ -99,6 +105,10 @@ class RequestMaker:
         inputs["exclude"] = self._padded(batch_size, self._exclusion_width, fewest=0)
         # Both with and without diversity: each has its own branch of the graph.
         inputs["diversity"] = np.where(np.arange(batch_size) % 2 == 0, 0.1, 0.0).astype(np.float32)
+        if signature == "recommend_filtered":
+            inputs |= unrestricted(self._filters, batch_size)
+            # Both with and without restrictions, likewise.
+            inputs[ALLOW_ITEMS] = np.where(np.arange(batch_size)[:, None] % 2 == 0, self._padded(batch_size, ALLOWED_ITEMS, fewest=1), "")
         return {"examples": serialized_examples(inputs)} if signature == "recommend_examples" else inputs
 
     def _ids(self, count: int) -> np.ndarray:

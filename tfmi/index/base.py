@@ -15,8 +15,7 @@ import tensorflow as tf
 
 from tfmi.core.errors import IndexBuildError
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-
-MISSING_SCORE = float("-inf")
+from tfmi.index.merging import MISSING_SCORE, Candidates, best_of_interests
 
 
 class InterestIndex(tf.Module, abc.ABC):
@@ -59,6 +58,22 @@ class InterestIndex(tf.Module, abc.ABC):
         Returns:
             Inner products float32 [M, k] and item indices int32 [M, k], best first; missing ones are -inf and 0.
         """
+
+    def search_interests(self, interests: tf.Tensor, active: tf.Tensor, k: tf.Tensor | int) -> Candidates:
+        """Find the best ``k`` items of users with several interests each, an item by its best score.
+
+        Args:
+            interests: float32 [B, K, d].
+            active: bool [B, K]; inactive interests contribute nothing.
+            k: How many, at least 1; it may exceed the catalogue.
+
+        Returns:
+            ``Candidates`` [B, k].
+        """
+        batch, num_interests = tf.shape(interests)[0], tf.shape(interests)[1]
+        scores, items = self.search(tf.reshape(interests, [batch * num_interests, self.dimension]), k)
+        each = [batch, num_interests, k]
+        return best_of_interests(tf.reshape(scores, each), tf.reshape(items, each), active, k)
 
     @abc.abstractmethod
     def vectors(self, items: tf.Tensor) -> tf.Tensor:

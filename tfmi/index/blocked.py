@@ -22,7 +22,7 @@ def block_length(num_queries: tf.Tensor, scores_per_block: int = SCORES_PER_BLOC
 
 
 def blocked_top_k(
-    score_block: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], num_items: int, k: tf.Tensor | int, items_per_block: tf.Tensor
+    score_block: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], num_items: tf.Tensor | int, k: tf.Tensor | int, items_per_block: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Best ``min(k, num_items)`` positions of each row.
 

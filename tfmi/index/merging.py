@@ -10,8 +10,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.base import MISSING_SCORE
 
+MISSING_SCORE = float("-inf")
 NO_INTEREST = -1
 
 
@@ -53,6 +53,34 @@ def merge_interests(scores: tf.Tensor, items: tf.Tensor, active: tf.Tensor) -> C
     return merge_distinct(Candidates(items, scores, interests))
 
 
+def best_of_interests(scores: tf.Tensor, items: tf.Tensor, active: tf.Tensor, k: tf.Tensor | int) -> Candidates:
+    """The first ``k`` of ``merge_interests``, in fewer operations, each of which costs microseconds of every request.
+
+    Args:
+        scores, items, active: See ``merge_interests``.
+        k: At most C.
+
+    Returns:
+        ``Candidates`` [B, k]; ties go to the lower interest, then to what an interest found first.
+    """
+    shape = tf.shape(scores)
+    batch, width = shape[0], shape[1] * shape[2]
+    found = active[:, :, None] & (items >= FIRST_INDEX) & (scores > MISSING_SCORE)  # NaN > -inf is False
+    scores = tf.reshape(tf.where(found, scores, MISSING_SCORE), [batch, width])
+    scores, order = tf.math.top_k(scores, width)  # [B, C]; stable: the first of equals stays first
+    items = tf.gather(tf.reshape(items, [batch, width]), order, batch_dims=1)
+    # An item's first place in its row, by hashing: the number of each (row, item) against the place where that number appears first.
+    pairs = tf.cast(items, tf.int64) * tf.cast(batch, tf.int64) + tf.range(tf.cast(batch, tf.int64))[:, None]
+    _, numbers = tf.unique(tf.reshape(pairs, [batch * width]))
+    places = tf.range(batch * width)
+    first = tf.gather(tf.math.unsorted_segment_min(places, numbers, batch * width), numbers) == places
+    scores, kept = tf.math.top_k(tf.where(tf.reshape(first, [batch, width]), scores, MISSING_SCORE), k)
+    found = scores > MISSING_SCORE
+    items = tf.where(found, tf.gather(items, kept, batch_dims=1), PADDING_INDEX)
+    interests = tf.where(found, tf.gather(order, kept, batch_dims=1) // shape[2], NO_INTEREST)
+    return Candidates(items, scores, interests)
+
+
 def merge_distinct(candidates: Candidates) -> Candidates:
     """Put candidates [B, C] that stand in any order, with repeats, into that of ``Candidates``: each item once, with its best score.
 
@@ -76,6 +104,18 @@ def best_candidates(candidates: Candidates, n: tf.Tensor | int, values: tf.Tenso
     found = values > MISSING_SCORE
     return Candidates(
         tf.where(found, items, PADDING_INDEX), tf.where(found, scores, MISSING_SCORE), tf.where(found, interests, NO_INTEREST)
+    )
+
+
+def first_of_each(candidates: Candidates, counts: tf.Tensor | None) -> Candidates:
+    """Of each row of ``candidates`` [B, C] the first ``counts`` int32 [B] only, the others missing; None: all."""
+    if counts is None:
+        return candidates
+    kept = tf.range(tf.shape(candidates.items)[1]) < counts[:, None]
+    return Candidates(
+        tf.where(kept, candidates.items, PADDING_INDEX),
+        tf.where(kept, candidates.scores, MISSING_SCORE),
+        tf.where(kept, candidates.interests, NO_INTEREST),
     )
 
 

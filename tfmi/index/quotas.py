@@ -13,8 +13,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.base import MISSING_SCORE, is_among
-from tfmi.index.merging import Candidates, best_candidates, merge_interests
+from tfmi.index.base import is_among
+from tfmi.index.merging import MISSING_SCORE, Candidates, best_candidates, merge_interests
 
 
 def quotas(shares: tf.Tensor, active: tf.Tensor, n: tf.Tensor | int, exponent: float = 1.0) -> tf.Tensor:
@@ -26,7 +26,7 @@ def quotas(shares: tf.Tensor, active: tf.Tensor, n: tf.Tensor | int, exponent: f
     Args:
         shares: float [B, K], at least 0; only their proportions matter.
         active: bool [B, K]; inactive interests get nothing.
-        n: Places per user.
+        n: Places per user, one number or int32 [B, 1].
         exponent: At least 0. 0 divides equally among the active interests, whatever their shares; a large one favours the largest.
 
     Returns:
@@ -68,7 +68,8 @@ def allot_interests(
         items: int32 [B, K, k] item indices; below 2 marks missing results.
         active: bool [B, K]; inactive interests contribute nothing.
         shares: float [B, K], see ``quotas``.
-        n: Items per user. With k of at least n and the number of exclusions, no quota is short of items that its interest could have.
+        n: Items per user, one number or int32 [B, 1]. With k of at least n and the number of exclusions, no quota is short of items that
+            its interest could have.
         exponent: See ``quotas``.
         exclude: int32 [B, E] item indices that nobody may take; 0 pads.
 
@@ -82,7 +83,8 @@ def allot_interests(
     available = active[:, :, None] & (items >= FIRST_INDEX) & (scores > MISSING_SCORE)  # NaN > -inf is False
     if exclude is not None:
         available &= ~tf.reshape(is_among(flat_items, exclude), tf.shape(items))
-    taken, taken_items = _take(items, available, quotas(shares, active, n, exponent), _by_falling_share(shares, active), n)
+    most = n if isinstance(n, int) else tf.reduce_max(tf.concat([tf.reshape(n, [-1]), [0]], axis=0))
+    taken, taken_items = _take(items, available, quotas(shares, active, n, exponent), _by_falling_share(shares, active), most)
     # Whoever else found a taken item lets go of it, so that merging leaves it with the interest that took it.
     held_by_another = tf.reshape(is_among(flat_items, taken_items), tf.shape(items)) & ~taken
     merged = merge_interests(tf.where(available & ~held_by_another, scores, MISSING_SCORE), items, active)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.base import MISSING_SCORE, is_among
-from tfmi.index.merging import NO_INTEREST, Candidates, merge_distinct
+from tfmi.index.base import is_among
+from tfmi.index.merging import MISSING_SCORE, NO_INTEREST, Candidates, merge_distinct
 from tfmi.models.recommender import OwnItems
 
 

@@ -46,9 +46,18 @@ def load_scann_ops() -> ModuleType:
     except (ImportError, tf.errors.OpError) as error:
         raise IndexBuildError(
             f"index 'scann' needs the package 'scann', which cannot be imported here ({error}); install it where there is a wheel for "
-            "this platform and Python, or use the index 'exact', which answers the same signatures with stock TensorFlow ops"
+            "this platform and Python, or use the index 'exact' or 'partitioned', which answer the same with stock TensorFlow ops"
         ) from None
     return scann_ops
+
+
+def has_scann() -> bool:
+    """Whether ScaNN's ops can be loaded here."""
+    try:
+        load_scann_ops()
+    except IndexBuildError:
+        return False
+    return True
 
 
 def scann_op_library() -> Path:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.base import MISSING_SCORE, is_among, pad_columns
-from tfmi.index.merging import NO_INTEREST, Candidates, best_candidates
+from tfmi.index.base import is_among, pad_columns
+from tfmi.index.merging import MISSING_SCORE, NO_INTEREST, Candidates, best_candidates
 from tfmi.index.reranking import LARGEST_DIVERSITY
 
 

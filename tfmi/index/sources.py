@@ -7,8 +7,18 @@ import abc
 import tensorflow as tf
 
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.base import MISSING_SCORE, InterestIndex, pad_columns
-from tfmi.index.merging import NO_INTEREST, Candidates, best_candidates, merge_interests
+from tfmi.index.base import InterestIndex, pad_columns
+from tfmi.index.filtered_search import WIDENING_FACTOR, search_filtered
+from tfmi.index.filters import ItemFilter
+from tfmi.index.merging import (
+    MISSING_SCORE,
+    NO_INTEREST,
+    Candidates,
+    best_candidates,
+    best_of_interests,
+    first_of_each,
+    merge_interests,
+)
 from tfmi.index.quotas import allot_interests
 from tfmi.index.repeats import merge_repeats
 from tfmi.index.selection import most_distinct_items, select
@@ -30,7 +40,14 @@ class CandidateSource(tf.Module, abc.ABC):
 
     @abc.abstractmethod
     def candidates(
-        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+        self,
+        inputs: UserInputs,
+        k: tf.Tensor | int,
+        exclude: tf.Tensor | None = None,
+        diversity: tf.Tensor | None = None,
+        *,
+        allowed: ItemFilter | None = None,
+        places: tf.Tensor | None = None,
     ) -> Candidates:
         """Candidates of users.
 
@@ -39,6 +56,9 @@ class CandidateSource(tf.Module, abc.ABC):
             k: Results per interest; after exclusions, a selection of n needs k of at least n and the number of exclusions.
             exclude: int32 [B, E], what the selection will leave out, for sources that choose; candidates may still hold it.
             diversity: float32 [B], the λ of the selection, for sources that would not leave it a choice.
+            allowed: Which items candidates may be; None: all. A user has as many as there are, up to k.
+            places: int32 [B], the places that each user's candidates compete for, for sources that choose; None: as many as they were made
+                for.
 
         Returns:
             ``Candidates`` with at least k columns.
@@ -67,14 +87,44 @@ class InterestCandidates(CandidateSource):
         self.index = index
 
     def candidates(
-        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+        self,
+        inputs: UserInputs,
+        k: tf.Tensor | int,
+        exclude: tf.Tensor | None = None,
+        diversity: tf.Tensor | None = None,
+        *,
+        allowed: ItemFilter | None = None,
+        places: tf.Tensor | None = None,
     ) -> Candidates:
-        """See ``CandidateSource.candidates``; C = K * k."""
+        """See ``CandidateSource.candidates``; C = k."""
         interests, active = self.recommender.user_interests(inputs)  # [B, K, d], [B, K]
-        return merge_interests(*self._search(interests, k), active)
+        return self._search_together(interests, active, k, allowed)
+
+    def _search_together(self, interests: tf.Tensor, active: tf.Tensor, k: tf.Tensor | int, allowed: ItemFilter | None) -> Candidates:
+        """The best of all interests [B, K, d], ``Candidates`` [B, k]."""
+        if allowed is None:
+            return self.index.search_interests(interests, active, k)
+
+        def among_allowed() -> Candidates:
+            scores, items = search_filtered(self.index, allowed, interests, active, k, each=False)
+            return best_of_interests(scores, items, active, k)
+
+        unrestricted = lambda: self.index.search_interests(interests, active, k)  # noqa: E731 - a branch as short as this
+        return Candidates(*tf.cond(tf.reduce_any(allowed.restricts), among_allowed, unrestricted))
+
+    def _search_each(
+        self, interests: tf.Tensor, active: tf.Tensor, k: tf.Tensor | int, allowed: ItemFilter | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores and items [B, K, k] of what is nearest to each of the interests [B, K, d]."""
+        if allowed is None:
+            return self._search(interests, k)
+        return tf.cond(
+            tf.reduce_any(allowed.restricts),
+            lambda: search_filtered(self.index, allowed, interests, active, k, each=True),
+            lambda: self._search(interests, k),
+        )
 
     def _search(self, interests: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores and items [B, K, k] of what is nearest to each of the interests [B, K, d]."""
         batch, num_interests = tf.shape(interests)[0], tf.shape(interests)[1]
         queries = tf.reshape(interests, [batch * num_interests, self.index.dimension])  # [B * K, d]
         scores, items = self.index.search(queries, k)
@@ -105,12 +155,21 @@ class RepeatingCandidates(InterestCandidates):
     recommender: RepeatingRecommender
 
     def candidates(
-        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+        self,
+        inputs: UserInputs,
+        k: tf.Tensor | int,
+        exclude: tf.Tensor | None = None,
+        diversity: tf.Tensor | None = None,
+        *,
+        allowed: ItemFilter | None = None,
+        places: tf.Tensor | None = None,
     ) -> Candidates:
-        """See ``CandidateSource.candidates``; C = K * (k + distinct own items) + L, capped by the catalogue."""
+        """See ``CandidateSource.candidates``; C = k + distinct own items, capped by the catalogue, + L."""
         interests, active, own = self.recommender.interests_with_repeats(inputs)
         depth = tf.minimum(k + most_distinct_items(own.items), self.index.num_items)
-        return merge_repeats(merge_interests(*self._search(interests, depth), active), own)
+        if allowed is not None:
+            own = own._replace(scores=tf.where(allowed.among(own.items), own.scores, MISSING_SCORE))
+        return merge_repeats(self._search_together(interests, active, depth, allowed), own)
 
     def describe_integration(self) -> dict[str, str | float]:
         """See ``CandidateSource.describe_integration``."""
@@ -138,12 +197,20 @@ class AllottedCandidates(InterestCandidates):
         self.exponent = exponent
 
     def candidates(
-        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+        self,
+        inputs: UserInputs,
+        k: tf.Tensor | int,
+        exclude: tf.Tensor | None = None,
+        diversity: tf.Tensor | None = None,
+        *,
+        allowed: ItemFilter | None = None,
+        places: tf.Tensor | None = None,
     ) -> Candidates:
         """See ``CandidateSource.candidates``; C = K * k, of which up to n are not missing unless diversity is asked for."""
         interests, active, shares = self.recommender.interests_with_shares(inputs)
-        scores, items = self._search(interests, k)
-        allotted = allot_interests(scores, items, active, shares, self.num_results, exponent=self.exponent, exclude=exclude)
+        scores, items = self._search_each(interests, active, k, allowed)
+        n = self.num_results if places is None else places[:, None]
+        allotted = allot_interests(scores, items, active, shares, n, exponent=self.exponent, exclude=exclude)
         if diversity is None:
             return allotted
         pool = merge_interests(scores, items, active)
@@ -163,10 +230,43 @@ class DirectCandidates(CandidateSource):
         self.recommender = recommender
 
     def candidates(
-        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+        self,
+        inputs: UserInputs,
+        k: tf.Tensor | int,
+        exclude: tf.Tensor | None = None,
+        diversity: tf.Tensor | None = None,
+        *,
+        allowed: ItemFilter | None = None,
+        places: tf.Tensor | None = None,
     ) -> Candidates:
         """See ``CandidateSource.candidates``; C = k. Such models look at histories alone."""
-        return _as_candidates(*self.recommender.top_k(inputs.history, k))
+        if allowed is None:
+            return _as_candidates(*self.recommender.top_k(inputs.history, k))
+        return _as_candidates(*self._allowed(inputs.history, k, allowed))
+
+    def _allowed(self, history: tf.Tensor, k: tf.Tensor | int, allowed: ItemFilter) -> tuple[tf.Tensor, tf.Tensor]:
+        """Items and scores [B, k]: the best that fit of as many as it takes, at last of all items."""
+        num_items = self.recommender.num_rows - FIRST_INDEX
+
+        def search(depth: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+            items, scores = self.recommender.top_k(history, depth)
+            scores = tf.where(allowed.among(items), scores, MISSING_SCORE)
+            found = tf.math.count_nonzero(scores > MISSING_SCORE, axis=1, dtype=tf.int32)
+            scores, order = tf.math.top_k(pad_columns(scores, depth + k, MISSING_SCORE), k)
+            items = tf.gather(pad_columns(items, depth + k, PADDING_INDEX), order, batch_dims=1)
+            complete = tf.reduce_all(found >= k) | (depth >= num_items)
+            return tf.minimum(WIDENING_FACTOR * depth, num_items), complete, items, scores
+
+        depth = tf.minimum(WIDENING_FACTOR * k, num_items)
+        shape = tf.TensorShape([None, k if isinstance(k, int) else None])
+        _, _, items, scores = tf.while_loop(
+            lambda depth, complete, *_: ~complete,
+            search,
+            search(depth),
+            shape_invariants=(depth.shape, tf.TensorShape([]), shape, shape),
+            parallel_iterations=1,
+        )
+        return items, scores
 
     def describe_integration(self) -> dict[str, str | float]:
         """See ``CandidateSource.describe_integration``."""
@@ -200,17 +300,28 @@ class RankedCandidates(CandidateSource):
         self.size = min(size, len(ranker.vocabulary))
 
     def candidates(
-        self, inputs: UserInputs, k: tf.Tensor | int, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None
+        self,
+        inputs: UserInputs,
+        k: tf.Tensor | int,
+        exclude: tf.Tensor | None = None,
+        diversity: tf.Tensor | None = None,
+        *,
+        allowed: ItemFilter | None = None,
+        places: tf.Tensor | None = None,
     ) -> Candidates:
         """See ``CandidateSource.candidates``; no more than ``size`` of them are not missing, and none is excluded.
 
         The pool is chosen without regard to diversity, which then has the whole of it to choose from.
         """
+        num_items = len(self.ranker.vocabulary)
+        sizes = None if places is None else tf.minimum(places, num_items)
+        size = self.size if sizes is None else tf.reduce_max(tf.concat([sizes, [1]], axis=0))
         excluded = 0 if exclude is None else most_distinct_items(exclude)
-        depth = tf.minimum(self.size + excluded, len(self.ranker.vocabulary))
-        pool = select(self.source.candidates(inputs, depth, exclude), self.size, exclude)
+        depth = tf.minimum(size + excluded, num_items)
+        found = self.source.candidates(inputs, depth, exclude, allowed=allowed, places=sizes)
+        pool = first_of_each(select(found, size, exclude), sizes)
         ranked = rank_candidates(self.ranker, inputs, pool, self.retrieval_weight)
-        width = tf.maximum(self.size, k)
+        width = tf.maximum(size, k)
         paddings = Candidates(PADDING_INDEX, MISSING_SCORE, NO_INTEREST)
         return Candidates(*(pad_columns(values, width, padding) for values, padding in zip(ranked, paddings, strict=True)))
 

@@ -17,6 +17,7 @@ from tfmi.data.impressions.training_coarse_labels import training_coarse_labels
 from tfmi.data.pipeline import RowBatches
 from tfmi.evaluation.binary_metrics import reliability_bins, sigmoid
 from tfmi.evaluation.click_prediction import RARE_IMPRESSIONS, ImpressionEvaluator, impression_metrics, impression_slices, truth_metrics
+from tfmi.export.filter_inputs import check_filterable
 from tfmi.kinds.base import Exporter, TrainedKind, kind_named, kind_of
 from tfmi.kinds.two_stage import TwoStageExport, describe_two_stage, retriever_config
 from tfmi.layers.backbones.backbone import BACKBONES
@@ -188,6 +189,7 @@ class RankingKind(TrainedKind[RankingDataset, InterestRanker, ImpressionEvaluato
 
     def exporter(self, config: RunConfig, data: RankingDataset, folder: RunFolder, target: Path) -> Exporter[InterestRanker]:
         """An export is of two stages; see ``tfmi.kinds.two_stage``."""
+        check_filterable(config.export.filterable or [], data.catalogue)
         return TwoStageExport(config, data, folder, target)
 
 

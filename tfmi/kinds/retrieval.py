@@ -21,6 +21,7 @@ from tfmi.evaluation.diagnostics import interest_diagnostics
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.evaluation.metrics import session_metrics
 from tfmi.export import export_savedmodel
+from tfmi.export.filter_inputs import check_filterable
 from tfmi.kinds.base import Exporter, LoadedRun, ModelKind, TrainedKind, kind_of, load_finished, run_metadata
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, require_every_item
 from tfmi.layers.graph.propagation import PROPAGATIONS
@@ -137,6 +138,7 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
     def exporter(self, config: RunConfig, data: Dataset, folder: RunFolder, target: Path) -> Exporter[AnyRecommender]:
         """See ``ModelKind.exporter``."""
         del folder
+        check_filterable(config.export.filterable or [], data.catalogue)
         return _RetrieverExporter(config, data, target)
 
 

@@ -74,6 +74,8 @@ class UserTagsKind(TrainedKind[TagDataset, UserTagModel, TagEvaluator]):
             "index.integration": of_retrievers,
             "index.quota_exponent": of_retrievers,
             "export.diversity_pool": of_retrievers,
+            "export.filterable": of_retrievers,
+            "export.most_results": of_retrievers,
             "export.ranking_pool": of_rankers,
             "export.retrieval_weight": of_rankers,
         }

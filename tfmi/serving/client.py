@@ -40,12 +40,19 @@ from typing import Any, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
 Value = Any  # a scalar or nested lists of them, as JSON has them
+# What a column of items must be: a value, values of which one is needed, or allow and deny, min and max.
+Filter = Mapping[str, Any]
 ProfileValue = str | float | Sequence[str] | Mapping[str, float] | None
 
 _DEFAULT_SIGNATURE = "serving_default"
 _TIMESTAMPS = "timestamps"
 _PROFILE_PREFIX = "profile_"
 _USER_TAGS = "user_tags"
+_FILTERED = "recommend_filtered"
+_ALLOW_ITEMS = "allow_items"
+_NUM_RESULTS = "num_results"
+_LISTS, _BOUNDS = ("allow", "deny"), ("min", "max")
+_NARROWEST_LIST = 8
 _SCORES_SUFFIX = "_scores"
 _WEIGHTS_SUFFIX = "_weights"
 _PORTS = {"rest": 8501, "grpc": 8500}
@@ -234,6 +241,12 @@ class ModelMetadata:
         return [] if signature is None else sorted(_profile_infos(signature))
 
     @property
+    def filter_columns(self) -> dict[str, list[str]]:
+        """The catalogue's columns that requests can filter by: allow and deny, or min and max."""
+        signature = self.signatures.get(_FILTERED)
+        return {} if signature is None else _filter_columns(signature)
+
+    @property
     def tasks(self) -> list[str]:
         """The tasks of a model of users' tags, as outputs call them."""
         return _tasks(self.signatures[_USER_TAGS].outputs) if _USER_TAGS in self.signatures else []
@@ -296,6 +309,10 @@ class Client:
         diversity: float | Sequence[float] | None = None,
         profiles: Sequence[Mapping[str, ProfileValue]] | None = None,
         timestamps: Sequence[Sequence[float]] | None = None,
+        *,
+        num_results: int | Sequence[int] | None = None,
+        filters: Filter | Sequence[Filter] | None = None,
+        allow_items: Sequence[Sequence[str] | None] | None = None,
     ) -> list[Recommendations]:
         """Recommend items to users.
 
@@ -309,15 +326,24 @@ class Client:
                 or as in ``ModelMetadata.profile_columns``.
             timestamps: For models that read them (``ModelMetadata.reads_timestamps``): when each item of the histories was met, in
                 seconds as in the training data, one number per item; 0 for an unknown time, which all are if this is left out.
+            num_results: How many items to answer with, one number for all or one per user; by default the model's own.
+            filters: What items must be, one mapping for all or one per user from column (``ModelMetadata.filter_columns``) to a value, a
+                list of values of which one is needed, or a mapping with ``allow`` and ``deny``, lists of values, or ``min`` and ``max``,
+                numbers. Answers are as long as there are items that fit.
+            allow_items: One list of item ids per user that answers must be from, such as what is in stock; None for a user without
+                restriction.
 
         Returns:
             One answer per history, in order.
+
+        The last three are for models exported with ``export.filterable``.
         """
         rows = _check_lists("histories", histories)
         times = _check_timestamps(timestamps, rows)
         if not rows:
             return []
-        if exclude is None and diversity is None and profiles is None:
+        wishes = _Wishes(num_results, filters, allow_items, len(rows))
+        if exclude is None and diversity is None and profiles is None and not wishes.are_given:
             return _recommendations(self._predict(_DEFAULT_SIGNATURE, lambda signature: _history_inputs(signature, rows, times)))
         excluded = _check_lists("exclude", exclude, len(rows)) if exclude is not None else [[]] * len(rows)
         weights = list(diversity) if isinstance(diversity, Sequence) else [0.0 if diversity is None else diversity] * len(rows)
@@ -330,9 +356,10 @@ class Client:
                 "exclude": _pad_exclusions(excluded, _width(signature, "exclude")),
                 "diversity": [float(weight) for weight in weights],
                 **_profile_inputs(signature, profiles, len(rows)),
+                **(wishes.inputs(signature) if wishes.are_given else {}),
             }
 
-        return _recommendations(self._predict("recommend", inputs))
+        return _recommendations(self._predict(_FILTERED if wishes.are_given else "recommend", inputs))
 
     def user_interests(
         self,
@@ -380,7 +407,7 @@ class Client:
         given = _check_lists("candidates", candidates, len(rows))
         if not rows:
             return []
-        width = max(1, *(len(row) for row in given))
+        width = _customary_width(given)
         outputs = self._predict(
             "rank",
             lambda signature: {
@@ -722,6 +749,98 @@ def _pad_exclusions(rows: Sequence[Sequence[str]], width: int) -> list[list[str]
     return [_pad(row, width, "") for row in rows]
 
 
+def _customary_width(rows: Sequence[Sequence[Any]]) -> int:
+    """What lists of any length are padded to: a power of two. A server that batches requests refuses those whose widths differ, so that few
+    different ones should be sent."""
+    longest = max((len(row) for row in rows), default=0)
+    return max(_NARROWEST_LIST, 1 << max(longest - 1, 0).bit_length())
+
+
+def _filter_columns(signature: Signature) -> dict[str, list[str]]:
+    """Columns to filter by, as inputs call them, with what can be asked of them."""
+    columns: dict[str, list[str]] = {}
+    for name in sorted(signature.inputs):
+        kind, separator, column = name.partition("_")
+        if separator and kind in (*_LISTS, *_BOUNDS) and name != _ALLOW_ITEMS:
+            columns.setdefault(column, []).append(kind)
+    return columns
+
+
+class _Wishes:
+    """The inputs of ``recommend_filtered`` that ``recommend`` lacks."""
+
+    def __init__(
+        self,
+        num_results: int | Sequence[int] | None,
+        filters: Filter | Sequence[Filter] | None,
+        allow_items: Sequence[Sequence[str] | None] | None,
+        rows: int,
+    ) -> None:
+        self.are_given = not (num_results is None and filters is None and allow_items is None)
+        self._num_results = [num_results or 0] * rows if num_results is None or isinstance(num_results, int) else list(num_results)
+        self._filters = [filters or {}] * rows if filters is None or isinstance(filters, Mapping) else list(filters)
+        for name, values in ((_NUM_RESULTS, self._num_results), ("filters", self._filters)):
+            if len(values) != rows:
+                raise ValueError(f"{name}: expected one for all, or one per history ({rows}), got {len(values)}")
+        if any(number < 0 for number in self._num_results):
+            raise ValueError(f"{_NUM_RESULTS}: expected numbers of at least 0, got {min(self._num_results)}")
+        given = [None] * rows if allow_items is None else list(allow_items)
+        self._allow_items = _check_lists(_ALLOW_ITEMS, [[] if row is None else row for row in given], rows)
+        if any(row is not None and not len(row) for row in given):
+            # An empty list in a request restricts nothing, which is not what somebody without any item to offer means.
+            raise ValueError(f"{_ALLOW_ITEMS}: a list is empty; None restricts nothing")
+
+    def inputs(self, signature: Signature) -> dict[str, Value]:
+        columns = _filter_columns(signature)
+        asked = [self._by_input(wanted, columns) for wanted in self._filters]
+        inputs: dict[str, Value] = {_NUM_RESULTS: self._num_results, _ALLOW_ITEMS: self._padded(self._allow_items)}
+        for column, kinds in columns.items():
+            for kind in kinds:
+                name = f"{kind}_{column}"
+                if kind in _LISTS:
+                    inputs[name] = self._padded([each.get(name, []) for each in asked])
+                else:
+                    inputs[name] = [each.get(name, math.nan) for each in asked]
+        return inputs
+
+    @staticmethod
+    def _padded(lists: Sequence[Sequence[str]]) -> list[list[str]]:
+        width = _customary_width(lists)
+        return [_pad(row, width, "") for row in lists]
+
+    @staticmethod
+    def _by_input(wanted: Filter, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """What one user asks for, by the names of inputs."""
+        inputs: dict[str, Any] = {}
+        for given, value in wanted.items():
+            column = _input_column(given)
+            if column not in columns:
+                raise ValueError(f"filters: this model has no column {given!r} to filter by; it has: {', '.join(columns) or 'none'}")
+            parts = value if isinstance(value, Mapping) else {"allow": [value] if isinstance(value, str) else value}
+            for kind, part in parts.items():
+                if kind not in columns[column]:
+                    raise ValueError(f"filters: column {given!r} takes {' and '.join(columns[column])}, got {kind!r}")
+                inputs[f"{kind}_{column}"] = _listed(given, kind, part) if kind in _LISTS else _bound(given, kind, part)
+        return inputs
+
+
+def _listed(column: str, kind: str, values: Any) -> list[str]:
+    """Values that a filter allows or denies."""
+    if isinstance(values, str | int | float) or not all(isinstance(value, str) and value for value in values):
+        raise ValueError(f"filters: column {column!r}: {kind} takes a list of strings, got {values!r}")
+    if not values:
+        # An empty list in a request restricts nothing, which is not what somebody who allows nothing means.
+        raise ValueError(f"filters: column {column!r}: {kind} is empty; leave it out where nothing is asked for")
+    return list(values)
+
+
+def _bound(column: str, kind: str, value: Any) -> float:
+    """A bound of a number."""
+    if not isinstance(value, int | float):
+        raise ValueError(f"filters: column {column!r}: {kind} takes a number, got {value!r}")
+    return float(value)
+
+
 def _profile_infos(signature: Signature) -> dict[str, TensorInfo]:
     """The profile inputs by column; the weights of a multi-valued one are not a column of their own."""
     infos = {name.removeprefix(_PROFILE_PREFIX): info for name, info in signature.inputs.items() if name.startswith(_PROFILE_PREFIX)}
@@ -886,6 +1005,9 @@ def _recommend_command(client: Client, arguments: argparse.Namespace) -> Any:
         diversity=arguments.diversity,
         profiles=_one_per_history("--profile", arguments.profile, len(histories)),
         timestamps=_one_per_history("--timestamps", arguments.timestamps, len(histories)),
+        num_results=arguments.num_results,
+        filters=_one_per_history("--filter", arguments.filter, len(histories)),
+        allow_items=_one_per_history("--allow-items", arguments.allow_items, len(histories)),
     )
     return [Recommendations(answer.items[: arguments.top]) for answer in answers]
 
@@ -1054,6 +1176,19 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="SECONDS",
         help="when each item of --history was met, for models that read it; once per --history",
+    )
+    recommend.add_argument("--num-results", type=int, metavar="N", help="how many items to ask for (default: the model's own number)")
+    recommend.add_argument(
+        "--filter",
+        type=_parse_profile,
+        action="append",
+        default=[],
+        metavar="JSON",
+        help='what items must be, e.g. \'{"category": ["Pets"], "brand": {"deny": ["acme"]}, "price": {"max": 20}}\'; once, or once per '
+        "--history",
+    )
+    recommend.add_argument(
+        "--allow-items", type=_parse_ids, action="append", default=[], metavar="IDS", help="only these; once, or once per --history"
     )
     similar = commands.add_parser("similar", parents=[common], help="neighbours of items")
     similar.add_argument("item", nargs="+")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfmi.config import ExportConfig, IndexConfig
+from tfmi.config import ExportConfig, IndexConfig, check_server
 from tfmi.core.errors import ExportError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature, Sequences, UserProfiles
 from tfmi.export.describing import describe_index, describe_servable, describe_stages, summarize_index
@@ -17,7 +17,7 @@ from tfmi.export.retrieval.retrieval_signatures import ServingSignatures, result
 from tfmi.export.timestamp_inputs import TIMESTAMPS
 from tfmi.export.warmup import RequestMaker
 from tfmi.index.base import InterestIndex
-from tfmi.index.build import build_index
+from tfmi.index.build import build_index, resolve_kind
 from tfmi.models.recommender import REQUESTABLE_INPUTS, DirectRecommender, Recommender, Reranker, VectorRecommender
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def export_savedmodel(
     if ranker is not None:
         _check_ranker(ranker, recommender, catalogue)
     profile_features = _profile_features(recommender, ranker, profiles)
-    search = _build_index(recommender, index)
+    search = _build_index(recommender, index, export.server)
     with export_errors(directory):
         # Before any signature is traced: it may have the index search further.
         description_of_index = describe_index(
@@ -76,7 +76,10 @@ def export_savedmodel(
             recommender, search, catalogue, export, profile_features, quota_exponent=index.allotment(), ranker=ranker
         )
         has_timestamps = TIMESTAMPS in servable.input_specs["serving_default"]
-        maker = RequestMaker(catalogue, recommender.history_length, export.exclusion_width, profile_features, has_timestamps)
+        filters = {} if servable.filter_inputs is None else servable.filter_inputs.specs()
+        maker = RequestMaker(
+            catalogue, recommender.history_length, export.exclusion_width, profile_features, has_timestamps=has_timestamps, filters=filters
+        )
         requests = maker.requests(sorted(servable.signatures), export.warmup_batch_sizes)
         description = {
             "system": directory.name,
@@ -153,7 +156,10 @@ def _profile_features(recommender: Recommender, ranker: Reranker | None, profile
     return {name: features[name] for name in sorted(names)}
 
 
-def _build_index(recommender: Recommender, config: IndexConfig) -> InterestIndex | None:
+def _build_index(recommender: Recommender, config: IndexConfig, server: str) -> InterestIndex | None:
     if isinstance(recommender, DirectRecommender):
         return None
-    return build_index(config.kind, recommender.item_vectors(), **config.search_parameters())
+    check_server(config.kind, server)
+    vectors = recommender.item_vectors()
+    kind = resolve_kind(config.kind, recommender.num_rows - FIRST_INDEX, int(vectors.shape[1]), server)
+    return build_index(kind, vectors, **config.search_parameters())

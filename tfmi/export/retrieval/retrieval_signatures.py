@@ -12,12 +12,14 @@ import tensorflow as tf
 from tfmi.config import ExportConfig
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Catalogue, Feature
 from tfmi.export.cold_start import ColdStart
+from tfmi.export.filter_inputs import FilterInputs, Restrictions
 from tfmi.export.graph_checks import require_at_most, require_columns, require_rows, require_vector
 from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile_inputs import ProfileInputs
 from tfmi.export.saving import PartFunction, Servable, SignatureFunction, Tensors
 from tfmi.export.timestamp_inputs import TIMESTAMPS, TimestampInputs
 from tfmi.index.base import InterestIndex
+from tfmi.index.merging import first_of_each
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.index.sources import RankedCandidates, candidate_source
 from tfmi.models.recommender import Recommender, Reranker, UserInputs, VectorRecommender
@@ -54,6 +56,7 @@ class ServingSignatures(Servable):
         signatures: Concrete functions by signature name; each takes keyword tensors and returns a dict of tensors.
         input_specs: The keyword tensors by signature name.
         profile_inputs: The profile at the boundary.
+        filter_inputs: What a request may restrict; None where it may not.
         integration: How an answer is made of what several interests found, for the metadata.
         results_per_interest: How far the index is searched for a plain request.
     """
@@ -85,12 +88,15 @@ class ServingSignatures(Servable):
         self._categories = None if categories is None else tf.Variable(categories, trainable=False, name="categories")
         self._most_exclusions = max(MOST_EXCLUSIONS, export.exclusion_width)
         self.profile_inputs = ProfileInputs(profile_features)
+        self.filter_inputs: FilterInputs | None = None
+        if export.filterable is not None:
+            self.filter_inputs = FilterInputs(export.filterable, catalogue, self._items, export.num_results, export.results_bound())
         self.integration = self._source.describe_integration()
         requested = recommender.requested_inputs if isinstance(recommender, VectorRecommender) else ()
         self._timestamps = TimestampInputs(TIMESTAMPS in requested, self.history_length)
         super().__init__(
             self._functions(),
-            resources=[self._items, self.profile_inputs, index],
+            resources=[self._items, self.profile_inputs, self.filter_inputs, index],
             op_namespaces=() if index is None else index.op_namespaces,
             parts=self._parts_for_another_index(),
         )
@@ -110,6 +116,9 @@ class ServingSignatures(Servable):
             "recommend_examples": (self._recommend_examples, {"examples": tf.TensorSpec([None], tf.string, name="examples")}),
             "similar_items": (self._similar_items, {"item_ids": tf.TensorSpec([None], tf.string, name="item_ids")}),
         }
+        if self.filter_inputs is not None:
+            # A signature of its own: every input has to be in every request, so that more inputs would turn old clients away.
+            functions["recommend_filtered"] = (self._recommend_filtered, {**functions["recommend"][1], **self.filter_inputs.specs()})
         if self._index is not None:
             functions["user_interests"] = (self._user_interests, {**history, **profile})
         if self._ranker is not None:
@@ -131,12 +140,23 @@ class ServingSignatures(Servable):
         nobody = self.profile_inputs.missing(tf.shape(history)[0])
         return self._answer(self._users(history, {**timestamps, **nobody}))
 
-    def _recommend(self, history: tf.Tensor, exclude: tf.Tensor, diversity: tf.Tensor, **given: tf.Tensor) -> Tensors:
+    def _recommend_filtered(self, history: tf.Tensor, **given: tf.Tensor) -> Tensors:
+        restrictions = self.filter_inputs.encode(given, tf.shape(history)[0])  # type: ignore[union-attr]
+        return self._recommend(history, restrictions=restrictions, **given)
+
+    def _recommend(
+        self,
+        history: tf.Tensor,
+        exclude: tf.Tensor,
+        diversity: tf.Tensor,
+        restrictions: Restrictions | None = None,
+        **given: tf.Tensor,
+    ) -> Tensors:
         users = self._users(require_columns(history, "history", self.history_length), given)
         rows = tf.shape(users.history)[0]
         exclude = require_rows(require_columns(exclude, "exclude", most=self._most_exclusions), "exclude", rows)
         diversity = require_rows(require_vector(diversity, "diversity"), "diversity", rows)
-        return self._answer(users, self._items.indices(exclude), diversity)
+        return self._answer(users, self._items.indices(exclude), diversity, restrictions)
 
     def _recommend_examples(self, examples: tf.Tensor) -> Tensors:
         parsed = tf.io.parse_example(
@@ -145,6 +165,7 @@ class ServingSignatures(Servable):
                 "history": tf.io.RaggedFeature(tf.string),
                 "exclude": tf.io.RaggedFeature(tf.string),
                 "diversity": tf.io.FixedLenFeature([], tf.float32, default_value=0.0),
+                **({} if self.filter_inputs is None else self.filter_inputs.example_features()),
                 **self._timestamps.example_features(),
                 **self.profile_inputs.example_features(),
             },
@@ -155,7 +176,10 @@ class ServingSignatures(Servable):
         users = self._users(self._newest(history, named, ""), {**times, **self.profile_inputs.from_example(parsed)})
         lengths = require_at_most(exclude.row_lengths(), self._most_exclusions, "exclude")
         exclude = tf.RaggedTensor.from_row_lengths(self._items.indices(exclude.flat_values), lengths, validate=False)
-        return self._answer(users, exclude.to_tensor(PADDING_INDEX), parsed["diversity"])
+        restrictions = None
+        if self.filter_inputs is not None:
+            restrictions = self.filter_inputs.encode(self.filter_inputs.from_example(parsed), tf.shape(users.history)[0])
+        return self._answer(users, exclude.to_tensor(PADDING_INDEX), parsed["diversity"], restrictions)
 
     def _user_interests(self, history: tf.Tensor, **given: tf.Tensor) -> Tensors:
         users = self._users(require_columns(history, "history", self.history_length), given)
@@ -190,20 +214,32 @@ class ServingSignatures(Servable):
         newest = tf.ragged.boolean_mask(values, kept)[:, -self.history_length :]
         return newest.to_tensor(padding, shape=[None, self.history_length])
 
-    def _answer(self, users: UserInputs, exclude: tf.Tensor | None = None, diversity: tf.Tensor | None = None) -> Tensors:
-        """The answer for users, exclusions int32 [B, E] and λ [B], the last two optional."""
-        n = self._export.num_results
+    def _answer(
+        self,
+        users: UserInputs,
+        exclude: tf.Tensor | None = None,
+        diversity: tf.Tensor | None = None,
+        restrictions: Restrictions | None = None,
+    ) -> Tensors:
+        """The answer for users, exclusions int32 [B, E], λ [B] and restrictions, all but the first optional."""
+        chooses = diversity is not None and self._categories is not None
+        places = None if restrictions is None else restrictions.num_results
+        allowed = None if restrictions is None else restrictions.allowed
+        n = self._export.num_results if places is None else tf.reduce_max(tf.concat([places, [1]], axis=0))
         excluded = self._excluded(users.history, exclude)
         most_excluded = 0 if excluded is None else most_distinct_items(excluded)
-        pool = self._pool_size(diversity)
+        pool = self._pool_size(n, diversity)
         k = tf.minimum(pool + most_excluded, self._num_items)
-        found = self._source.candidates(users, k, excluded, diversity if self._categories is not None else None)
-        found = self._cold_start.replace(found, ~_has_known_item(users.history), k)
-        if diversity is not None and self._categories is not None:
-            # Every row chooses among its own best candidates, however many its neighbours in the batch exclude.
+        competing = None if places is None else places * (self.results_per_interest // self._export.num_results)
+        found = self._source.candidates(users, k, excluded, diversity if chooses else None, allowed=allowed, places=competing)
+        found = self._cold_start.replace(found, ~_has_known_item(users.history), k, allowed)
+        if chooses:
+            # Every row chooses among its own best candidates, however many its neighbours in the batch exclude or ask for.
             found = select(found, pool, excluded)
+            if places is not None and diversity is not None:
+                found = first_of_each(found, tf.where(diversity > 0.0, places * self._export.diversity_pool, places))
             excluded = None
-        chosen = select(found, n, excluded, diversity, self._categories)
+        chosen = first_of_each(select(found, n, excluded, diversity, self._categories), places)
         return {"item_ids": self._items.identifiers(chosen.items), "scores": chosen.scores, "interests": chosen.interests}
 
     def _excluded(self, history: tf.Tensor, exclude: tf.Tensor | None) -> tf.Tensor | None:
@@ -211,9 +247,8 @@ class ServingSignatures(Servable):
             return exclude
         return history if exclude is None else tf.concat([exclude, history], axis=1)
 
-    def _pool_size(self, diversity: tf.Tensor | None) -> tf.Tensor | int:
+    def _pool_size(self, n: tf.Tensor | int, diversity: tf.Tensor | None) -> tf.Tensor | int:
         """Candidates that compete for the n places: n, or more if any user of the batch asks for diversity."""
-        n = self._export.num_results
         if diversity is None or self._categories is None:
             return n
         return tf.where(tf.reduce_any(diversity > 0.0), n * self._export.diversity_pool, n)

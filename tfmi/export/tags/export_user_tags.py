@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmi.config import ExportConfig, IndexConfig
+from tfmi.config import ExportConfig, IndexConfig, check_server
 from tfmi.core.errors import ExportError
 from tfmi.core.versions import versions
 from tfmi.data.dataset import FIRST_INDEX, CategoricalFeature, Feature, MultiValuedFeature
@@ -68,7 +68,8 @@ def export_user_tags(
     features = _features(model, dataset)
     with export_errors(directory):
         sampled, users = _known_users(model, dataset, features, export.audience_size > 0)
-        searches = TagSearches(model, users, index)
+        check_server(index.kind, export.server)
+        searches = TagSearches(model, users, index, export.server)
         # Before any signature is traced: it may have an index search further.
         described = _describe_searches(model, searches, sampled, users, export, target_recall=index.target_recall)
         servable = UserTagSignatures(model, dataset, features, users, searches=searches, export=export)
@@ -77,7 +78,7 @@ def export_user_tags(
             "system": directory.name,
             **(metadata or {}),
             "kind": KIND,
-            "index": {"kind": index.kind, **described},
+            "index": {"kind": searches.kind(index.kind), **described},
             **_describe_servable(model, servable, dataset, users, export),
         }
         made = make_requests(requests.inputs, sorted(servable.signatures), export.warmup_batch_sizes)

@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from tfmi.config import IndexConfig
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.base import MISSING_SCORE, InterestIndex, gather_rows, pad_columns
-from tfmi.index.build import build_index
+from tfmi.index.base import InterestIndex, gather_rows, pad_columns
+from tfmi.index.build import build_index, resolve_kind
+from tfmi.index.merging import MISSING_SCORE
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 # A score that is not linear: so many candidates by the numerator for each answer ...
@@ -36,18 +37,22 @@ class _Search(tf.Module):
         task: Which task's scores.
         vectors: [rows, S d], what the numerator is the inner product with.
         config: Of the index.
+        server: What will serve, see ``resolve_kind``.
 
     Attributes:
         index: Searches the vectors; None where the model scores everything.
     """
 
-    def __init__(self, model: UserTagModel, task: int, vectors: tf.Tensor, config: IndexConfig) -> None:
+    def __init__(self, model: UserTagModel, task: int, vectors: tf.Tensor, config: IndexConfig, server: str = "scann") -> None:
         super().__init__()
         self._model, self._task = model, task
         self._is_linear = model.is_linear(task)
         self._num_rows = int(vectors.shape[0])
         scores_all = not self._is_linear and self._num_rows - FIRST_INDEX <= FEWEST_CANDIDATES
-        self.index: InterestIndex | None = None if scores_all else build_index(config.kind, vectors, **config.search_parameters())
+        self.index: InterestIndex | None = None
+        if not scores_all:
+            kind = resolve_kind(config.kind, self._num_rows - FIRST_INDEX, int(vectors.shape[1]), server)
+            self.index = build_index(kind, vectors, **config.search_parameters())
 
     def describe(self) -> dict[str, Any]:
         """For the metadata."""
@@ -74,10 +79,11 @@ class TagSearch(_Search):
         model: A trained model.
         task: Which task's scores.
         config: Of the index.
+        server: What will serve, see ``resolve_kind``.
     """
 
-    def __init__(self, model: UserTagModel, task: int, config: IndexConfig) -> None:
-        super().__init__(model, task, model.tag_items(task), config)
+    def __init__(self, model: UserTagModel, task: int, config: IndexConfig, server: str = "scann") -> None:
+        super().__init__(model, task, model.tag_items(task), config, server)
 
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """The model's scores float32 [B, k] and tags int32 [B, k] of ``user_queries`` [B, E d], best first; -inf and 0 where missing."""
@@ -96,10 +102,11 @@ class UserSearch(_Search):
         task: Which task's scores.
         queries: A table [rows, E d] of the users' ``user_queries``; rows 0 and 1 are nobody's.
         config: Of the index.
+        server: What will serve, see ``resolve_kind``.
     """
 
-    def __init__(self, model: UserTagModel, task: int, queries: tf.Variable, config: IndexConfig) -> None:
-        super().__init__(model, task, model.task_query(queries, task), config)
+    def __init__(self, model: UserTagModel, task: int, queries: tf.Variable, config: IndexConfig, server: str = "scann") -> None:
+        super().__init__(model, task, model.task_query(queries, task), config, server)
         self._tag_items = tf.Variable(model.tag_items(task), trainable=False, name="tag_items")
         self._queries = queries
 

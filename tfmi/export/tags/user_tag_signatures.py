@@ -23,7 +23,10 @@ from tfmi.export.saving import Servable, SignatureFunction, Tensors
 from tfmi.export.tags.tag_explaining import TagExplainer
 from tfmi.export.tags.tag_search import TagSearch, UserSearch
 from tfmi.index.base import InterestIndex
+from tfmi.index.exact import ExactIndex
 from tfmi.index.merging import NO_INTEREST, Candidates
+from tfmi.index.partitioned import PartitionedIndex
+from tfmi.index.scann import ScannIndex
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 
@@ -48,17 +51,25 @@ class TagSearches:
         model: A trained model.
         users: Users for audiences; None: only tags are searched.
         index: Of the indexes.
+        server: What will serve, see ``resolve_kind``.
 
     Attributes:
         tags: By task, the tags of users.
         users: By task, the users for tags; none without users.
     """
 
-    def __init__(self, model: UserTagModel, users: UserTable | None, index: IndexConfig) -> None:
+    def __init__(self, model: UserTagModel, users: UserTable | None, index: IndexConfig, server: str) -> None:
         tasks = range(len(model.task_names))
         queries = None if users is None else tf.Variable(users.queries, trainable=False, name="user_queries")
-        self.tags = [TagSearch(model, task, index) for task in tasks]
-        self.users = [] if queries is None else [UserSearch(model, task, queries, index) for task in tasks]
+        self.tags = [TagSearch(model, task, index, server) for task in tasks]
+        self.users = [] if queries is None else [UserSearch(model, task, queries, index, server) for task in tasks]
+
+    def kind(self, asked: str) -> str:
+        """The kind of index ``asked`` for; of ``auto``, the one among those chosen that asks most of a server."""
+        if asked != "auto":
+            return asked
+        kinds = {index.kind for index in self.indexes()}
+        return next((kind for kind in (ScannIndex.kind, PartitionedIndex.kind) if kind in kinds), ExactIndex.kind)
 
     def indexes(self) -> list[InterestIndex]:
         """Every index that is asked."""
