@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tfmi.evaluation.metrics import ranking_metrics, session_metrics
 from tfmi.models.heuristics.heuristic import HEURISTICS, HeuristicModel, Popularity, target_counts
 from tfmi.models.heuristics.item_knn import ItemKNN
 from tfmi.models.heuristics.markov_chain import MarkovChain
+from tfmi.models.heuristics.recent_popularity import RecentPopularity
 from tfmi.models.heuristics.session_popularity import SessionPopularity
 from tfmi.models.recommender import DirectRecommender
 
@@ -278,6 +280,33 @@ def ranked_by_session(history: Row, popular: Row, order: str, length: int) -> li
     seen = [item for item in reversed(history) if item >= 2][:length]
     own = sorted(set(seen), key=lambda item: (-seen.count(item) if order == "count" else 0, seen.index(item)))
     return [*own, *(item for item in popular if item not in own)]
+
+
+class TestRecentPopularity:
+    rows: ClassVar[list[list[int]]] = [[2, 3, 2], [2, 4, 5], [5, 3]]
+    days: ClassVar[list[float]] = [0.0, 9.5, 1.0, 2.0, 9.0, 10.0, 8.0, 9.9]
+
+    def model(self, days: float) -> RecentPopularity:
+        sequences = sequences_of(self.rows)
+        timed = dataclasses.replace(sequences, timestamps=np.array(self.days) * 86_400.0)
+        model = RecentPopularity(days)
+        model.fit(timed, 8, 5)
+        return model
+
+    def test_the_newest_days_come_first_and_all_events_order_the_rest(self) -> None:
+        items, scores = self.model(1.0).top_k(tf.zeros([1, 5], tf.int32), 6)
+        assert items.numpy()[0].tolist() == [3, 5, 2, 4, 6, 7]  # at day 9 exactly is outside of the last day
+        assert scores.numpy()[0] == pytest.approx([2 + 2 / 9, 1 + 2 / 9, 3 / 9, 1 / 9, 0, 0])
+
+    def test_a_window_over_everything_is_popularity(self) -> None:
+        everything = self.model(100.0).top_k(tf.zeros([1, 5], tf.int32), 6)[0]
+        np.testing.assert_array_equal(everything, fitted(Popularity("events"), self.rows, num_rows=8).top_k([[0]], 6)[0])
+
+    def test_without_times_it_says_what_to_do(self) -> None:
+        with pytest.raises(DataError, match=r"data\.log\.columns\.time, or take popularity"):
+            fitted(RecentPopularity(), self.rows)
+        with pytest.raises(ConfigError, match="days: expected a number above 0"):
+            HEURISTICS.build({"name": "recent_popularity", "days": 0}, "model.heuristic")
 
 
 class TestSessionPopularity:

@@ -110,6 +110,10 @@ class Popularity(HeuristicModel):
         if self.count == "targets":
             # All events together weigh less than one sequence: they order the items that were never a target.
             scores = target_counts(sequences, self.num_rows, self.min_history) + scores / (scores.sum() + 1.0)
+        self._rank(scores)
+
+    def _rank(self, scores: np.ndarray) -> None:
+        """Keep the items in the order of ``scores`` float64 [num_rows]."""
         ranking = rank_by_popularity(scores)
         # Where each item stands in the ranking; padding and unknown stand behind the last item.
         places = np.full(self.num_rows, len(ranking), dtype=np.int32)
