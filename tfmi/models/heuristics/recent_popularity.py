@@ -36,8 +36,8 @@ class RecentPopularity(Popularity):
     def _count(self, sequences: Sequences, counts: np.ndarray) -> None:
         if sequences.timestamps is None:
             raise DataError(
-                "recent_popularity needs the time of each event, but the data has none; name the log's time column in data.log.columns.time, "
-                "or take popularity"
+                "recent_popularity needs the time of each event, but the data has none; name the log's time column in "
+                "data.log.columns.time, or take popularity"
             )
         since = sequences.timestamps.max() - self.days * _SECONDS_PER_DAY
         recent = sequences.items[sequences.timestamps > since]
