@@ -214,6 +214,11 @@ class TestFormats:
         with pytest.raises(DataError, match=r"a carriage return alone \(CR\).*tr "):
             events(tmp_path / "log.csv")
 
+    def test_carriage_returns_after_a_header_are_named(self, tmp_path: Path) -> None:
+        (tmp_path / "log.csv").write_text("user,item,time\n" + "u,a,1\r" * 9, newline="")
+        with pytest.raises(DataError, match=r"found 19; it holds carriage returns \(CR\)"):
+            events(tmp_path / "log.csv")
+
     @pytest.mark.parametrize("indent", [None, 1])
     @pytest.mark.parametrize("block_bytes", [1, 20, 1 << 20])
     def test_an_array_of_objects(self, tmp_path: Path, indent: int | None, block_bytes: int) -> None:

@@ -350,7 +350,10 @@ def _parse_lines(
 def _with_width_checked(row: _Row, layout: _Layout) -> _Row:
     if row.cells is None or len(row.cells) == layout.width:
         return row
-    return _Row(row.lines, None, "wrong_field_count", f"{layout.width} fields as in the header, found {len(row.cells)}")
+    expected = f"{layout.width} fields as in the header, found {len(row.cells)}"
+    if any("\r" in cell for cell in row.cells):
+        expected += "; it holds carriage returns (CR), perhaps as line ends: expected LF or CR LF"
+    return _Row(row.lines, None, "wrong_field_count", expected)
 
 
 def _parse_row(lines: Sequence[bytes], place: int, dialect: Dialect, *, final: bool) -> _Row:
