@@ -329,11 +329,6 @@ def test_every_shipped_configuration_is_valid(path: Path) -> None:
     assert system == path.stem or path.parent.name in ("best", "movielens")
 
 
-@pytest.mark.parametrize("system", sorted(SYSTEMS))
-def test_the_shipped_default_of_a_system_is_its_recipe_written_out(system: str) -> None:
-    assert load_config(CONFIG_FOLDER / f"{system}.yaml") == load_config(system=system)
-
-
 class TestRankers:
     def test_mgipf_is_known_by_its_coarse_heads_around_any_backbone(self) -> None:
         assert load_config(system="mgipf", settings=["model.ranker.backbone.name=dcn"]).model.ranker.backbone == {"name": "dcn"}

@@ -76,9 +76,15 @@ class UserTagsKind(TrainedKind[TagDataset, UserTagModel, TagEvaluator]):
             "export.diversity_pool": of_retrievers,
             "export.filterable": of_retrievers,
             "export.most_results": of_retrievers,
+            "export.item_details": of_retrievers,
+            "export.sample_users": of_retrievers,
             "export.ranking_pool": of_rankers,
             "export.retrieval_weight": of_rankers,
         }
+
+    def checked(self, config: RunConfig) -> tuple[Any, ...]:
+        """See ``KindSettings.checked``."""
+        return config.model, task_thresholds(config.data)
 
     def check(self, config: RunConfig) -> None:
         """See ``KindSettings.check``."""
