@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tfmi.data.reading.checks import ChunkChecks, is_storable, parse_numbers, parse_tags
 from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.rows import RowChunk, text_array
-from tfmi.data.reading.times import parse_iso_times
+from tfmi.data.reading.times import parse_iso_times, parse_times
 
 NAN = float("nan")
 
@@ -277,6 +277,37 @@ def test_times_in_a_format_that_is_said(tmp_path: Path, text: str, time_format: 
     np.testing.assert_array_equal(seconds[[0, 3]], [expected, expected])
     assert checks.kept.tolist() == [True, False, False, True]
     assert checks.rejects.counts == {"empty_time": 1, "not_a_time": 1}
+
+
+FORMATS = ["%Y%m%d", "%d/%m/%Y", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%Y-%m-%d %H:%M:%S.%f", "%H:%M %d-%m-%Y", "%y%m%d", "%d %b %Y"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.datetimes(datetime.datetime(1000, 1, 1)), min_size=1, max_size=8), st.sampled_from(FORMATS), st.booleans(), st.booleans()
+)
+def test_formats_agree_with_strptime(moments: list[datetime.datetime], time_format: str, short: bool, broken: bool) -> None:
+    texts = [moment.strftime(time_format) for moment in moments]
+    if short and "/" in time_format:
+        texts += [text.lstrip("0").replace("/0", "/") for text in texts]
+    if broken:
+        texts += [
+            texts[0].replace("1", "9"),
+            texts[0][:-1],
+            texts[0] + "0",
+            texts[0].replace("0", "O"),
+            texts[0].replace("/", "-"),
+            "é" * 4,
+            "",
+        ]
+    found = parse_times(text_array(["x", *texts, "y"])[1:-1], time_format)
+    for text, seconds in zip(texts, found.tolist(), strict=True):
+        try:
+            moment = datetime.datetime.strptime(text, time_format).replace(tzinfo=datetime.UTC)
+        except ValueError:
+            assert math.isnan(seconds), text
+        else:
+            assert seconds == pytest.approx(moment.timestamp(), abs=1e-4), text
 
 
 def test_a_log_of_dates_with_some_numbers_among_them(tmp_path: Path) -> None:
