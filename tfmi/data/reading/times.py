@@ -56,7 +56,10 @@ def parse_times(text: pa.Array, time_format: str) -> np.ndarray:
     seconds = _fixed_width_times(text, time_format)
     others = np.flatnonzero(np.isnan(seconds))
     if len(others):
-        encoded = text.take(pa.array(others)).dictionary_encode()
+        rest = text.take(pa.array(others))
+        if "%f" in time_format:  # pandas switches to nanoseconds, which end in 2262, at a seventh digit
+            rest = pc.replace_substring_regex(rest, r"(\.\d{6})\d+", r"\1")
+        encoded = rest.dictionary_encode()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of formats that pandas reads one by one
             times = pd.to_datetime(pd.Index(encoded.dictionary.to_pylist(), dtype=object), format=time_format, utc=True, errors="coerce")
