@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,15 +18,16 @@ import pytest
 
 from tests.export.tag_datasets import NUM_RESULTS, ExportedTags, export_tags
 from tests.models.user_tag_models import ENCODERS
+from tests.storage import room_for
 from tfmi.bulk import trained_users
-from tfmi.bulk.parts import MANIFEST, write_answers
+from tfmi.bulk.parts import MANIFEST, parts_folder, write_answers
 from tfmi.bulk.tag_answers import TagScorer
 from tfmi.bulk.user_file import UserFile
 from tfmi.bulk.users import Users, UsersInMemory
 from tfmi.cli import evaluate as evaluate_cli
 from tfmi.cli import explain_tags as explain_tags_cli
 from tfmi.cli import score_users as score_users_cli
-from tfmi.core.errors import ConfigError, DataError
+from tfmi.core.errors import ConfigError, DataError, StorageError
 from tfmi.export.tags.user_fields import UserFields
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,6 +136,41 @@ def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds something else"):
         write_answers(scorer(Counting()), people(3), tmp_path, settings={}, part_rows=5, progress=False)
+
+
+def test_a_second_run_in_the_same_place_is_told_of_the_first(tmp_path: Path) -> None:
+    output = tmp_path / "tags.parquet"
+
+    class Second(Counting):
+        def predict(self, signature: str, request: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            with pytest.raises(ConfigError, match=rf"tags\.parquet: process {os.getpid()} on .* is working there"):
+                write_answers(scorer(Counting()), people(3), output, settings={}, part_rows=5, progress=False)
+            return super().predict(signature, request)
+
+    assert write_answers(scorer(Second()), people(3), output, settings={}, part_rows=5, progress=False) == 3
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tags.parquet"]
+
+
+@pytest.mark.parametrize("output", ["tags.parquet", "tags"])
+def test_leftovers_of_a_killed_run_stop_nobody(tmp_path: Path, output: str) -> None:
+    folder = parts_folder(tmp_path / output)
+    folder.mkdir()
+    for left in (".answers.json.abc123", ".part-00000.parquet.tmp-00000000-1-00000000", ".lock"):
+        (folder / left).write_text("half")
+    assert write_answers(scorer(Counting()), people(3), tmp_path / output, settings={}, part_rows=5, progress=False) == 3
+    assert len(read(tmp_path / output)) == 3
+
+
+def test_a_full_disk_is_one_line_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    output = tmp_path / "tags.parquet"
+
+    def write() -> int:
+        return write_answers(scorer(Counting()), people(2000), output, settings={}, part_rows=1000, progress=False)
+
+    with room_for(3000), pytest.raises(StorageError, match=r"part-00000\.parquet: cannot write here, no space left: .* wanted"):
+        write()
+    assert not [entry for entry in parts_folder(output).iterdir() if "part" in entry.name]
+    assert write() == 2000
 
 
 def test_no_more_tags_than_the_model_has_can_be_asked_for() -> None:

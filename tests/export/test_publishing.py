@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tfmi.core.errors import ExportError
+from tests.storage import room_for
+from tfmi.core.errors import ExportError, StorageError
 from tfmi.export.publishing import publish, published_versions
 
 
@@ -155,3 +157,44 @@ def test_a_killed_export_shows_no_version_and_does_not_stop_the_next(tmp_path: P
     assert published_versions(tmp_path) == []
     assert publish(tmp_path, write_model) == tmp_path / "1"
     assert [entry.name for entry in tmp_path.iterdir()] == ["1"]
+
+
+def test_a_kill_at_the_rename_shows_the_version_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands on the disk just before and just after the rename is what a kill at that moment leaves."""
+    rename, seen = os.rename, []
+
+    def watched(source: Path, target: Path) -> None:
+        seen.append(shutil.copytree(tmp_path / "mind", tmp_path / "before"))
+        rename(source, target)
+        seen.append(shutil.copytree(tmp_path / "mind", tmp_path / "after"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", watched)
+        publish(tmp_path / "mind", write_model)
+    before, after = seen
+    assert published_versions(before) == []
+    assert published_versions(after) == [1]
+    assert (after / "1" / "variables" / "data").read_text() == "numbers"
+    for left in (before, after):  # what is left, the lock's file among it, stops nobody
+        assert (publish(left, write_model) / "saved_model.pb").read_text() == "graph"
+
+
+def test_a_full_disk_leaves_nothing_and_says_how_much_was_wanted(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "saved_model.pb").write_bytes(b"x" * 10_000)
+
+    with room_for(5000), pytest.raises(StorageError, match=r"no space left: at least 5\.0 kB wanted, .* free"):
+        publish(tmp_path / "mind", fill)
+    assert list((tmp_path / "mind").iterdir()) == []
+
+
+def test_an_empty_folder_of_the_number_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="exists already"):
+        publish(tmp_path, lambda folder: (tmp_path / "7").mkdir(), version=7)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["7"]
+
+
+def test_beyond_the_last_version_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / str(2**63 - 1)).mkdir()
+    with pytest.raises(ExportError, match="no version number is left"):
+        publish(tmp_path, write_model)

@@ -128,6 +128,11 @@ def history(dtype: int, shape: list[int], **values: Any) -> Callable[[], predict
     return lambda: predict_request(history=tensor(dtype, shape, **values))
 
 
+def example(value: bytes) -> Callable[[], predict_pb2.PredictRequest]:
+    return lambda: predict_request("recommend_examples", examples=tensor(types_pb2.DT_STRING, [1], string_val=[value]))
+
+
+ODD_NAME: dict[str, Any] = {"\U0001f600" * 3000: HISTORY}
 STRING, FLOAT = types_pb2.DT_STRING, types_pb2.DT_FLOAT
 BAD_REQUESTS: list[tuple[str, Callable[[], predict_pb2.PredictRequest], str, str]] = [
     ("no model", lambda: predict_request(model="", history=HISTORY), "INVALID_ARGUMENT", "expected model_spec.name"),
@@ -153,6 +158,23 @@ BAD_REQUESTS: list[tuple[str, Callable[[], predict_pb2.PredictRequest], str, str
     ("type not served", history(types_pb2.DT_HALF, [1, 5]), "INVALID_ARGUMENT", "tensors of type DT_HALF are not served here"),
     ("type not set", history(0, [1, 5]), "INVALID_ARGUMENT", "tensors of type DT_INVALID are not served here"),
     ("giant", lambda: predict_request(history=[["a" * MAX_REQUEST_BYTES] + [""] * 4]), "RESOURCE_EXHAUSTED", "larger than max"),
+    ("rank 65", history(STRING, [1] * 65, string_val=[b"a"]), "INVALID_ARGUMENT", "65 dimensions are more than the 8"),
+    ("giant and empty", history(STRING, [2**62, 0]), "INVALID_ARGUMENT", "got string [4611686018427387904, 0]"),
+    ("product beyond 64 bits", history(STRING, [2**62, 2**62, 0]), "INVALID_ARGUMENT", "expected string [any, 5]"),
+    ("unknown type", history(999, [1, 5]), "INVALID_ARGUMENT", "tensors of type number 999 are not served here"),
+    ("too many rows", history(STRING, [1025, 5], string_val=[b"a"]), "INVALID_ARGUMENT", "1025 rows are more than the 1024"),
+    ("no example", example(b"\xb6"), "INVALID_ARGUMENT", ""),
+    ("no text", example(b"\xff\xfe\x00"), "INVALID_ARGUMENT", ""),
+    ("emojis", lambda: predict_request("\U0001f600" * 5000, history=HISTORY), "INVALID_ARGUMENT", "\U0001f600…"),
+    (
+        "an input of emojis",
+        lambda: predict_request(**ODD_NAME),
+        "INVALID_ARGUMENT",
+        "inputs do not match",
+    ),
+    ("an output of emojis", lambda: with_filter("\U0001f600" * 3000), "INVALID_ARGUMENT", "no output \U0001f600"),
+    ("a model of emojis", lambda: predict_request(model="\U0001f600" * 3000, history=HISTORY), "NOT_FOUND", "Latest("),
+    ("control characters", lambda: predict_request("\x1b[2J\r\nx: y", history=HISTORY), "INVALID_ARGUMENT", "\\x1b[2J\\r\\nx: y"),
     ("in the graph", lambda: predict_request("recommend_examples", examples=["no"]), "INVALID_ARGUMENT", "Could not parse example"),
 ]
 
@@ -165,6 +187,7 @@ def test_bad_requests_get_a_clear_error_and_the_server_lives_on(
         predictions.Predict(make(), timeout=20)
     assert error.value.code().name == code
     assert message in error.value.details()
+    assert error.value.details().isprintable() or code == "RESOURCE_EXHAUSTED"
     assert predictions.Predict(predict_request(history=HISTORY), timeout=20).outputs
 
 

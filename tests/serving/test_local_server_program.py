@@ -20,6 +20,7 @@ import tensorflow as tf
 from tfmi.serving.client import Client, ServingError
 from tfmi.serving.errors import Code, RequestError, ServerConfigError
 from tfmi.serving.local_server import Limits, LocalServer, describe, main, parse_labels
+from tfmi.serving.models import Models
 from tfmi.serving.servable import Servable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,3 +169,26 @@ def test_run_as_a_script_until_ctrl_c(toy_model: Path) -> None:
     assert process.returncode == 0
     assert "stopping" in out
     assert "Traceback" not in errors
+
+
+def test_stopping_does_not_wait_for_a_load_for_longer_than_the_grace(
+    toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading, let_go = threading.Event(), threading.Event()
+
+    def load(self: object, folder: Path) -> Servable:
+        loading.set()
+        let_go.wait(30)
+        return Servable(toy_model / "1", 1.0)
+
+    with monkeypatch.context() as patch:
+        server = LocalServer({"toy": tmp_path}, rest_port=0, grpc_port=0, poll_seconds=0.05, limits=Limits(grace_seconds=0.3))
+        patch.setattr(Models, "_load", load)
+        server.start()
+        (tmp_path / "1").mkdir()
+        (tmp_path / "1" / "saved_model.pb").touch()
+        assert loading.wait(30)
+        started = time.monotonic()
+        assert not server.stop()
+        assert time.monotonic() - started < 3
+        let_go.set()

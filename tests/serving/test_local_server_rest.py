@@ -6,13 +6,15 @@ import base64
 import json
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tensorflow as tf
 
 from tests.serving.toy_servable import MAX_REQUEST_BYTES, Rest
-from tfmi.serving.local_server import LocalServer
+from tfmi.serving.local_server import Limits, LocalServer
+from tfmi.serving.rest import RestApi
 
 PREDICT = "/v1/models/toy:predict"
 HISTORY = ["a", "b", "", "", ""]
@@ -181,6 +183,29 @@ def test_metadata(rest: Rest) -> None:
     assert set(signature["outputs"]) == {"item_ids", "scores", "interests"}
 
 
+ODD_REQUESTS: list[tuple[str, str, Any]] = [
+    ("version of thousands of digits", f"/v1/models/toy/versions/{'1' * 5000}:predict", {"instances": [HISTORY]}),
+    ("status of such a version", f"/v1/models/toy/versions/{'1' * 5000}", None),
+    ("an example that is none", PREDICT, {"signature_name": "recommend_examples", "inputs": {"examples": [{"b64": "tg=="}]}}),
+    ("bytes that are not UTF-8 as an example", PREDICT, {"signature_name": "recommend_examples", "instances": [{"b64": "//79/A=="}]}),
+    ("too many rows", PREDICT, {"instances": [HISTORY] * 1025}),
+    ("a number of thousands of digits", PREDICT, b'{"instances": [[' + b"1" * 5000 + b"]]}"),
+    ("brackets", PREDICT, b"[" * 100_000),
+    ("half of a pair in the signature's name", PREDICT, b'{"signature_name": "\\ud800\\u001b[2J", "instances": []}'),
+    ("emojis", PREDICT, {"signature_name": "\U0001f600" * 5000, "instances": [HISTORY]}),
+    ("an odd model", "/v1/models/%1b%5b2J%f0%9f%98%80%ff:predict", {"instances": [HISTORY]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), [case[1:] for case in ODD_REQUESTS], ids=[case[0] for case in ODD_REQUESTS])
+def test_nothing_that_a_request_says_is_an_internal_error(rest: Rest, path: str, body: Any, caplog: pytest.LogCaptureFixture) -> None:
+    status, answer = rest(path, body)
+    assert status in (400, 404)
+    assert answer["error"].isprintable()
+    assert len(answer["error"]) <= 1500
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+
+
 def connect(server: LocalServer) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.rest_port), timeout=10)
 
@@ -233,3 +258,62 @@ def test_too_many_connections_get_503_and_the_rest_go_on(server: LocalServer, re
     deadline = time.monotonic() + 10
     while rest("/v1/models/toy")[0] != 200:
         assert time.monotonic() < deadline
+
+
+def ask(connection: socket.socket) -> bytes:
+    connection.sendall(b"GET /v1/models/toy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    return receive(connection)
+
+
+def test_connections_that_wait_make_room_for_others(server: LocalServer) -> None:
+    trickling = [connect(server) for _ in range(8)]
+    for connection in trickling:
+        connection.sendall(b"POST /v1/models/toy:predict HTTP/1.1\r\nX: ")
+    time.sleep(2.2)
+    for connection in trickling:  # they trickle on, and yet
+        connection.sendall(b"a")
+    try:
+        for _ in range(3):
+            with connect(server) as connection:
+                assert b"200 OK" in ask(connection)
+    finally:
+        for connection in trickling:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"POST /v1/models/toy:predict HTTP/1.1\r\nX: ", b"POST /v1/models/toy:predict HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc"]
+)
+def test_a_request_that_does_not_arrive_is_given_up(toy_model: Path, sent: bytes) -> None:
+    limits = Limits(head_seconds=0.2, body_seconds=0.2)
+    with LocalServer({"toy": toy_model.parent / "later"}, rest_port=0, grpc_port=0, limits=limits) as slow, connect(slow) as connection:
+        connection.sendall(sent)
+        assert b"408 Request Timeout" in receive(connection)
+
+
+def test_nothing_behind_a_refused_request_is_answered(server: LocalServer) -> None:
+    second = b"GET /v1/models/toy HTTP/1.1\r\nHost: x\r\n\r\n"
+    for refused in (
+        b"POST /v1/models/toy:predict HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 9\r\n\r\n",
+        b"POST /v1/models/toy:predict HTTP/1.1\r\nTransfer-Encoding : chunked\r\n\r\n",
+        b"POST /v1/models/toy:predict HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n",
+    ):
+        with connect(server) as connection:
+            connection.sendall(refused + second)
+            connection.shutdown(socket.SHUT_WR)
+            answer = receive(connection)
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.startswith(b"HTTP/1.1 4")
+        assert b"Connection: close" in answer
+
+
+def test_requests_sent_ahead_are_answered_in_order(server: LocalServer) -> None:
+    with connect(server) as connection:
+        connection.sendall(b"GET /v1/models/toy HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+        connection.shutdown(socket.SHUT_WR)
+        assert receive(connection).count(b"AVAILABLE") == 3
+
+
+def test_a_request_whose_time_is_over_is_not_run(server: LocalServer) -> None:
+    response = RestApi(server.models).handle("POST", PREDICT, b"{}", deadline=time.monotonic() - 1)
+    assert response.status == 504

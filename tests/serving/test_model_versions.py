@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tfmi.export.publishing import published_versions
 from tfmi.serving.errors import Code, RequestError
+from tfmi.serving.local_server import discover_models
+from tfmi.serving.models import Models
 from tfmi.serving.versions import ModelVersions, State
 
 
@@ -217,3 +222,96 @@ def test_close_waits_for_requests_under_way(model: ModelVersions[Loaded], tmp_pa
     assert loaded.closed
     poll_until_settled(model)
     assert model.available == []
+
+
+def replace(base: Path, name: str, content: str) -> None:
+    shutil.rmtree(base)
+    write(base, name, content)
+
+
+def test_a_folder_replaced_under_the_same_number_is_loaded_again(
+    model: ModelVersions[Loaded], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    write(tmp_path, "1", "first")
+    poll_until_settled(model)
+    replace(tmp_path, "1", "other")  # of the same length: neither the name nor the size tells
+    with model.acquire() as (_, before):
+        poll_until_settled(model)
+        with model.acquire() as (version, loaded):
+            assert (version, loaded.content) == (1, "other")
+        assert not before.closed
+    model.poll()
+    assert before.closed
+    assert states(model) == {1: State.AVAILABLE}
+    assert "version 1 in" in caplog.text
+    assert "has been replaced" in caplog.text
+
+
+def test_files_with_the_same_contents_are_not_loaded_again(model: ModelVersions[Loaded], tmp_path: Path) -> None:
+    write(tmp_path, "1", "first")
+    poll_until_settled(model)
+    with model.acquire() as (_, before):
+        pass
+    replace(tmp_path, "1", "first")
+    for _ in range(3):
+        model.poll()
+    with model.acquire() as (_, after):
+        assert after is before
+
+
+def test_a_broken_replacement_leaves_the_former_one_answering(model: ModelVersions[Loaded], tmp_path: Path) -> None:
+    write(tmp_path, "1", "first")
+    poll_until_settled(model)
+    replace(tmp_path, "1", "broken")
+    poll_until_settled(model)
+    (status,) = model.statuses()
+    assert status.state is State.AVAILABLE
+    assert "has been replaced by one that cannot be served: cannot be read" in status.message
+    with model.acquire() as (_, loaded):
+        assert loaded.content == "first"
+    replace(tmp_path, "1", "mended")
+    poll_until_settled(model)
+    with model.acquire() as (_, loaded):
+        assert loaded.content == "mended"
+    assert model.statuses()[0].message == ""
+
+
+@pytest.mark.parametrize("name", [str(2**63), "9" * 25, "1" * 255])
+def test_numbers_beyond_64_bits_are_no_versions(model: ModelVersions[Loaded], tmp_path: Path, name: str) -> None:
+    write(tmp_path, "1")
+    write(tmp_path, name)
+    poll_until_settled(model)
+    assert states(model) == {1: State.AVAILABLE}
+    assert published_versions(tmp_path) == [1]
+    write(tmp_path, str(2**63 - 1))
+    poll_until_settled(model)
+    assert model.available == [2**63 - 1]
+
+
+def test_an_unreadable_folder_stops_neither_its_neighbours_nor_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("bad", "good"):
+        write(tmp_path / name, "1")
+    list_folder = Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        if self.name == "bad":
+            raise PermissionError(13, "Permission denied", str(self))
+        return list_folder(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    unreadable: set[Path] = set()
+    for _ in range(3):
+        assert discover_models(tmp_path, unreadable) == {"good": tmp_path / "good"}
+    assert caplog.text.count("is left out: it cannot be read: Permission denied") == 1
+    monkeypatch.undo()
+    assert set(discover_models(tmp_path, unreadable)) == {"bad", "good"}
+
+
+def test_a_root_that_cannot_be_read_is_said_once_and_looked_at_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    models = Models(lambda: discover_models(tmp_path / "absent"), poll_seconds=1.0, request_timeout_seconds=1.0)
+    for _ in range(3):
+        models.poll()
+    assert caplog.text.count("cannot look for models") == 1

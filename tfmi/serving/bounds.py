@@ -134,8 +134,11 @@ class SignatureBounds:
 
     def _scores_per_row(self) -> int:
         """Of an exact search, once for each interest of a user."""
-        found = self._costs.audience if self._finds_users else self._costs.items if self._finds_items else 0
-        return found * (self._costs.interests if self._for_users else 1)
+        if self._finds_users:
+            return self._costs.audience
+        if self._finds_items:
+            return self._costs.items * (self._costs.interests if self._for_users else 1)
+        return 0
 
     def _per_row(self, shapes: Shapes, longest_text: int) -> int:
         columns = {name: math.prod(shape[1:]) for name, shape in shapes.items()}

@@ -100,6 +100,8 @@ def parse_head(head: bytes, max_request_bytes: int) -> Head:
         raise RefusedError(error.error_status_hint if error.error_status_hint != 431 else 400, f"bad request: {error}") from None
     if not isinstance(request, h11.Request):
         raise RefusedError(400, "bad request")
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise RefusedError(505, "HTTP/1.1 is spoken here")
     headers = dict(request.headers)
     method = request.method.decode("ascii")
     if method not in _METHODS:
@@ -152,4 +154,5 @@ _REASONS = {
     501: b"Not Implemented",
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
 }
