@@ -13,6 +13,8 @@ import tensorflow as tf
 from tfmi.layers.base import READOUTS, InterestOutput, Readout
 from tfmi.layers.readouts.label_aware_attention import LabelAwareAttention
 from tfmi.layers.readouts.max_sim import MaxSim
+from tfmi.layers.readouts.sampled_interest import SampledInterest
+from tfmi.layers.readouts.weighted_mixture import WeightedMixture
 
 
 def weights_for(scores: list[float], active: list[bool] | None = None, **arguments: Any) -> np.ndarray:
@@ -133,3 +135,76 @@ def test_a_power_in_a_recipe_may_be_written_without_a_point() -> None:
 def test_impossible_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LabelAwareAttention(**arguments)
+
+
+class TestSampledInterest:
+    interests = tf.constant([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]] * 4000)
+    active = tf.constant([[True, True, False]] * 4000)
+    target = tf.constant([[0.2, 0.1]] * 4000)
+
+    def drawn(self, readout: SampledInterest) -> np.ndarray:
+        """The share of each interest among the queries."""
+        queries = readout(self.interests, self.active, self.target).numpy()
+        return np.array([(queries == each).all(axis=1).mean() for each in self.interests.numpy()[0]])
+
+    def test_draws_follow_the_softmax_of_the_scores_over_active_interests(self) -> None:
+        expected = np.exp([2.0, 1.0]) / np.exp([2.0, 1.0]).sum()
+        np.testing.assert_allclose(self.drawn(SampledInterest(0.1)), [*expected, 0.0], atol=0.03)
+        np.testing.assert_array_equal(self.drawn(SampledInterest(1e-3)), [1.0, 0.0, 0.0])
+
+    def test_what_was_used_more_is_drawn_less_if_balance_is_asked_for(self) -> None:
+        readout = SampledInterest(0.1, balance=1.0, usage_rate=1.0)
+        first = self.drawn(readout)
+        np.testing.assert_allclose(readout.shares.numpy(), first, atol=1e-6)
+        odds = np.exp(1.0) / (first[0] / first[1])
+        np.testing.assert_allclose(self.drawn(readout)[0], odds / (1 + odds), atol=0.03)
+
+    def test_gradients_reach_the_drawn_interest_only_and_equal_seeds_draw_alike(self) -> None:
+        with tf.GradientTape() as tape:
+            tape.watch([self.interests, self.target])
+            query = SampledInterest(seed=4)(self.interests, self.active, self.target)
+        to_interests, to_target = tape.gradient(query, [self.interests, self.target])
+        assert to_target is None
+        touched = (tf.convert_to_tensor(to_interests).numpy() != 0).all(axis=2)
+        assert (touched.sum(axis=1) == 1).all()
+        np.testing.assert_array_equal(SampledInterest(seed=4)(self.interests, self.active, self.target), query)
+
+    @pytest.mark.parametrize("arguments", [{"temperature": 0.0}, {"balance": -1.0}, {"usage_rate": 0.0}, {"usage_rate": 1.5}])
+    def test_impossible_arguments_are_refused(self, arguments: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            SampledInterest(**arguments)
+
+
+class TestWeightedMixture:
+    interests = tf.constant(np.random.default_rng(0).normal(size=[3, 4, 8]), tf.float32)
+    active = tf.constant([[True] * 4, [True, True, False, False], [True, False, False, False]])
+
+    def output(self) -> InterestOutput:
+        return InterestOutput(self.interests, self.active, tf.zeros([3, 4, 5]), {})
+
+    def test_starts_as_the_plain_mixture(self) -> None:
+        np.testing.assert_allclose(WeightedMixture()(self.interests, self.active, self.interests[:, 0]), self.interests, rtol=1e-6)
+
+    def test_training_and_serving_weigh_alike_by_the_formula(self) -> None:
+        readout = WeightedMixture(5)
+        readout.build(self.interests.shape)
+        rng = np.random.default_rng(1)
+        kernel, bias, weights = values = [rng.normal(size=weight.shape) for weight in readout.get_weights()]
+        readout.set_weights(values)
+        trained = readout(self.interests, self.active, self.interests[:, 0]).numpy()
+        served, active = readout.serve(self.interests, self.active, self.output())
+        np.testing.assert_array_equal(served, trained)
+        np.testing.assert_array_equal(active, self.active)
+        for user, each in enumerate(self.interests.numpy()):
+            mean = each[self.active.numpy()[user]].mean(axis=0)
+            for interest in range(4):
+                logit = np.tanh(np.concatenate([each[interest], mean]) @ kernel + bias) @ weights
+                np.testing.assert_allclose(trained[user, interest], 2 / (1 + np.exp(-logit)) * each[interest], rtol=1e-4)
+
+    def test_weights_learn(self) -> None:
+        readout = WeightedMixture()
+        readout(self.interests, self.active, self.interests[:, 0])
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(readout(self.interests, self.active, self.interests[:, 0]) ** 2)
+        assert np.abs(tape.gradient(total, readout.weights_kernel)).max() > 0
+        assert readout.serves_interests

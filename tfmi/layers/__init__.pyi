@@ -73,6 +73,8 @@ from tfmi.layers.readouts.label_aware_attention import LabelAwareAttention as La
 from tfmi.layers.readouts.max_sim import MaxSim as MaxSim
 from tfmi.layers.readouts.mixture import Mixture as Mixture
 from tfmi.layers.readouts.predicted_intention import PredictedIntention as PredictedIntention
+from tfmi.layers.readouts.sampled_interest import SampledInterest as SampledInterest
+from tfmi.layers.readouts.weighted_mixture import WeightedMixture as WeightedMixture
 from tfmi.layers.repetition import LearnedGate as LearnedGate
 from tfmi.layers.sequence_encoders.dilated_convolution import CausalConvolution as CausalConvolution
 from tfmi.layers.sequence_encoders.dilated_convolution import DilatedConvolutionEncoder as DilatedConvolutionEncoder
