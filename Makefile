@@ -2,15 +2,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py tfmi training serving benchmarks tests
+SOURCES := setup.py tfmi training serving benchmarks tests examples docs
 # TensorFlow's start-up notices say nothing to users of these targets.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+export NO_MKDOCS_2_WARNING ?= 1
 
 # One process per core, a file at a time, each on one thread: TensorFlow's threads would only get into each other's way.
 PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types tests short clean clean-runs
+.PHONY: help install demo test test-all lint types tests doctest docs short clean clean-runs
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,7 +29,7 @@ $(VENV)/.installed: requirements.lock setup.py
 demo: install ## train, evaluate, export, serve and ask for recommendations
 	@$(BIN)/python training/demo.py
 
-test: lint types tests ## lint, types and the tests
+test: lint types tests docs ## lint, types, the tests, the examples of docstrings and the documentation
 
 test-all: lint types install ## and every system through all commands, ten minutes more
 	$(PYTEST)
@@ -42,12 +43,23 @@ types: install
 
 tests: install
 	$(PYTEST) -m "not long"
+	$(PYTEST) --doctest-modules tfmi
+
+doctest: install ## the examples in docstrings
+	$(PYTEST) --doctest-modules tfmi
+
+docs: $(VENV)/.installed-docs ## build the documentation into site/; any warning is an error
+	$(BIN)/mkdocs build --quiet --strict
+
+$(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+	@touch $@
 
 short: install ## the tests that take seconds
 	$(PYTEST) -m "not slow"
 
 clean: ## remove the environment and what tools have written; runs and models stay
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 clean-runs: ## remove all training runs under runs/
 	rm -rf runs

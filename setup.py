@@ -39,6 +39,11 @@ DEV = [
     "hypothesis>=6.100,<7",
     "types-PyYAML>=6,<7",
 ]
+DOCS = [
+    "mkdocs>=1.6,<2",  # the site
+    "mkdocs-material>=9.6,<10",  # its theme
+    "mkdocstrings[python]>=1.0,<2",  # pages of the API from docstrings
+]
 # The benchmarks need nothing beyond the above; a peer that does has an environment of its own.
 BENCH: list[str] = []
 
@@ -46,6 +51,7 @@ BENCH: list[str] = []
 PROGRAMS = [
     "tfmi-train = tfmi.cli.train:main",
     "tfmi-evaluate = tfmi.cli.evaluate:main",
+    "tfmi-compare-versions = tfmi.cli.compare_versions:main",
     "tfmi-recommend-users = tfmi.cli.recommend_users:main",
     "tfmi-score-users = tfmi.cli.score_users:main",
     "tfmi-explain-tags = tfmi.cli.explain_tags:main",
@@ -63,6 +69,6 @@ setup(
     package_data={"tfmi": ["py.typed", "models/recipes/*.yaml", "*.pyi", "**/*.pyi"]},
     python_requires=">=3.11,<3.14",
     install_requires=INSTALL_REQUIRES,
-    extras_require={"dev": DEV, "bench": BENCH},
+    extras_require={"dev": DEV, "bench": BENCH, "docs": DOCS},
     entry_points={"console_scripts": PROGRAMS},
 )

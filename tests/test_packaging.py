@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tfmi.cli import evaluate
+
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = {"tfmi-train", "tfmi-evaluate", "tfmi-recommend-users", "tfmi-score-users", "tfmi-explain-tags", "tfmi-serve", "tfmi-client"}
+# Beside these, every module of tfmi/cli that has a main is one: tfmi-train, tfmi-evaluate and so on.
+SERVING_PROGRAMS = {"tfmi-serve", "tfmi-client"}
 
 
 def _metadata(folder: Path) -> Path:
@@ -26,10 +29,11 @@ def _metadata(folder: Path) -> Path:
 def test_installed_programs_and_extras_exist(tmp_path: Path) -> None:
     metadata = _metadata(tmp_path)
     programs = re.findall(r"^(\S+) = (\S+):(\S+)$", (metadata / "entry_points.txt").read_text(), re.MULTILINE)
-    assert {name for name, _, _ in programs} == PROGRAMS
+    modules = [path for path in (ROOT / "tfmi" / "cli").glob("*.py") if "\ndef main(" in path.read_text()]
+    assert {name for name, _, _ in programs} == SERVING_PROGRAMS | {f"tfmi-{path.stem.replace('_', '-')}" for path in modules}
     assert all(callable(getattr(import_module(module), function)) for _, module, function in programs)
     extras = re.findall(r"^Provides-Extra: (\S+)$", (metadata / "PKG-INFO").read_text(), re.MULTILINE)
-    assert {"dev", "bench"} <= set(extras)
+    assert {"dev", "bench", "docs"} <= set(extras)
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +66,6 @@ def test_what_the_wheel_installs_runs_on_its_own(wheel: zipfile.ZipFile, tmp_pat
     assert "usage:" in shown
 
 
-def test_the_client_is_one_file_in_both_places() -> None:
-    assert (ROOT / "serving" / "client.py").resolve() == ROOT / "tfmi" / "serving" / "client.py"
-
-
 def test_scann_is_locked_for_linux_only() -> None:
     (line,) = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line.startswith("scann")]
     assert line.endswith('; sys_platform == "linux"')
@@ -76,6 +76,14 @@ def test_cleaning_keeps_runs_and_models() -> None:
     assert ".venv" in dry
     assert not {"runs", "savedmodels"} & set(dry.split())
     assert "rm -rf runs" in subprocess.run(["make", "-n", "clean-runs"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize(("started", "shown"), [("/bin/tfmi-evaluate", "tfmi-evaluate"), ("evaluate.py", "python training/evaluate.py")])
+def test_help_speaks_of_the_program_that_was_started(monkeypatch: pytest.MonkeyPatch, started: str, shown: str) -> None:
+    monkeypatch.setattr(sys, "argv", [started])
+    shown_help = evaluate.build_parser().format_help()
+    assert f"{shown} savedmodels/mind/3 --split valid" in shown_help
+    assert f"usage: {shown.removeprefix('python ')}" in shown_help
 
 
 def test_the_client_is_one_file_that_can_be_copied() -> None:

@@ -14,6 +14,7 @@ PACKAGES = ["tfmi", "tfmi.layers", "tfmi.losses", "tfmi.metrics", "tfmi.index"]
 
 TOP_LEVEL = {
     *("RunConfig", "SYSTEMS", "build_model", "export_savedmodel", "load_config", "load_dataset", "rerank", "InterestRetrieval"),
+    *("Dataset", "Recommender", "Ranker", "TagModel", "load"),
     *("ConfigError", "DataError", "ExportError", "IndexBuildError", "TfmiError", "TrainingError"),
     *("index", "layers", "losses", "metrics"),
 }

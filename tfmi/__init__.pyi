@@ -4,6 +4,11 @@ from tfmi import index as index
 from tfmi import layers as layers
 from tfmi import losses as losses
 from tfmi import metrics as metrics
+from tfmi.api.dataset import Dataset as Dataset
+from tfmi.api.loading import load as load
+from tfmi.api.ranker import Ranker as Ranker
+from tfmi.api.recommender import Recommender as Recommender
+from tfmi.api.tag_model import TagModel as TagModel
 from tfmi.config.schema import RunConfig as RunConfig
 from tfmi.core.errors import ConfigError as ConfigError
 from tfmi.core.errors import DataError as DataError

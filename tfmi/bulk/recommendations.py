@@ -51,14 +51,14 @@ class RetrieverFields:
         """
         histories: Any = columns.get(HISTORY, [[]] * rows)
         request = self._profile.request({name: values for name, values in columns.items() if name in self._profile.kinds}, rows)
-        request[HISTORY] = _newest(histories, self._length, object, "")
+        request[HISTORY] = newest(histories, self._length, object, "")
         if TIMESTAMPS in self.kinds:
             request[TIMESTAMPS] = self._times(histories, columns.get(TIMESTAMPS), rows)
         excluded: Any = columns.get(EXCLUDE, [[]] * rows)
         if self._excludes_history:
             excluded = [[*given, *history[: -self._length]] for given, history in zip(excluded, histories, strict=True)]
         # The newest of what is left out, should a user have more than a request may hold.
-        request[EXCLUDE] = _newest(excluded, min(max(map(len, excluded), default=0), MOST_EXCLUSIONS), object, "")
+        request[EXCLUDE] = newest(excluded, min(max(map(len, excluded), default=0), MOST_EXCLUSIONS), object, "")
         diversity = np.asarray(columns.get(DIVERSITY, np.zeros(rows)), np.float32)
         request[DIVERSITY] = np.nan_to_num(diversity, nan=0.0)
         return request
@@ -69,10 +69,10 @@ class RetrieverFields:
         for row, (history, times) in enumerate(zip(histories, given, strict=True)):
             if len(times) not in (0, len(history)):
                 raise DataError(f"{TIMESTAMPS}: row {row + 1} has {len(times)} times for the {len(history)} items of its history")
-        return _newest(given, self._length, np.float64, 0.0)
+        return newest(given, self._length, np.float64, 0.0)
 
 
-def _newest(lists: Sequence[Any] | np.ndarray, width: int, dtype: Any, padding: str | float) -> np.ndarray:
+def newest(lists: Sequence[Any] | np.ndarray, width: int, dtype: Any, padding: str | float) -> np.ndarray:
     """[rows, width]: the last ``width`` of every list, padded on the right."""
     table = np.full((len(lists), width), padding, dtype=dtype)
     if width:

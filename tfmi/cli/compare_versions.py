@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfmi.cli.program import quiet_libraries, run_program
+from tfmi.cli.program import ProgramParser, quiet_libraries, run_program
 from tfmi.core.errors import ConfigError, ExportError
 from tfmi.core.files import write_json
 
@@ -34,8 +34,8 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser."""
-    parser = argparse.ArgumentParser(
-        prog="serving/compare_versions.py",
+    parser = ProgramParser(
+        "serving/compare_versions.py",
         description="Ask two versions of a model about the same users, and fail where too much changes: a gate for a pipeline.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

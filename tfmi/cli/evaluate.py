@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfmi.cli.program import quiet_libraries, run_program
+from tfmi.cli.program import ProgramParser, quiet_libraries, run_program
 from tfmi.config import DatasetName, RunConfig, merge, parse_settings, validate_config
 from tfmi.core.errors import ConfigError, DataError, ExportError
 
@@ -27,8 +27,8 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser."""
-    parser = argparse.ArgumentParser(
-        prog="training/evaluate.py",
+    parser = ProgramParser(
+        "training/evaluate.py",
         description="Measure an exported SavedModel through its signatures: raw ids in, raw ids out, as a client gets them.\n"
         "The last line of the output is one JSON object with the metrics.",
         epilog=EXAMPLES,

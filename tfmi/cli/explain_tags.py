@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfmi.cli.program import quiet_libraries, run_program
+from tfmi.cli.program import ProgramParser, quiet_libraries, run_program
 from tfmi.core.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser."""
-    parser = argparse.ArgumentParser(
-        prog="training/explain_tags.py",
+    parser = ProgramParser(
+        "training/explain_tags.py",
         description="Say which fields, values and experts of an exported user-tag model speak for a tag of a user, and draw it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from tfmi.core.errors import TfmiError
 from tfmi.core.text import PrintableFormatter, printable
@@ -17,6 +20,24 @@ CHATTY_LOGGERS = ("absl", "tensorflow")
 STOPPED_BY_USER = 130
 # What a message may hold besides characters that show: whatever else a file's header or cell brings is written as an escape.
 _LAYOUT = "\n\t"
+INSTALLED_PREFIX = "tfmi-"  # of the commands that setup.py installs
+
+
+class ProgramParser(argparse.ArgumentParser):
+    """The parser of a program that is a file in a checkout and, installed, a command: its help speaks of the one that was started.
+
+    Args:
+        script: The file, from the checkout's folder: "training/train.py". Installed it is called ``tfmi-train``.
+        epilog: Examples, which call ``python <script>``.
+        **options: As of ``argparse.ArgumentParser``.
+    """
+
+    def __init__(self, script: str, *, epilog: str, **options: Any) -> None:
+        started = Path(sys.argv[0]).stem
+        if started.startswith(INSTALLED_PREFIX):
+            super().__init__(prog=started, epilog=epilog.replace(f"python {script}", started), **options)
+        else:
+            super().__init__(prog=script, epilog=epilog, **options)
 
 
 def quiet_libraries() -> None:

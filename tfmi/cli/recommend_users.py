@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfmi.cli.program import quiet_libraries, run_program
+from tfmi.cli.program import ProgramParser, quiet_libraries, run_program
 from tfmi.core.errors import ConfigError
 
 EXAMPLES = """\
@@ -46,8 +46,8 @@ examples:
 
 def build_parser(program: str = "training/recommend_users.py") -> argparse.ArgumentParser:
     """The parser."""
-    parser = argparse.ArgumentParser(
-        prog=program,
+    parser = ProgramParser(
+        program,
         description="Write every user's recommendations, or best tags, with their scores, by an exported model, to Parquet.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

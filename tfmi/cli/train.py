@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfmi.cli.program import STOPPED_BY_USER, quiet_libraries, run_program
+from tfmi.cli.program import STOPPED_BY_USER, ProgramParser, quiet_libraries, run_program
 from tfmi.config import DatasetName, RunConfig, merge, parse_settings, read_config_file, validate_config
 from tfmi.core.errors import ConfigError
 
@@ -51,8 +51,8 @@ def _systems_by_kind() -> dict[str, dict[str, System]]:
 def build_parser() -> argparse.ArgumentParser:
     """The parser; its help lists every system."""
     systems = "\n\n".join(_listed(title, group) for title, group in _systems_by_kind().items())
-    parser = argparse.ArgumentParser(
-        prog="training/train.py",
+    parser = ProgramParser(
+        "training/train.py",
         description="Train a multi-interest retriever, a model of users' tags or a ranker, evaluate it, and export a SavedModel for\n"
         "TensorFlow Serving. Without arguments it trains MIND on the embedded data.",
         epilog=f"{systems}\n\n{EXAMPLES}",

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from tfmi.config.yaml_text import parse_yaml
 from tfmi.core.errors import ConfigError, nearest
+from tfmi.core.plugins import import_plugins
 from tfmi.core.validation import as_texts, describe_value_problem
 
 ComponentSpec = dict[str, Any]
@@ -587,6 +588,10 @@ class RunConfig(Section):
     """Everything that a run needs to be repeated."""
 
     system: Name = "mind"
+    plugins: list[str] = Field(
+        default_factory=list,
+        description="modules with components of your own, such as my_package.layers; imported before anything else is read",
+    )
     seed: int = Field(1, ge=0)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -655,11 +660,17 @@ def _merge_components(base: Mapping[str, Any], override: Mapping[str, Any]) -> d
 
 
 def validate_config(values: Mapping[str, Any]) -> RunConfig:
-    """Check a nested mapping against ``RunConfig``; raises ``ConfigError`` with one line per problem."""
+    """Check a nested mapping against ``RunConfig``, and import its plugins.
+
+    Raises:
+        ConfigError: One line per problem.
+    """
     try:
-        return RunConfig.model_validate(dict(values))
+        config = RunConfig.model_validate(dict(values))
     except pydantic.ValidationError as error:
         raise ConfigError("\n".join(_describe(problem) for problem in error.errors())) from None
+    import_plugins(config.plugins)
+    return config
 
 
 def _describe(problem: Any) -> str:

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import tensorflow as tf
+
+from tfmi.core.errors import ExportError, nearest
 
 Tensors = dict[str, tf.Tensor]
 # A function of positional tensors, and what these are.
 PartFunction = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
 # A function of keyword tensors, and what these are.
 SignatureFunction = tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]
+
+
+class Answering(Protocol):
+    """What answers requests: an ``ExportedModel``, or a model in memory by the signatures that its export would have.
+
+    Attributes:
+        metadata: What requests and answers look like; see ``tfmi.export.load_metadata``.
+    """
+
+    metadata: dict[str, Any]
+
+    @property
+    def signature_names(self) -> list[str]:
+        """The names of the signatures."""
+
+    def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Call a signature; strings come back as ``bytes`` objects."""
 
 
 class Servable:
@@ -71,6 +91,32 @@ class Servable:
             name: {"inputs": _describe(self.input_specs[name]), "outputs": _describe(function.structured_outputs)}
             for name, function in sorted(self.signatures.items())
         }
+
+
+class InMemory:
+    """A servable that was never saved.
+
+    Args:
+        servable: The signatures.
+        description: What its metadata would say.
+    """
+
+    def __init__(self, servable: Servable, description: Mapping[str, Any]) -> None:
+        self._servable = servable
+        self.metadata = dict(description)
+
+    @property
+    def signature_names(self) -> list[str]:
+        """See ``Answering``."""
+        return sorted(self._servable.signatures)
+
+    def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """See ``Answering``."""
+        if signature not in self._servable.signatures:
+            raise ExportError(f"no signature {signature!r}{nearest(signature, self.signature_names)}; there are {self.signature_names}")
+        specs = self._servable.input_specs[signature]
+        tensors = {name: tf.convert_to_tensor(value, specs[name].dtype) for name, value in inputs.items()}
+        return {name: value.numpy() for name, value in self._servable.signatures[signature](**tensors).items()}
 
 
 def _describe(specs: Mapping[str, tf.TensorSpec]) -> dict[str, Any]:

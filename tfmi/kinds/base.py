@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.core.versions import versions
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import Dataset, Vocabulary
 from tfmi.export.preflight import check_export
 from tfmi.models.kind_settings import MODEL_KINDS, KindSettings, read_settings, settings_of_kind
 from tfmi.models.training_step import create_variables
@@ -97,6 +97,11 @@ class ModelKind(KindSettings, Generic[Data, Model, Evaluator]):
     @abstractmethod
     def fingerprint(self, data: Data) -> str:
         """A digest of what weights and metrics depend on: a run is never continued with other data."""
+
+    def vocabulary(self, data: Data) -> Vocabulary:
+        """What answers are made of: the items, or the tags."""
+        vocabulary: Vocabulary = cast(Any, data).catalogue.vocabulary
+        return vocabulary
 
     def load_clicks(self, config: RunConfig) -> Dataset:
         """The users and items on which an export that recommends items is measured.

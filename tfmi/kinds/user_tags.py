@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfmi.config import RunConfig
 from tfmi.config.effects import Reasons
 from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import Vocabulary
 from tfmi.data.pipeline import RowBatches
 from tfmi.data.tags.tag_batches import StateGatherer, tag_batches
 from tfmi.data.tags.tag_dataset import TagDataset
@@ -123,6 +124,10 @@ class UserTagsKind(TrainedKind[TagDataset, UserTagModel, TagEvaluator]):
         rows = ", ".join(f"{len(rows):,} rows to {name}" for name, rows in parts)
         users = f"{len(data.users):,} users in {len(data.states):,} states"
         return f"{len(data.tags):,} tags, {users}, tasks {', '.join(data.task_names)}; {rows}"
+
+    def vocabulary(self, data: TagDataset) -> Vocabulary:
+        """The tags."""
+        return data.tags
 
     def fingerprint(self, data: TagDataset) -> str:
         """See ``ModelKind.fingerprint``."""

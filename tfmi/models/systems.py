@@ -17,6 +17,7 @@ from tf_keras.src.utils import version_utils
 
 from tfmi.config import ModelConfig, RunConfig, merge, parse_settings, parse_yaml, read_config_file, validate_config
 from tfmi.core.errors import ConfigError, nearest
+from tfmi.core.registry import outside_modules
 from tfmi.models.kind_settings import (
     MODEL_KINDS,
     refuse_unread,
@@ -96,7 +97,17 @@ def load_config(
     check_components(config)
     if name in SYSTEMS:
         _check_is_system(config, validate_config(base))
-    return config
+    return _naming_its_plugins(config)
+
+
+def _naming_its_plugins(config: RunConfig) -> RunConfig:
+    """The configuration that names every module its components come from, those that an installed package announces included.
+
+    Stored with a run or an export, it then says what another environment needs.
+    """
+    used = outside_modules(config.model.model_dump())
+    added = sorted(module for module in used if not any(f"{module}.".startswith(f"{plugin}.") for plugin in config.plugins))
+    return config.model_copy(update={"plugins": [*config.plugins, *added]}) if added else config
 
 
 def _recipe(name: Any, explicit: Mapping[str, Any]) -> Mapping[str, Any]:

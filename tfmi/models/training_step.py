@@ -8,7 +8,18 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from tfmi.core.errors import ConfigError
+
 Batch = Mapping[str, Any]
+
+NO_KERAS_FILE = (
+    "a Keras file cannot hold this model, which was made for its data: keep it with save(folder) of tfmi.Recommender, Ranker or TagModel "
+    "and read it with tfmi.load(folder), publish it with export(folder), or keep the weights alone with model.save_weights(file)"
+)
+
+
+class KerasFileError(ConfigError, NotImplementedError):
+    """A model was to be written as a Keras file. To Keras it is not implemented, so that a SavedModel of what holds a model works."""
 
 
 class TrainedByLoss(tfrs.Model):
@@ -21,6 +32,21 @@ class TrainedByLoss(tfrs.Model):
     def __init__(self) -> None:
         super().__init__()
         self._loss_tracker = tf.keras.metrics.Mean(name="loss")
+
+    def save(self, *arguments: Any, **options: Any) -> None:
+        """Refused, as every other way to a Keras file of the whole model: it could be written, and not be read again.
+
+        Weights alone are another matter: ``save_weights`` and ``load_weights`` work as for every Keras model.
+
+        Raises:
+            ConfigError: Always; says what to call instead.
+        """
+        del arguments, options
+        raise KerasFileError(NO_KERAS_FILE)
+
+    def get_config(self) -> dict[str, Any]:
+        """Refused: what a model is made of depends on its data, which no Keras file holds; see ``save``."""
+        raise KerasFileError(NO_KERAS_FILE)
 
     @property
     def part_trackers(self) -> list[tf.keras.metrics.Mean]:

@@ -20,6 +20,8 @@ LOCK = ".lock"
 MAY_CHANGE = ("index", "export", "evaluation.batch_size")
 # Limits that a resumed run may raise.
 MAY_GROW = ("training.max_steps", "training.max_epochs")
+# The folder in a run's folder with the tables that it was trained on, where these came from memory.
+OWN_DATA = "data"
 
 
 class RunFolder:
@@ -82,7 +84,19 @@ class RunFolder:
         """
         if not self.holds_run:
             raise ConfigError(f"--resume: {self.path} holds no run (no {self.config.name}); start one without --resume")
-        return with_defaults_where_unread(validate_config(read_config_file(self.config)))
+        return self._with_own_data(with_defaults_where_unread(validate_config(read_config_file(self.config))))
+
+    def _with_own_data(self, config: RunConfig) -> RunConfig:
+        """The configuration, with the path of the run's own tables if it has any: they move with the folder."""
+        own = self.path / OWN_DATA
+        if config.data.dataset != "log" or not own.is_dir():
+            return config
+        return config.model_copy(update={"data": config.data.model_copy(update={"path": str(own)})})
+
+    def read_metrics(self) -> dict[str, Any]:
+        """What a finished run's ``metrics.json`` holds."""
+        metrics: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
+        return metrics
 
     def finished_config(self) -> RunConfig:
         """The configuration of a run that has come to its end; raises ``ConfigError`` if the folder holds none."""

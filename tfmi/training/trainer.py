@@ -18,7 +18,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfmi.config import RunConfig
-from tfmi.core.errors import DataError, TrainingError
+from tfmi.core.errors import ConfigError, DataError, TrainingError
 from tfmi.core.files import write_json, writing
 from tfmi.models.kind_settings import reads
 from tfmi.models.training_step import create_variables
@@ -247,6 +247,7 @@ class Trainer:
         """Continue from the folder's last checkpoint; returns False, changing nothing, if there is none yet.
 
         Raises:
+            ConfigError: What is there was not trained by this loop.
             DataError: The data is not what the run was started with.
         """
         stored = self.folder.read_state()
@@ -257,6 +258,11 @@ class Trainer:
             raise DataError(
                 f"--resume: the data {self.task.dataset!r} has changed since the run in {self.folder.path} was started: its items, their "
                 "counts or the held-out users differ. Bring the former data back, or start a new run in another folder"
+            )
+        if not state.checkpoint:
+            raise ConfigError(
+                f"--resume: the model in {self.folder.path} was trained by a loop of its own, which left no state of the optimizer to "
+                "continue with; read it with tfmi.load, and export or train it from there"
             )
         # Limits may have been raised since.
         state.finished = self._is_finished(state)

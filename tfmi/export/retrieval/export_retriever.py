@@ -100,6 +100,21 @@ def export_savedmodel(
     return published
 
 
+def signatures_in_memory(
+    recommender: Recommender, catalogue: Catalogue, *, export: ExportConfig, index: IndexConfig, profiles: UserProfiles | None = None
+) -> tuple[ServingSignatures, dict[str, Any]]:
+    """The signatures that an export of a recommender would have, and what its metadata would say of them, for asking without exporting.
+
+    Raises:
+        ExportError, IndexBuildError: As ``export_savedmodel``.
+    """
+    _check(recommender, catalogue, {})
+    features = _profile_features(recommender, None, profiles)
+    search = _build_index(recommender, index, export.server)
+    servable = ServingSignatures(recommender, search, catalogue, export, features, quota_exponent=index.allotment())
+    return servable, {**describe_servable(servable, catalogue, export), **describe_stages(None, catalogue, export)}
+
+
 def _check(recommender: Recommender, catalogue: Catalogue, metadata: Mapping[str, Any]) -> None:
     if not isinstance(recommender, VectorRecommender | DirectRecommender):
         raise ExportError(

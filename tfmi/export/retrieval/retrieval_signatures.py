@@ -16,6 +16,7 @@ from tfmi.export.filter_inputs import FilterInputs, Restrictions
 from tfmi.export.graph_checks import require_at_most, require_columns, require_rows, require_vector
 from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile_inputs import ProfileInputs
+from tfmi.export.retrieval.rank_signature import rank_candidates_by_id
 from tfmi.export.saving import PartFunction, Servable, SignatureFunction, Tensors
 from tfmi.export.timestamp_inputs import TIMESTAMPS, TimestampInputs
 from tfmi.index.base import InterestIndex
@@ -191,11 +192,7 @@ class ServingSignatures(Servable):
         }
 
     def _rank(self, history: tf.Tensor, candidates: tf.Tensor, **given: tf.Tensor) -> Tensors:
-        history = require_columns(history, "history", self.history_length)
-        rows = tf.shape(history)[0]
-        candidates = require_rows(require_columns(candidates, "candidates"), "candidates", rows)
-        profile = self.profile_inputs.encode(given, rows)
-        return {"scores": self._ranker.score(self._items.indices(history), profile, self._items.indices(candidates))}  # type: ignore[union-attr]
+        return rank_candidates_by_id(self._ranker, self._items, self.profile_inputs, history=history, candidates=candidates, given=given)  # type: ignore[arg-type]
 
     def _similar_items(self, item_ids: tf.Tensor) -> Tensors:
         items = self._items.indices(require_vector(item_ids, "item_ids"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmi.export.exported_model import ExportedModel
+from tfmi.export.saving import Answering
 from tfmi.export.tags.user_fields import Request, UserFields
 
 
@@ -71,7 +71,7 @@ class TagExplanation:
         return lines
 
 
-def explain_tag(model: ExportedModel, request: Request, tag: str) -> list[TagExplanation]:
+def explain_tag(model: Answering, request: Request, tag: str) -> list[TagExplanation]:
     """Ask an exported model why the user of a request of one row has a score for a tag: one explanation per task.
 
     Fields and values of which the user has none are left out.

@@ -87,6 +87,20 @@ def export_user_tags(
     return published
 
 
+def signatures_in_memory(
+    model: UserTagModel, dataset: TagDataset, *, export: ExportConfig, index: IndexConfig
+) -> tuple[UserTagSignatures, dict[str, Any]]:
+    """The signatures that an export of a model would have, and what its metadata would say of them, for asking without exporting.
+
+    Raises:
+        ExportError, IndexBuildError: As ``export_user_tags``.
+    """
+    features = _features(model, dataset)
+    _, users = _known_users(model, dataset, features, export.audience_size > 0)
+    servable = UserTagSignatures(model, dataset, features, users, searches=TagSearches(model, users, index, export.server), export=export)
+    return servable, _describe_servable(model, servable, dataset, users, export)
+
+
 def summarize_searches(description: Mapping[str, Any]) -> str:
     """One line for people about what the metadata says of the indexes."""
     parts = [

@@ -1,0 +1,58 @@
+"""The signature ``rank`` alone: a ranker without a retriever in front of it, asked in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tfmi.data.dataset import UserProfiles
+from tfmi.export.graph_checks import require_columns, require_rows
+from tfmi.export.lookup import ItemVocabulary
+from tfmi.export.profile_inputs import ProfileInputs
+from tfmi.export.saving import Servable, Tensors
+from tfmi.models.recommender import Reranker
+
+
+def rank_candidates_by_id(
+    ranker: Reranker, items: ItemVocabulary, profile_inputs: ProfileInputs, *, history: tf.Tensor, candidates: tf.Tensor, given: Tensors
+) -> Tensors:
+    """``scores`` float32 [B, C] of ``candidates`` string [B, C] for users with ``history`` string [B, L] and profile inputs ``given``."""
+    history = require_columns(history, "history", ranker.history_length)
+    rows = tf.shape(history)[0]
+    candidates = require_rows(require_columns(candidates, "candidates"), "candidates", rows)
+    profile = profile_inputs.encode(given, rows)
+    return {"scores": ranker.score(items.indices(history), profile, items.indices(candidates))}
+
+
+class RankSignature(Servable):
+    """Scores of candidates by their ids.
+
+    Args:
+        ranker: The model.
+        profiles: The users' features, if it reads any.
+    """
+
+    def __init__(self, ranker: Reranker, profiles: UserProfiles | None) -> None:
+        features: Mapping[str, Any] = {} if profiles is None else profiles.features
+        self._ranker = ranker
+        self._items = ItemVocabulary(ranker.vocabulary)
+        self.profile_inputs = ProfileInputs({name: features[name] for name in sorted(ranker.profile_features)})
+        inputs = {
+            "history": tf.TensorSpec([None, ranker.history_length], tf.string, name="history"),
+            **self.profile_inputs.specs(),
+            "candidates": tf.TensorSpec([None, None], tf.string, name="candidates"),
+        }
+        super().__init__({"rank": (self._rank, inputs)}, resources=[self._items, self.profile_inputs])
+
+    def describe(self) -> dict[str, Any]:
+        """What the metadata of an export would say of it."""
+        return {
+            "widths": {"history_length": self._ranker.history_length},
+            "profile_inputs": self.profile_inputs.describe(),
+            "signatures": self.describe_signatures(),
+        }
+
+    def _rank(self, history: tf.Tensor, candidates: tf.Tensor, **given: tf.Tensor) -> Tensors:
+        return rank_candidates_by_id(self._ranker, self._items, self.profile_inputs, history=history, candidates=candidates, given=given)
