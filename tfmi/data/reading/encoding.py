@@ -29,9 +29,12 @@ class CodeBook:
     def encode(self, text: pa.Array) -> np.ndarray:
         """int64 [rows] codes; new strings get new ones."""
         encoded = text.dictionary_encode()
-        codes = self._codes
-        known = np.array([codes.setdefault(string, len(codes)) for string in encoded.dictionary.to_pylist()], dtype=np.int64)
-        return known[encoded.indices.to_numpy()] if len(text) else np.empty(0, np.int64)
+        codes, strings = self._codes, encoded.dictionary.to_pylist()
+        found = list(map(codes.get, strings))
+        for place, code in enumerate(found if None in found else ()):
+            if code is None:
+                codes[strings[place]] = found[place] = len(codes)
+        return np.array(found, dtype=np.int64)[encoded.indices.to_numpy()] if len(text) else np.empty(0, np.int64)
 
 
 class EventTableBuilder:

@@ -23,7 +23,6 @@ from tfmi.data.reading.shapes import Cells, nested_names, rows_of_objects
 
 NumberedObject = tuple[int, dict[str, Any]]
 
-_TWO_OBJECTS = re.compile(rb"\}[ \t\r]*,[ \t\r]*\{")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BLANKS = " \t\r\n"
 _BETWEEN = re.compile(f"[{_BLANKS}]*")
@@ -96,8 +95,7 @@ def _array_chunks(file: TableFile, columns: _Columns, rejects: Rejects, block_by
         """The rows of elements that are plainly good; else None."""
         if columns.known and columns.are_plain:
             # A line feed is never within a string. Should a string or a list hold "},{", the lines are no objects.
-            lines = _BETWEEN_OBJECTS.sub(b"}\n{", piece.encode("utf-8").replace(b"\n", b" ").strip())
-            chunk = _with_arrow(lines, first, columns)
+            chunk = _with_arrow(_lines_of_array(piece), first, columns)
             if chunk is not None:
                 return chunk
         try:
@@ -124,6 +122,13 @@ def _array_chunks(file: TableFile, columns: _Columns, rejects: Rejects, block_by
                 rejects.add(number, "", "malformed_json", json.dumps(element, ensure_ascii=False), "a JSON object")
         columns.learn(rows)
         yield _chunk(rows, columns, rejects, seen=len(found))
+
+
+def _lines_of_array(piece: str) -> bytes:
+    """Elements between commas as lines, if what is between them looks the same everywhere."""
+    text = piece.encode("utf-8").replace(b"\n", b" ").strip()
+    between = _BETWEEN_OBJECTS.search(text)
+    return text.replace(between[0], b"}\n{") if between else text
 
 
 def _is_array(file: TableFile) -> bool:
@@ -307,7 +312,7 @@ def _parse_at_once(raw: Sequence[bytes], first_line: int) -> list[NumberedObject
         return None
     joined = b",".join(lines)
     # Counting tells lines that only parse together from good ones, unless one line held two objects; and see _parse_object.
-    if _TWO_OBJECTS.search(b"\n".join(lines)) or _SURROGATE.search(joined):
+    if _BETWEEN_OBJECTS.search(b"\n".join(lines)) or _SURROGATE.search(joined):
         return None
     try:
         objects = json.loads(b"[" + joined + b"]")
