@@ -28,16 +28,17 @@ def synthetic_sequences(users: int, items: int, random: np.random.Generator, *, 
         skewed: Popularity falls with the rank; otherwise all items are equally popular.
     """
     lengths = SHORTEST - 1 + random.geometric(1 / (MEAN_LENGTH - SHORTEST + 1), users)
-    return _sequences(lengths, items, random, skewed)
+    return sequences_of_lengths(lengths, items, random, skewed)
 
 
 def synthetic_sessions(sessions: int, items: int, random: np.random.Generator) -> Sequences:
     """Sessions of 2 to 40 events, as many on average as Tmall's; item ``FIRST_INDEX`` is the most popular. Arguments as above."""
     lengths = SHORTEST_SESSION - 1 + random.geometric(1 / (MEAN_SESSION_LENGTH - SHORTEST_SESSION + 1), sessions)
-    return _sequences(np.minimum(lengths, LONGEST_SESSION), items, random, skewed=True)
+    return sequences_of_lengths(np.minimum(lengths, LONGEST_SESSION), items, random, skewed=True)
 
 
-def _sequences(lengths: np.ndarray, items: int, random: np.random.Generator, skewed: bool) -> Sequences:
+def sequences_of_lengths(lengths: np.ndarray, items: int, random: np.random.Generator, skewed: bool = True) -> Sequences:
+    """Sequences of the given ``lengths`` int [users]; other arguments as above."""
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     if skewed:
         weights = np.arange(1, items + 1) ** -POPULARITY_EXPONENT

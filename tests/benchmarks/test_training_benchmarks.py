@@ -53,6 +53,15 @@ def test_step_time_by_catalogue_measures_both_optimizers() -> None:
     assert len(result["targets"]) == 1
 
 
+@pytest.mark.slow
+def test_sequence_training_speed_measures_both_orders() -> None:
+    sizes = ["--users", "30", "--items", "40", "--targets", "20", "--num-sampled", "10", "--steps", "1", "--repeats", "1"]
+    result = run("sequence_training_speed.py", "--lengths", "4", "--dimension", "8", *sizes)
+    found = result["targets_per_processor_second"]["4"]
+    assert found["prefixes"] > 0
+    assert found["times"] == pytest.approx(found["sequences"] / found["prefixes"], abs=0.02)
+
+
 def result(name: str, work: int, *seconds: float) -> dict[str, Any]:
     slower = [2 * value for value in seconds]
     return {
