@@ -60,6 +60,21 @@ def median_seconds(contenders: Mapping[str, Callable[[int], object]], repeats: i
     return {name: statistics.median(times) for name, times in turn_seconds(contenders, repeats, warm_up).items()}
 
 
+def median_processor_seconds(contenders: Mapping[str, Callable[[int], object]], repeats: int, warm_up: int = 1) -> dict[str, float]:
+    """Median seconds of processor time of each contender's call: what other processes on the machine take is not in it.
+
+    Of all threads together, so that it is a latency only where there is one. Contenders take turns as in ``turn_seconds``.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for run in range(-warm_up, repeats):
+        for name, function in contenders.items():
+            start = time.process_time()
+            function(max(run, 0))
+            if run >= 0:
+                seconds[name].append(time.process_time() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
 def report(benchmark: str, results: Mapping[str, Any], targets: Mapping[str, bool]) -> None:
     """Print the benchmark's JSON object on one line.
 

@@ -1,7 +1,8 @@
 """Requests that only some of a catalogue's items may answer: recall and latency by the share of items that fit, for every kind of index.
 
 A request has K interests and asks for n items. What fits is drawn at random, or ("far") the items of the clusters that are far from the
-user's own, the worst case for an index that looks near the user first. Recall is the share of the exact filtered answer that is found.
+user's own, the worst case for an index that looks near the user first. Recall is the share of the exact filtered answer that is found. With
+one thread, times are those of processor time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.common import benchmark_arguments, limit_threads, median_seconds, report
+from benchmarks.common import benchmark_arguments, limit_threads, median_processor_seconds, median_seconds, report
 from benchmarks.index_recall_latency import GivenInterests, clustered_items, interests_near_items
 from tfmi.data.dataset import FIRST_INDEX
 from tfmi.index.build import build_index
@@ -84,7 +85,8 @@ def main() -> None:
         recall[kind] = {name: round(float(np.mean(values)), 4) for name, values in found.items()}
         contenders = {name: _caller(answer, users, [each[name] for each in asked], wanted) for name in asked[0]}
         contenders["unrestricted"] = _caller(answer, users, [each[next(iter(each))] for each in asked], anything)
-        seconds = median_seconds(contenders, arguments.repeats, warm_up=2)
+        measure = median_processor_seconds if arguments.threads == 1 else median_seconds
+        seconds = measure(contenders, arguments.repeats, warm_up=2)
         milliseconds[kind] = {name: round(1e3 * value, 2) for name, value in seconds.items()}
     report(
         "filtered_search",

@@ -3,7 +3,7 @@
 Both are built over the same random catalogue with a category and a brand, untrained, since weights do not change what is computed, and
 exported with the same widths. Requests go to the signature ``recommend`` of the loaded SavedModels, in turns: with K interests, retrieval
 alone finds n items for each, two stages find ``--pool`` x n and rank as many. "rank" is the signature that ranks given candidates, as
-many as are in a pool: what the second stage costs by itself.
+many as are in a pool: what the second stage costs by itself. With one thread, times are those of processor time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from benchmarks.common import benchmark_arguments, limit_threads, median_seconds, report
+from benchmarks.common import benchmark_arguments, limit_threads, median_processor_seconds, median_seconds, report
 from benchmarks.synthetic import synthetic_sequences
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, CategoricalFeature, Dataset, EvaluationSet, Sequences, Vocabulary
@@ -107,7 +107,8 @@ def main() -> None:
                 "two_stage": lambda run, asked=asked: models["two_stage"].predict("recommend", asked[run]),
                 "rank": lambda run, given=given: models["two_stage"].predict("rank", given[run]),
             }
-            seconds = median_seconds(contenders, arguments.repeats, warm_up=10)
+            measure = median_processor_seconds if arguments.threads == 1 else median_seconds
+            seconds = measure(contenders, arguments.repeats, warm_up=10)
             milliseconds[str(users)] = {name: round(1e3 * value, 3) for name, value in seconds.items()}
     report(
         "two_stage_latency",

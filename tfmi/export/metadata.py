@@ -38,8 +38,9 @@ def load_metadata(version_folder: str | Path) -> dict[str, Any]:
 
     Returns:
         ``system``, ``configuration``, ``metrics``, ``data`` as the training run gave them; ``index`` (kind, parameters, recall against
-        exact search), ``widths`` (history_length, num_results, exclusion_width), ``integration`` (how interests share an answer),
-        ``stages`` (retrieval, or retrieval and ranking), ``ranking`` (of two stages: backbone, size of the pool, what scores are),
+        exact search, and what became of the target recall), ``filters`` (what ``recommend_filtered`` takes, None without it),
+        ``widths`` (history_length, num_results, exclusion_width), ``integration`` (how interests share an answer), ``stages``
+        (retrieval, or retrieval and ranking), ``ranking`` (of two stages: backbone, size of the pool, what scores are),
         ``profile_inputs``, ``signatures``, ``items``, ``versions``, ``created`` (UTC), ``format``.
 
     Raises:
