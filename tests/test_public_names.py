@@ -19,7 +19,8 @@ TOP_LEVEL = {
     *("index", "layers", "losses", "metrics"),
 }
 INDEX = {
-    *("Candidates", "CandidateSource", "ExactIndex", "InterestIndex", "RankedItem", "ScannIndex", "allot_interests", "build_index"),
+    *("Candidates", "CandidateSource", "ExactIndex", "InterestIndex", "ItemFilter", "PartitionedIndex"),
+    *("RankedItem", "ScannIndex", "allot_interests", "build_index", "search_filtered", "widen_search"),
     *("candidate_source", "measure_recall", "merge_interests", "rerank", "select"),
 }
 METRICS = {
