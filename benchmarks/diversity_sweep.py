@@ -171,7 +171,7 @@ def _rank(loaded: RetrieverRun, ranker: DiverseRanker, examples: EvaluationSet, 
             examples,
             strengths,
             batch_size=evaluation.batch_size,
-            exclude_history=evaluation.exclude_history,
+            exclude_history=evaluation.leaves_out_history,
             profiles=loaded.dataset.profiles,
             on_progress=bar.update,
         )

@@ -14,7 +14,8 @@ from tfmi.config import SplitConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import TagAssignments
 from tfmi.data.dataset import CategoricalFeature, Dataset, MultiValuedFeature, NumericFeature, Sequences
-from tfmi.data.splitting.splits import core_mask, order_events, share_sizes, split_events
+from tfmi.data.splitting.filtering import core_mask
+from tfmi.data.splitting.splits import order_events, share_sizes, split_events
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
 METHODS = ("by_user", "leave_one_out", "by_time", "session_prefixes")

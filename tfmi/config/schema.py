@@ -226,6 +226,11 @@ class SplitConfig(Section):
     history_share: float = Field(0.8, gt=0, lt=1, description="by_user: the first int(share x length) events are history")
     min_user_events: int = Field(5, ge=1, description="k-core: users with fewer events are left out")
     min_item_events: int = Field(5, ge=1, description="k-core: items with fewer events are left out")
+    max_user_events: int | None = Field(None, ge=2, description="of a user with more events, the newest so many count; None: all")
+    cold_items: Literal["auto", "candidates", "left_out"] = Field(
+        "auto",
+        description="catalogue items with fewer than min_item_events are candidates by their features; auto: in a log",
+    )
     iterate_core: bool = Field(False, description="repeat the two filters until nothing changes; off: once, items first (ComiRec)")
 
     @pydantic.model_validator(mode="after")
@@ -454,7 +459,11 @@ class TrainingConfig(Section):
     max_epochs: int = Field(30, ge=1, description="an epoch is one pass over the training examples")
     max_steps: int | None = Field(None, ge=1, description="stop after this many steps, whatever max_epochs says")
     evaluate_every: int | None = Field(None, ge=1, description="steps between validations; None: once per epoch")
-    monitor: str = Field("recall@50", description="validation metric for early stopping and for the best weights")
+    monitor: str = Field(
+        "auto",
+        description="validation metric for early stopping and for the best weights; auto: recall@50 or, where that could not tell models "
+        "apart, what can; auc of models of tags and rankers",
+    )
     patience: int = Field(3, ge=1, description="validations without improvement before stopping")
     mixed_precision: bool = Field(False, description="mixed_bfloat16 on CPU, mixed_float16 on GPU")
     steps_per_execution: int = Field(8, ge=1, description="steps per call of the compiled loop; Ctrl-C waits for them")
@@ -468,12 +477,19 @@ class EvaluationConfig(Section):
         default_factory=lambda: [10, 20, 50], min_length=1, description="the Ns of metrics @N; kept sorted"
     )
     batch_size: int = Field(256, ge=1)
-    exclude_history: bool = Field(False, description="leave out what the user already has; ComiRec's protocol does not")
+    exclude_history: bool | Literal["auto"] = Field(
+        "auto", description="leave out what the user already has; auto: as the export, or where the data hardly repeats items"
+    )
     ndcg_ideal: Literal["targets", "hits"] = Field("targets", description="targets: standard; hits: ComiRec's published code")
     best_test_epoch: bool = Field(
         False,
         description="retrievers: look at the test users at every validation too, and report the best value of each metric; chooses nothing",
     )
+
+    @property
+    def leaves_out_history(self) -> bool:
+        """``exclude_history``; False where nobody has decided it."""
+        return self.exclude_history is True
 
 
 # The parameters of each kind of index.
@@ -542,7 +558,9 @@ class ExportConfig(Section):
     )
     num_results: int = Field(50, ge=1, description="n: items per answer")
     exclusion_width: int = Field(50, ge=1, description="E: width that clients pad 'exclude' to")
-    exclude_history: bool = Field(False, description="never answer with an item of the request's own history")
+    exclude_history: bool | Literal["auto"] = Field(
+        "auto", description="never answer with an item of the request's own history; auto: as the evaluation, or where data hardly repeats"
+    )
     audience_size: int = Field(100, ge=0, description="user-tag models: users per answer of tag_users; 0: no user ids in the export")
     filterable: list[str] | None = Field(
         None,
@@ -573,6 +591,11 @@ class ExportConfig(Section):
     def results_bound(self) -> int:
         """The number of results that a request may ask for."""
         return self.most_results or RESULTS_BOUND_FACTOR * self.num_results
+
+    @property
+    def leaves_out_history(self) -> bool:
+        """``exclude_history``; False where nobody has decided it."""
+        return self.exclude_history is True
 
 
 def check_server(kind: str, server: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,21 @@ class EventTable:
 
     def __len__(self) -> int:
         return len(self.user_codes)
+
+    def take(self, kept: np.ndarray) -> EventTable:
+        """The events where ``kept`` [events] is True; ids and codes stay."""
+
+        def taken(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[kept]
+
+        return replace(
+            self,
+            user_codes=self.user_codes[kept],
+            item_codes=self.item_codes[kept],
+            timestamps=taken(self.timestamps),
+            weights=taken(self.weights),
+            type_codes=taken(self.type_codes),
+        )
 
 
 @dataclass(frozen=True)

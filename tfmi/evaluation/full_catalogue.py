@@ -124,14 +124,16 @@ class CatalogueEvaluator:
         """
         return self.measure(self.rank(examples, profiles), examples)
 
-    def rank(self, examples: EvaluationSet, profiles: UserProfiles | None = None) -> RecommendedItems:
-        """Everybody's list, as long as the largest cutoff, for any of the measures."""
+    def rank(
+        self, examples: EvaluationSet, profiles: UserProfiles | None = None, *, exclude_history: bool | None = None
+    ) -> RecommendedItems:
+        """Everybody's list, as long as the largest cutoff, for any of the measures; ``exclude_history`` other than configured if given."""
         config = self.config
         return self._ranker.rank(
             examples,
             max(config.cutoffs),
             batch_size=config.batch_size,
-            exclude_history=config.exclude_history,
+            exclude_history=config.leaves_out_history if exclude_history is None else exclude_history,
             profiles=profiles,
         )
 

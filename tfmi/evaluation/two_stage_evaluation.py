@@ -88,7 +88,7 @@ def choose_retrieval_weight(
     """The weight of retrieval's score with the best NDCG, at the largest cutoff, on ``examples``, which should not be those that are
     reported. Arguments as for ``two_stage_metrics``."""
     stages = TwoStageRanker(recommender, ranker, pool, quota_exponent=quota_exponent)
-    found = stages.retrieve(examples, batch_size=config.batch_size, exclude_history=config.exclude_history, profiles=profiles)
+    found = stages.retrieve(examples, batch_size=config.batch_size, exclude_history=config.leaves_out_history, profiles=profiles)
     # The ranker's logits once; every weight then orders them anew.
     ranked = stages.order(found, examples, batch_size=config.batch_size, profiles=profiles)
     logits = np.take_along_axis(ranked.scores, _places(ranked.items, found.items), axis=1)
@@ -147,7 +147,7 @@ def two_stage_metrics(
         DataError: No user has a target.
     """
     stages = TwoStageRanker(recommender, ranker, pool, retrieval_weight=retrieval_weight, quota_exponent=quota_exponent)
-    found = stages.retrieve(examples, batch_size=config.batch_size, exclude_history=config.exclude_history, profiles=profiles)
+    found = stages.retrieve(examples, batch_size=config.batch_size, exclude_history=config.leaves_out_history, profiles=profiles)
     ranked = stages.order(found, examples, batch_size=config.batch_size, profiles=profiles)
     alone = CatalogueEvaluator(recommender, catalogue, config, quota_exponent)
     recall = ranking_metrics(found.items, examples.targets, cutoffs=[stages.pool], num_rows=catalogue.num_rows)[f"recall@{stages.pool}"]

@@ -31,7 +31,7 @@ def describe_servable(servable: ServingSignatures, catalogue: Catalogue, export:
             "num_results": export.num_results,
             "exclusion_width": export.exclusion_width,
         },
-        "exclude_history": export.exclude_history,
+        "exclude_history": export.leaves_out_history,
         "integration": servable.integration,
         "filters": None if servable.filter_inputs is None else servable.filter_inputs.describe(),
         "diversity": catalogue.category_indices() is not None,

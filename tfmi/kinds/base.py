@@ -90,6 +90,11 @@ class ModelKind(KindSettings, Generic[Data, Model, Evaluator]):
     def load_data(self, config: RunConfig) -> Data:
         """Load and split what ``config.data`` names; raises ``ConfigError`` or ``DataError``."""
 
+    def decisions(self, config: RunConfig, data: Data) -> list[str]:
+        """What the data has decided where the configuration leaves it open, and why, a line each."""
+        del config, data
+        return []
+
     @abstractmethod
     def describe_data(self, data: Data) -> str:
         """How much data there is, in one line."""

@@ -17,6 +17,7 @@ from tfmi.data.impressions.training_coarse_labels import training_coarse_labels
 from tfmi.data.pipeline import RowBatches
 from tfmi.evaluation.binary_metrics import reliability_bins, sigmoid
 from tfmi.evaluation.click_prediction import RARE_IMPRESSIONS, ImpressionEvaluator, impression_metrics, impression_slices, truth_metrics
+from tfmi.evaluation.own_items import decide_own_items, describe_own_items
 from tfmi.export.filter_inputs import check_filterable
 from tfmi.kinds.base import Exporter, TrainedKind, kind_named, kind_of
 from tfmi.kinds.two_stage import TwoStageExport, describe_two_stage, retriever_config
@@ -27,6 +28,7 @@ from tfmi.models.ranking.ranker import InterestRanker
 from tfmi.models.systems import SYSTEMS
 from tfmi.plots.ranking_plots import plot_reliability
 from tfmi.training.fingerprint import impressions_fingerprint
+from tfmi.training.monitors import AUTO, simple_monitor
 from tfmi.training.run_folder import RunFolder
 from tfmi.training.trainer import TrainingTask
 
@@ -84,7 +86,7 @@ class RankingKind(TrainedKind[RankingDataset, InterestRanker, ImpressionEvaluato
     def check_monitor(self, config: RunConfig) -> None:
         """See ``KindSettings.check_monitor``."""
         monitor = config.training.monitor
-        if monitor not in MONITORS:
+        if monitor not in (AUTO, *MONITORS):
             raise ConfigError(f"training.monitor: a model that ranks is chosen by one of {', '.join(MONITORS)}, got {monitor!r}")
 
     def load_data(self, config: RunConfig) -> RankingDataset:
@@ -94,6 +96,10 @@ class RankingKind(TrainedKind[RankingDataset, InterestRanker, ImpressionEvaluato
     def load_clicks(self, config: RunConfig) -> Dataset:
         """What the retriever of an export learned from; see ``ModelKind.load_clicks``."""
         return self.load_data(config).retrieval
+
+    def decisions(self, config: RunConfig, data: RankingDataset) -> list[str]:
+        """What becomes of own items in lists of both stages."""
+        return [describe_own_items(decide_own_items(config, data.retrieval))]
 
     def describe_data(self, data: RankingDataset) -> str:
         """See ``ModelKind.describe_data``."""
@@ -142,6 +148,7 @@ class RankingKind(TrainedKind[RankingDataset, InterestRanker, ImpressionEvaluato
             num_examples=len(data.train),
             batches=self.batches(model, data, config),
             validate=lambda: {**impression_metrics(data.valid, measuring.predict(data.valid).logits), **fusion_weights(model)},
+            monitor=simple_monitor(config.training.monitor, "auc", "log_loss"),
         )
 
     def evaluate(

@@ -20,6 +20,7 @@ from tfmi.evaluation.bootstrap import bootstrap_intervals, write_users
 from tfmi.evaluation.diagnostics import interest_diagnostics
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.evaluation.metrics import session_metrics
+from tfmi.evaluation.own_items import decide_own_items, describe_own_items, with_own_items_decided
 from tfmi.export import export_savedmodel
 from tfmi.export.filter_inputs import check_filterable
 from tfmi.kinds.base import Exporter, LoadedRun, ModelKind, TrainedKind, kind_of, load_finished, run_metadata
@@ -36,6 +37,7 @@ from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.plots.training_plots import plot_routing
 from tfmi.training.fingerprint import data_fingerprint
 from tfmi.training.fitting import Fitted
+from tfmi.training.monitors import AUTO, Monitor, retrieval_monitor
 from tfmi.training.run_folder import RunFolder
 from tfmi.training.trainer import TrainingTask
 
@@ -75,6 +77,17 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
         """See ``ModelKind.load_clicks``."""
         return self.load_data(config)
 
+    def decisions(self, config: RunConfig, data: Dataset) -> list[str]:
+        """What becomes of own items, and whether items without events are known by their features."""
+        lines = [describe_own_items(decide_own_items(config, data))]
+        cold = data.report.get("cold_items_as_candidates")
+        if cold and config.model.kind == "interests" and config.model.item_tower.features == []:
+            lines.append(
+                f"{cold:,} items without enough events are candidates, but model.item_tower.features is empty: this model knows nothing of them"
+                " but their ids. Set data.split.cold_items: left_out, or let the model read features"
+            )
+        return lines
+
     def describe_data(self, data: Dataset) -> str:
         """See ``ModelKind.describe_data``."""
         return (
@@ -88,7 +101,8 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
 
     def evaluator(self, model: AnyRecommender, data: Dataset, config: RunConfig) -> CatalogueEvaluator:
         """See ``ModelKind.evaluator``."""
-        return CatalogueEvaluator(model, data.catalogue, config.evaluation, config.index.allotment())
+        decided = with_own_items_decided(config, data)
+        return CatalogueEvaluator(model, data.catalogue, decided.evaluation, config.index.allotment())
 
     def evaluate(
         self,
@@ -104,7 +118,9 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
         The metrics of each test user are written beside the folder of plots, if there is one.
         """
         evaluator = evaluator or self.evaluator(model, data, config)
-        recommended = evaluator.rank(data.test, data.profiles)
+        own = decide_own_items(config, data)
+        recommended = evaluator.rank(data.test, data.profiles, exclude_history=own.excluded)
+        otherwise = evaluator.measure(evaluator.rank(data.test, data.profiles, exclude_history=not own.excluded), data.test)
         interests = {}
         if isinstance(model, InterestRetrieval):
             if plots is not None:
@@ -122,6 +138,11 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
             "test_intervals": bootstrap_intervals(each),
             "test_slices": slices,
             **(_as_for_sessions(test, slices) if config.data.holds_sessions() else {}),
+            "own_items": {
+                **own.report(),
+                "test_with": otherwise if own.excluded else test,
+                "test_without": test if own.excluded else otherwise,
+            },
             "valid": evaluator.evaluate(data.valid, data.profiles),
             **interests,
         }
@@ -161,12 +182,16 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
         "normalize",
         "temperature",
         "history_dropout",
+        "negatives_weight",
     )
     identity_key = "extractor"
 
     def unread(self, config: RunConfig) -> Reasons:
         """See ``KindSettings.unread``."""
-        return {**super().unread(config), **unread_of_towers(config.model)}
+        reasons = {**super().unread(config), **unread_of_towers(config.model)}
+        if config.data.dataset != "log" or config.data.log.negative_events is None:
+            reasons["model.negatives_weight"] = "data.log.negative_events names no type of event that turns an item down"
+        return reasons
 
     def check(self, config: RunConfig) -> None:
         """See ``KindSettings.check``."""
@@ -199,6 +224,8 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
         """See ``KindSettings.check_monitor``."""
         monitor, cutoffs = config.training.monitor, config.evaluation.cutoffs
         metric, _, cutoff = monitor.partition("@")
+        if monitor == AUTO:
+            return
         if metric not in MONITORS or not cutoff.isdigit() or int(cutoff) not in cutoffs:
             raise ConfigError(
                 f"training.monitor: expected one of {', '.join(MONITORS)} at one of evaluation.cutoffs {cutoffs}, "
@@ -242,6 +269,7 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
             num_examples=examples,
             batches=self.batches(model, data, config),
             validate=lambda: measuring.evaluate(data.valid, data.profiles),
+            monitor=_monitor(config, data),
             observe=(lambda: measuring.evaluate(data.test, data.profiles)) if config.evaluation.best_test_epoch else None,
         )
 
@@ -308,7 +336,14 @@ class HeuristicKind(RetrievalKind[DirectRecommender]):
         seconds = time.perf_counter() - started
         events = data.train.num_events
         log.info("Counted %s events in %.1f s", f"{events:,}", seconds)
-        took = {"steps": 0, "seconds": seconds, "examples_per_second": events / max(seconds, 1e-9), "parameters": 0}
+        # Nothing is watched, but whoever compares systems chooses by it.
+        took = {
+            "steps": 0,
+            "seconds": seconds,
+            "examples_per_second": events / max(seconds, 1e-9),
+            "parameters": 0,
+            "monitor": _monitor(config, data).name,
+        }
         return Fitted(heuristic, self.evaluator(heuristic, data, config), took)
 
     def load_model(self, config: RunConfig, data: Dataset, folder: RunFolder) -> DirectRecommender:
@@ -339,12 +374,18 @@ class _RetrieverExporter(Exporter[AnyRecommender]):
             model,
             data.catalogue,
             self._target,
-            export=config.export,
+            export=with_own_items_decided(config, data).export,
             index=config.index,
             profiles=data.profiles,
             histories=data.valid.histories,
             metadata=run_metadata(config, data, metrics),
         )
+
+
+def _monitor(config: RunConfig, data: Dataset) -> Monitor:
+    evaluation = with_own_items_decided(config, data).evaluation
+    requested = config.training.monitor if kind_of(config).name == "interests" else AUTO
+    return retrieval_monitor(requested, evaluation, data.valid, len(data.catalogue.vocabulary))
 
 
 def _as_for_sessions(test: dict[str, float], slices: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfmi.config import RunConfig
 from tfmi.core.files import write_json
+from tfmi.core.heartbeat import doing
 from tfmi.kinds.base import ModelKind, kind_of
 from tfmi.training.run_folder import RunFolder
 from tfmi.training.run_result import RunResult
@@ -60,6 +61,8 @@ def _run(
     started = time.perf_counter()
     data = kind.load_data(config)
     log.info("Loaded %s in %.1f s: %s", data.name, time.perf_counter() - started, kind.describe_data(data))
+    for decision in kind.decisions(config, data):
+        log.info("%s", decision)
     exporter = None if target is None else kind.exporter(config, data, folder, target)
     trained = train(kind, config, data, folder, resume=resume, callbacks=callbacks)
     if trained is None:
@@ -70,7 +73,10 @@ def _run(
         return RunResult(None, folder, None)
     metrics |= added
     write_json(folder.metrics, metrics)
-    return RunResult(metrics, folder, None if exporter is None else exporter.publish(model, metrics))
+    if exporter is None:
+        return RunResult(metrics, folder, None)
+    with doing("exporting"):
+        return RunResult(metrics, folder, exporter.publish(model, metrics))
 
 
 def train(
@@ -84,7 +90,10 @@ def train(
 ) -> tuple[Any, dict[str, Any]] | None:
     """Train a model on data that is already loaded, and measure it: the model and its metrics, None if training was stopped."""
     fitted = kind.fit(config, data, folder, resume=resume, callbacks=callbacks)
-    return None if fitted is None else (fitted.model, kind.measure(fitted, data, config, folder.plots))
+    if fitted is None:
+        return None
+    with doing("measuring on the test users"):
+        return fitted.model, kind.measure(fitted, data, config, folder.plots)
 
 
 def describe(config: RunConfig, metrics: Mapping[str, Any]) -> str:

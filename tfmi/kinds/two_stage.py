@@ -12,6 +12,7 @@ from tfmi.core.errors import ConfigError, DataError
 from tfmi.core.files import write_json
 from tfmi.data.impressions.impression_dataset import RankingDataset
 from tfmi.evaluation.two_stage_evaluation import choose_retrieval_weight, two_stage_metrics
+from tfmi.evaluation.own_items import with_own_items_decided
 from tfmi.export import export_savedmodel
 from tfmi.kinds.base import Exporter, kind_of, run_metadata
 from tfmi.kinds.runner import train
@@ -68,6 +69,7 @@ class TwoStageExport(Exporter[InterestRanker]):
     """
 
     def __init__(self, config: RunConfig, dataset: RankingDataset, folder: RunFolder, target: Path) -> None:
+        config = with_own_items_decided(config, dataset.retrieval)
         self._config, self._dataset, self._target = config, dataset, target
         self._folder = RunFolder(folder.path / RETRIEVER_FOLDER)
         self._retriever: Recommender  # known once ``prepare`` is done

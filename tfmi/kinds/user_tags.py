@@ -108,7 +108,7 @@ class UserTagsKind(TrainedKind[TagDataset, UserTagModel, TagEvaluator]):
         monitor, cutoffs = config.training.monitor, config.evaluation.cutoffs
         metric, _, cutoff = monitor.partition("@")
         at_cutoff = metric in TAG_METRICS and cutoff.isdigit() and int(cutoff) in cutoffs
-        if monitor not in ROW_MONITORS and not at_cutoff:
+        if monitor not in (AUTO, *ROW_MONITORS) and not at_cutoff:
             raise ConfigError(
                 f"training.monitor: a model of tags is chosen by {' or '.join(ROW_MONITORS)}, or by {', '.join(TAG_METRICS)} at one of "
                 f"evaluation.cutoffs {cutoffs}, such as ndcg@{cutoffs[0]}, got {monitor!r}"

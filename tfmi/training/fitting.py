@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import tensorflow as tf
 
@@ -31,13 +31,14 @@ class Fitted(Generic[Model, Evaluator]):
     Attributes:
         model: With the weights that were best on validation.
         evaluator: What measured it in training; it measures the model as it is now just as well.
-        took: What training took, for ``metrics.json``: steps, the best one, seconds, examples per second, parameters.
+        took: What training took, for ``metrics.json``: steps, the best one, seconds, examples per second, parameters,
+            and what was watched.
         observed_best: See ``TrainingState``.
     """
 
     model: Model
     evaluator: Evaluator
-    took: dict[str, float]
+    took: dict[str, Any]
     observed_best: dict[str, float] = field(default_factory=dict)
 
 
@@ -90,9 +91,14 @@ def fit_model(
         )
         state = trainer.train()
         if state.curve and folder is not None:
-            plot_curves(state.curve, config.training.monitor, folder.plots / "training.png")
+            plot_curves(state.curve, trainer.monitor, folder.plots / "training.png")
         if state.stopped:
-            log.info("Stopped at step %s. Continue with --resume --output %s", f"{state.step:,}", place.path)
+            log.info(
+                "Stopped at step %s. Continue with --resume --output %s; with --max-steps %s as well, it ends with the best weights so far",
+                f"{state.step:,}",
+                place.path,
+                state.step,
+            )
             return None
         took = {
             "steps": state.step,
@@ -100,6 +106,7 @@ def fit_model(
             "seconds": state.seconds,
             "examples_per_second": state.step * config.training.batch_size / max(state.seconds, 1e-9),
             "parameters": parameters,
+            "monitor": trainer.monitor,
         }
         return Fitted(model, evaluator, took, state.observed_best)
 

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 LOCK = ".lock"
 # Sections and keys that a resumed run may have otherwise than it was started with: they do nothing to training.
 MAY_CHANGE = ("index", "export", "evaluation.batch_size")
-# Limits that a resumed run may raise.
-MAY_GROW = ("training.max_steps", "training.max_epochs")
+# Limits that a resumed run may raise, and lower once it has trained: one that has used them up is finished with what it has.
+LIMITS = ("training.max_steps", "training.max_epochs")
 # The folder in a run's folder with the tables that it was trained on, where these came from memory.
 OWN_DATA = "data"
 
@@ -121,11 +121,12 @@ class RunFolder:
         stored = self.stored_config().model_dump()
         wanted = config.model_dump()
         different = differing_keys(stored, wanted)
-        refused = [key for key in different if not _may_change(key, _value(stored, key), _value(wanted, key))]
+        refused = [key for key in different if not self._may_change(key, _value(stored, key), _value(wanted, key))]
         if refused:
             raise ConfigError(
                 f"--resume: the run in {self.path} was started with other values of: {', '.join(refused)}. Leave them out to continue "
-                f"it, or start a new run in another folder; only {', '.join(MAY_CHANGE)} may change, and {' and '.join(MAY_GROW)} grow"
+                f"it, or start a new run in another folder; only {', '.join(MAY_CHANGE)} may change, {' and '.join(LIMITS)} "
+                "grow and, of a run that has trained, shrink"
             )
         if different:
             write_atomically(self.config, settings_yaml(config))
@@ -143,12 +144,11 @@ class RunFolder:
         """Record how far training has come."""
         write_json(self.state, state)
 
-
-def _may_change(key: str, stored: Any, wanted: Any) -> bool:
-    if key in MAY_GROW:
-        # None is no limit.
-        return wanted is None or (stored is not None and wanted > stored)
-    return any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
+    def _may_change(self, key: str, stored: Any, wanted: Any) -> bool:
+        if key in LIMITS:
+            # None is no limit.
+            return self.state.exists() or wanted is None or (stored is not None and wanted > stored)
+        return any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
 
 
 def _value(values: Any, key: str) -> Any:

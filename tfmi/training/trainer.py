@@ -20,8 +20,10 @@ from tqdm import tqdm
 from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError, DataError, TrainingError
 from tfmi.core.files import write_json, writing
+from tfmi.core.heartbeat import doing
 from tfmi.models.kind_settings import reads
 from tfmi.models.training_step import create_variables
+from tfmi.training.monitors import Monitor
 from tfmi.training.optimizers import build_optimizer
 from tfmi.training.run_folder import RunFolder
 
@@ -48,7 +50,8 @@ class TrainingTask:
         fingerprint: A digest of the data: a run is not continued with other data.
         num_examples: Examples of an epoch, at least 1.
         batches: What ``fit`` gets.
-        validate: The metrics of the model as it is now, ``training.monitor`` among them.
+        validate: The metrics of the model as it is now, the monitor among them.
+        monitor: Which of them decides; None: ``training.monitor``.
         observe: Further metrics of the model as it is now, of which more is better. They are looked at after every validation and choose
             nothing: neither when training ends nor which weights are kept. None: there are none.
     """
@@ -58,6 +61,7 @@ class TrainingTask:
     num_examples: int
     batches: BatchStream
     validate: Callable[[], dict[str, float]]
+    monitor: Monitor | None = None
     observe: Callable[[], dict[str, float]] | None = None
 
 
@@ -76,6 +80,7 @@ class TrainingState:
         curve: One row per validation.
         data: The fingerprint of what the run trains on.
         observed_best: The largest value so far of each metric of ``TrainingTask.observe``.
+        monitor: The metric that decides, where training has turned to another than it began with; else empty.
         round_steps, round_losses: Steps since the last validation, and sums of the losses over them; not 0 where a round was stopped.
     """
 
@@ -90,6 +95,7 @@ class TrainingState:
     curve: list[dict[str, float]] = field(default_factory=list)
     data: str = ""
     observed_best: dict[str, float] = field(default_factory=dict)
+    monitor: str = ""
     round_steps: int = 0
     round_losses: dict[str, float] = field(default_factory=dict)
 
@@ -115,6 +121,11 @@ class _Progress(tf.keras.callbacks.Callback):
         self.stop_requested = False
         self.first_step = self.steps = 0
         self._round_started = 0.0
+        self._said = "compiling"
+
+    def speaking(self) -> str:
+        """Loss and speed for people."""
+        return self._said
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.steps, self._round_started = 0, time.perf_counter()
@@ -127,7 +138,8 @@ class _Progress(tf.keras.callbacks.Callback):
         self.bar.update(done - self.steps)
         self.steps = done
         speed = self.steps * self.batch_size / max(time.perf_counter() - self._round_started, 1e-9)
-        self.bar.set_postfix_str(f"loss {(logs or {}).get('loss', float('nan')):.4f}, {speed:,.0f} examples/s", refresh=False)
+        self._said = f"loss {(logs or {}).get('loss', float('nan')):.4f}, {speed:,.0f} examples/s"
+        self.bar.set_postfix_str(self._said, refresh=False)
         if self.stop_requested:
             self.model.stop_training = True
 
@@ -235,6 +247,9 @@ class Trainer:
             self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoints), max_to_keep=2)
         self._best = tf.train.Checkpoint(model=model)
         self.state = TrainingState(data=task.fingerprint)
+        self._asked = task.monitor or Monitor(config.training.monitor)
+        if self._asked.why:
+            log.info("Watching validation %s: %s", self._asked.name, self._asked.why)
         if self.total_steps <= config.optimizer.warmup_steps:
             log.warning(
                 "optimizer.warmup_steps: %s steps of warm-up fill all %s training steps, so that the learning rate never reaches %g",
@@ -242,6 +257,11 @@ class Trainer:
                 f"{self.total_steps:,}",
                 config.optimizer.learning_rate,
             )
+
+    @property
+    def monitor(self) -> str:
+        """The validation metric that decides when training ends and which weights are kept."""
+        return self.state.monitor or self._asked.name
 
     def restore(self) -> bool:
         """Continue from the folder's last checkpoint; returns False, changing nothing, if there is none yet.
@@ -295,6 +315,8 @@ class Trainer:
                         # A callback may end training, as Keras' EarlyStopping does.
                         state.finished = self._is_finished(state) or bool(self.model.stop_training)
                     self._save()
+        if state.finished:
+            self._warn_if_nothing_moved()
         if not state.stopped and state.best_step:
             self._best.restore(str(self.folder.best_weights)).expect_partial()
         return state
@@ -318,7 +340,8 @@ class Trainer:
     def _steps_left_of_round(self) -> int:
         """Steps until the next validation. Rounds end at multiples of their length, wherever a stopped run begins again."""
         state = self.state
-        left = min(self.steps_per_round - state.step % self.steps_per_round, self.total_steps - state.step)
+        # A resumed run may have a smaller budget than it has used up.
+        left = max(0, min(self.steps_per_round - state.step % self.steps_per_round, self.total_steps - state.step))
         stopped_at_its_end = state.round_steps and left in (0, self.steps_per_round)
         return 0 if stopped_at_its_end else left
 
@@ -326,20 +349,21 @@ class Trainer:
         state = self.state
         progress.first_step = state.step
         started = time.perf_counter()
-        history = self.model.fit(
-            self.task.batches.from_step(state.step),
-            epochs=1,
-            steps_per_epoch=self._steps_left_of_round(),
-            callbacks=[progress, _BatchEvents(self._callbacks)],
-            verbose=0,
-        )
+        batches, steps = self.task.batches.from_step(state.step), self._steps_left_of_round()
+        with doing(lambda: f"training: step {state.step + progress.steps:,} of {self.total_steps:,}, {progress.speaking()}"):
+            history = self.model.fit(
+                batches, epochs=1, steps_per_epoch=steps, callbacks=[progress, _BatchEvents(self._callbacks)], verbose=0
+            )
         state.seconds += time.perf_counter() - started
         state.step += progress.steps
         state.add_losses({name: float(values[-1]) for name, values in history.history.items()}, progress.steps)
 
     def _validate(self) -> dict[str, float]:
-        state, monitor = self.state, self.config.training.monitor
-        metrics = self.task.validate()
+        state = self.state
+        with doing(f"validating at step {state.step:,}"):
+            metrics = self.task.validate()
+        self._turn_to_what_moves(metrics)
+        monitor = self.monitor
         value = metrics[monitor]
         if is_improvement(monitor, value, state.best_value):
             state.best_value, state.best_step, state.rounds_without_improvement = value, state.step, 0
@@ -348,15 +372,51 @@ class Trainer:
         else:
             state.rounds_without_improvement += 1
         if self.task.observe is not None:
-            observed = self.task.observe()
+            with doing(f"looking at the test users at step {state.step:,}"):
+                observed = self.task.observe()
             state.observed_best = {name: max(value, state.observed_best.get(name, value)) for name, value in observed.items()}
         row = {"step": float(state.step), "seconds": state.seconds, **state.finish_round(), **metrics}
         state.curve.append(row)
         write_json(self.folder.curves, state.curve)
         return row
 
+    def _turn_to_what_moves(self, metrics: dict[str, float]) -> None:
+        """At the second validation, watch another metric where the first choice has not moved, or is not there, and the other has.
+
+        Later it is too late: the weights of earlier validations are gone.
+        """
+        state, monitor = self.state, self.monitor
+        others = [name for name in self._asked.others if name in metrics]
+        if monitor not in metrics:
+            if not others:
+                raise TrainingError(
+                    f"training.monitor: validation has no {monitor!r} (of rows of one outcome there is no AUC, say); it has: "
+                    f"{', '.join(sorted(metrics))}. Choose one of these, or bring more validation data"
+                )
+            state.monitor = others[0]
+            log.warning("Validation has no %s; watching %s instead", monitor, state.monitor)
+            return
+        if len(state.curve) != 1 or metrics[monitor] != state.curve[0].get(monitor):
+            return
+        first = state.curve[0]
+        moved = next((name for name in others if name in first and metrics[name] != first[name]), None)
+        if moved is not None:
+            state.monitor, state.best_value = moved, first[moved]
+            log.warning("Validation %s is %.4f again; watching %s, which moves, instead", monitor, metrics[monitor], moved)
+
+    def _warn_if_nothing_moved(self) -> None:
+        values = [row.get(self.monitor) for row in self.state.curve]
+        if len(values) > 1 and len(set(values)) == 1:
+            log.warning(
+                "Validation %s was %.4f at all %s validations, so that training ended with the weights of the first. Choose another "
+                "training.monitor or another model, or bring more validation data",
+                self.monitor,
+                values[0],
+                len(values),
+            )
+
     def _summary(self, row: dict[str, float]) -> str:
-        monitor = self.config.training.monitor
+        monitor = self.monitor
         speed = row["step"] * self.config.training.batch_size / max(row["seconds"], 1e-9)
         state = self.state
         best = "best so far" if state.best_step == state.step else f"best {state.best_value:.4f} at step {state.best_step}"

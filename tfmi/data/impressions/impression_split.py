@@ -16,7 +16,8 @@ from tfmi.data.features import build_catalogue, build_profiles
 from tfmi.data.impressions.click_histories import history_ends, order_clicks, times_of
 from tfmi.data.impressions.impression_dataset import ImpressionRows, RankingDataset
 from tfmi.data.impressions.impression_negatives import draw_negatives
-from tfmi.data.splitting.splits import core_mask, cut_at_moments, two_moments
+from tfmi.data.splitting.filtering import cold_items, filter_events, with_cold_items
+from tfmi.data.splitting.splits import cut_at_moments, two_moments
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
 
@@ -51,16 +52,8 @@ def split_impressions(
     table = events.table
     if table.timestamps is None:
         raise DataError(f"dataset {name!r}: impressions are split by time, and this log has none; name its column in data.log.columns.time")
-    kept = core_mask(
-        table.user_codes, table.item_codes, config.split.min_user_events, config.split.min_item_events, config.split.iterate_core
-    )
-    if not kept.any():
-        raise DataError(
-            f"dataset {name!r}: none of its {len(table)} impressions is left after leaving out items with fewer than "
-            f"{config.split.min_item_events} and users with fewer than {config.split.min_user_events}; lower "
-            "data.split.min_item_events or data.split.min_user_events"
-        )
-    row_ids = np.flatnonzero(kept)
+    filtered = filter_events(name, table, config.split, "impressions")
+    row_ids = np.flatnonzero(filtered.kept)
     present, row_users = np.unique(table.user_codes[row_ids], return_inverse=True)
     candidates = np.unique(table.item_codes[row_ids])
     rows = ImpressionRows(
@@ -80,8 +73,10 @@ def split_impressions(
     first, second = two_moments(rows.timestamps, config.split)
     masks = rows.timestamps < first, (rows.timestamps >= first) & (rows.timestamps < second), rows.timestamps >= second
 
-    parts, vocabulary = number_items(cut_at_moments(clicks, times_of(clicks), first, second), table.item_ids, candidates)
-    index_of_code = vocabulary.indices(table.item_ids)
+    cold = cold_items(name, items, [table.item_ids[code] for code in candidates], config.split)
+    item_ids, with_cold = with_cold_items(table.item_ids, candidates, cold.candidates)
+    parts, vocabulary = number_items(cut_at_moments(clicks, times_of(clicks), first, second), item_ids, with_cold)
+    index_of_code = vocabulary.indices(item_ids)
     rows = replace(rows, items=index_of_code[rows.items])
     clicks = replace(clicks, items=index_of_code[clicks.items])
     profiles = None
@@ -95,7 +90,13 @@ def split_impressions(
         _with_profile_rows(clicks, profiles),
         [rows.take(mask) for mask in masks],
         retrieval=Dataset(name, catalogue, parts.train, parts.valid, parts.test, profiles),
-        report={"split": "by_time", "left_out_as_rare": int((~kept).sum()), "read": dict(table.report)},
+        report={
+            "split": "by_time",
+            "left_out_as_rare": int((~filtered.kept).sum()),
+            **filtered.report,
+            **cold.report,
+            "read": dict(table.report),
+        },
     )
 
 

@@ -15,7 +15,7 @@ from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import Parts, assemble, training_counts
 from tfmi.data.dataset import FIRST_INDEX, Dataset, EvaluationSet, Sequences, Vocabulary
 from tfmi.data.features import build_catalogue
-from tfmi.data.public.item_attributes import ATTRIBUTES_FILE, read_attributes
+from tfmi.data.public.item_attributes import ATTRIBUTES_FILE, check_join, read_attributes
 from tfmi.data.public.text_files import read_integer_table, require_file
 from tfmi.data.splitting.slicing import cut_rows
 from tfmi.data.splitting.splits import history_and_rest
@@ -50,6 +50,18 @@ def load_comirec(folder: Path, config: SplitConfig) -> Dataset:
     )
     attributes = folder / ATTRIBUTES_FILE
     items = read_attributes(attributes) if attributes.is_file() else None
+    if items is not None:
+        train = parts.train
+        rows = np.repeat(np.arange(len(train)), train.lengths())
+        check_join(
+            attributes,
+            items,
+            vocabulary.ids,
+            train.items.astype(np.int64) - FIRST_INDEX,
+            rows,
+            certain=(folder / ITEM_MAP_FILE).is_file(),
+            mend=f"put {ITEM_MAP_FILE} with 'original,number' rows beside it, or take {ATTRIBUTES_FILE} away",
+        )
     catalogue = build_catalogue(vocabulary, training_counts(parts.train, vocabulary.num_rows), items)
     report = {
         "split": "given",

@@ -9,14 +9,24 @@ exactly one of them. It becomes the item's category; all attributes together are
 from __future__ import annotations
 
 import json
+import logging
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tfmi.core.errors import DataError
 from tfmi.data.tables import ItemTable
 
+log = logging.getLogger(__name__)
+
 ATTRIBUTES_FILE = "item_attributes.json"
+# What users do one after the other has more in common than any two events have; with as many pairs as this it shows.
+FEWEST_PAIRS, MOST_PAIRS = 500, 20_000
+# Standard errors, and the factor, by which neighbours share an attribute more often, where the attributes are those of the items.
+FITTING_ERRORS, FITTING_FACTOR = 4.0, 1.1
 
 
 def read_attributes(path: Path) -> ItemTable:
@@ -43,3 +53,70 @@ def broadest_categories(lists: Mapping[str, Sequence[str]]) -> set[str]:
         for place, attribute in enumerate(attributes):
             places[attribute].add(place)
     return {attribute for attribute, seen in places.items() if seen == {0, 1}}
+
+
+def check_join(
+    path: Path, table: ItemTable, item_ids: Sequence[str], items: np.ndarray, rows: np.ndarray, *, certain: bool, mend: str
+) -> None:
+    """Say how many items have attributes, and check by the data that these are their own.
+
+    Two numberings, of the original data and of a split, match each other id by id and mean other items. The data tells: neighbours in a
+    user's sequence share an attribute far more often than any two events do, unless the attributes are of other items.
+
+    Args:
+        path: The attributes' file.
+        table: The attributes.
+        item_ids: The id of each code.
+        items: int [events] codes, each row's events one after the other.
+        rows: int [events] the row of each event.
+        certain: Whether a file says which number is which; the data is then warned of only.
+        mend: What to do about the wrong numbering.
+
+    Raises:
+        DataError: No item has attributes, or they are not those of the items and nothing says otherwise.
+    """
+    known = set(table.item_ids)
+    joined = sum(identifier in known for identifier in item_ids)
+    log.info("%s: %s of %s items have attributes", path, f"{joined:,}", f"{len(item_ids):,}")
+    if not joined:
+        example = f"{table.item_ids[0]!r} there, {item_ids[0]!r} here" if len(table.item_ids) and len(item_ids) else "one of them is empty"
+        raise DataError(f"{path}: none of the {len(item_ids):,} items is in it ({example}); {mend}")
+    fits = attributes_fit(table, item_ids, items, rows)
+    if fits:
+        return
+    if fits is None:
+        if not certain:
+            log.warning("%s: taken to be by the numbers of these files; there is too little data to tell. Otherwise %s", path, mend)
+        return
+    message = (
+        "the attributes are no more alike between neighbours in a sequence than between any two events, so they seem to be of other items: "
+        "two numberings have met"
+    )
+    if not certain:
+        raise DataError(f"{path}: {message}; {mend}")
+    log.warning("%s: %s, or say nothing of what users do", path, message)
+
+
+def attributes_fit(table: ItemTable, item_ids: Sequence[str], items: np.ndarray, rows: np.ndarray) -> bool | None:
+    """Whether neighbours in a row share an attribute more often than events at random do; None if there are too few pairs to tell.
+
+    Args as for ``check_join``.
+    """
+    attributes = dict(zip(table.item_ids, ({name for name, _ in tags} for tags in table.tags or []), strict=False))
+    of_code = [attributes.get(identifier, set()) for identifier in item_ids]
+    told = np.array([bool(each) for each in of_code], dtype=bool)
+    pairs = np.flatnonzero((rows[1:] == rows[:-1]) & (items[1:] != items[:-1]) & told[items[1:]] & told[items[:-1]])
+    if len(pairs) < FEWEST_PAIRS:
+        return None
+    generator = np.random.default_rng(0)
+    pairs = generator.permutation(pairs)[:MOST_PAIRS]
+    first, second = items[pairs], items[pairs + 1]
+    neighbours = _share_in_common(of_code, first, second)
+    chance = _share_in_common(of_code, first, generator.permutation(second))
+    error = math.sqrt(2 * max(chance * (1 - chance), 1e-9) / len(pairs))
+    return neighbours - chance > FITTING_ERRORS * error and neighbours > FITTING_FACTOR * chance
+
+
+def _share_in_common(attributes: Sequence[set[str]], first: np.ndarray, second: np.ndarray) -> float:
+    shared = (not attributes[a].isdisjoint(attributes[b]) for a, b in zip(first.tolist(), second.tolist(), strict=True))
+    return sum(shared) / len(first)

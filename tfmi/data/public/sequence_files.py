@@ -10,10 +10,10 @@ import pandas as pd
 from tfmi.config import SplitConfig
 from tfmi.core.errors import DataError
 from tfmi.data.dataset import Dataset
-from tfmi.data.public.item_attributes import ATTRIBUTES_FILE, read_attributes
+from tfmi.data.public.item_attributes import ATTRIBUTES_FILE, check_join, read_attributes
 from tfmi.data.public.text_files import read_lines, require_file
 from tfmi.data.splitting.splits import split_events
-from tfmi.data.tables import EventTable
+from tfmi.data.tables import EventTable, ItemTable
 
 SEQUENCES_FILE = "sequences.txt"
 
@@ -27,9 +27,23 @@ def load_sequences(path: Path, config: SplitConfig) -> Dataset:
         DataError: The file is missing, empty, or names a user twice.
     """
     file = path if path.is_file() else require_file(path, SEQUENCES_FILE, "sequences")
-    attributes = file.parent / ATTRIBUTES_FILE
-    items = read_attributes(attributes) if attributes.is_file() else None
-    return split_events("sequences", read_sequences(file), config, "by_user", items=items)
+    events = read_sequences(file)
+    return split_events("sequences", events, config, "by_user", items=read_attributes_of(events, file))
+
+
+def read_attributes_of(events: EventTable, file: Path) -> ItemTable | None:
+    """The attributes beside a sequences file, checked against its events; None without any.
+
+    Raises:
+        DataError: The attributes cannot be read, or none of the items has any.
+    """
+    path = file.parent / ATTRIBUTES_FILE
+    if not path.is_file():
+        return None
+    table = read_attributes(path)
+    mend = f"write both files with the same ids, or take {ATTRIBUTES_FILE} away"
+    check_join(path, table, events.item_ids, events.item_codes, events.user_codes, certain=True, mend=mend)
+    return table
 
 
 def read_sequences(path: Path) -> EventTable:

@@ -21,6 +21,7 @@ from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.rows import ColumnRequest, ListText, RowChunk
 from tfmi.data.reading.sources import TableSource
+from tfmi.data.reading.time_span import TimeSpan
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +53,13 @@ class EventChunk:
 
 @dataclass
 class EventCounts:
-    """Counted while a log is read: rows seen, rows of other event types, events of items that the catalogue lacks but are kept."""
+    """Counted while a log is read: rows seen, rows of other event types, events of items that the catalogue lacks but are kept, and the
+    first and last time."""
 
     rows: int = 0
     other_event_types: int = 0
     unknown_item_events: int = 0
+    span: TimeSpan = field(default_factory=TimeSpan)
 
 
 class EventReader:
@@ -146,6 +149,8 @@ class EventReader:
         profile = self._profile(rows, checks)
         self._check_known(rows, checks)
         kept = checks.kept
+        if times is not None:
+            self.counts.span.add(times[kept])
         return EventChunk(
             users=filtered(rows.columns[columns.user], kept),
             items=filtered(rows.columns[columns.item], kept),

@@ -15,6 +15,7 @@ from tfmi.data.reading.formats import VAGUE_SUFFIXES, known_suffix, require_path
 from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.side_tables import read_catalogue, read_users
 from tfmi.data.reading.sources import CATALOGUE_STEMS, LOG_STEMS, USERS_STEMS, is_pattern, part_files, stem_of
+from tfmi.data.reading.time_span import say_span
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
 __all__ = ["LogTables", "find_log_files", "read_catalogue", "read_log", "read_log_files", "read_users"]
@@ -138,6 +139,7 @@ def read_log(
         **rejects.report(reader.counts.rows),
         "other_event_types": reader.counts.other_event_types,
         "events_of_unknown_items": reader.counts.unknown_item_events,
+        **reader.counts.span.report(config.time_unit),
     }
     table = builder.build(report)
     logger.info(
@@ -145,6 +147,7 @@ def read_log(
         path,
         *(f"{table.report[key]:,}" for key in ("events", "users", "items", "duplicates_dropped", "out_of_order", "users_with_one_event")),
     )
+    say_span(path, table.report)
     return table
 
 

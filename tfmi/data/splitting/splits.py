@@ -21,6 +21,7 @@ from tfmi.config import SplitConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import Parts, TagAssignments, assemble_from_codes
 from tfmi.data.dataset import Dataset, Sequences
+from tfmi.data.splitting.filtering import cold_items, filter_events, with_cold_items
 from tfmi.data.splitting.slicing import cut_rows, every_prefix, sequences_from_ranges, whole_rows
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
@@ -57,26 +58,25 @@ def split_events(
         DataError: Nothing is left after filtering, or a part would be empty, or ``by_time`` without times.
     """
     method = resolve_method(config, default_method)
-    kept = core_mask(events.user_codes, events.item_codes, config.min_user_events, config.min_item_events, config.iterate_core)
-    if not kept.any():
-        raise DataError(
-            f"dataset {name!r}: none of its {len(events)} events is left after leaving out items with fewer than {config.min_item_events} "
-            f"and users with fewer than {config.min_user_events} events; lower data.split.min_item_events or data.split.min_user_events"
-        )
-    ordered = order_events(events, kept)
+    filtered = filter_events(name, events, config)
+    ordered = order_events(events, filtered.kept)
+    with_events = np.unique(ordered.items)
+    cold = cold_items(name, items, [events.item_ids[code] for code in with_events], config)
+    item_ids, candidates = with_cold_items(events.item_ids, with_events, cold.candidates)
     parts = _METHODS[method](ordered, config)
     report = {
         "split": method,
         "users": len(ordered),
         "events": len(ordered.items),
-        "events_left_out_as_rare": int(len(events) - kept.sum()),
+        **filtered.report,
+        **cold.report,
         "read": dict(events.report),
     }
     return assemble_from_codes(
         name,
         parts,
-        item_ids=events.item_ids,
-        candidates=np.unique(ordered.items),
+        item_ids=item_ids,
+        candidates=candidates,
         user_ids=events.user_ids,
         items=items,
         users=users,
@@ -95,31 +95,6 @@ def resolve_method(config: SplitConfig, default_method: SplitMethod) -> SplitMet
             f"choose one of: {', '.join(_METHODS)}, or auto (here {default_method})"
         )
     return config.method
-
-
-def core_mask(user_codes: np.ndarray, item_codes: np.ndarray, min_user_events: int, min_item_events: int, iterate: bool) -> np.ndarray:
-    """bool [events]: True at the events of frequent items and users.
-
-    Args:
-        user_codes, item_codes: int [events].
-        min_user_events, min_item_events: Fewer events than this leave a user or an item out.
-        iterate: Repeat until every remaining user and item has enough events. Otherwise one pass, items first, in which a user's
-            events are counted after the items have gone (ComiRec); an item may then end with fewer events.
-    """
-    kept = np.ones(len(item_codes), dtype=bool)
-    while True:
-        before = int(kept.sum())
-        kept &= _counts_at(item_codes, kept) >= min_item_events
-        kept &= _counts_at(user_codes, kept) >= min_user_events
-        if not iterate or int(kept.sum()) == before:
-            return kept
-
-
-def _counts_at(codes: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """int [events]: how many kept events share each event's code."""
-    if not len(codes):
-        return np.zeros(0, dtype=np.int64)
-    return np.bincount(codes[kept], minlength=int(codes.max()) + 1)[codes]
 
 
 def order_events(events: EventTable, kept: np.ndarray) -> Sequences:

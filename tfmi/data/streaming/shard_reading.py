@@ -56,6 +56,7 @@ class ShardedSequences:
         min_events: Users with fewer events, after that, are left out.
         part: Which users.
         profiles: Users' features, looked up by user id, or None.
+        without_events: Items of the vocabulary whose events are left out all the same: candidates by their features alone.
     """
 
     def __init__(
@@ -66,19 +67,22 @@ class ShardedSequences:
         min_events: int = 1,
         part: UserPart = EVERY_USER,
         profiles: UserProfiles | None = None,
+        without_events: frozenset[str] = frozenset(),
     ) -> None:
         self.log = log
         self.vocabulary = vocabulary
         self.min_events = min_events
         self.part = part
         self.profiles = profiles
+        self.without_events = without_events
         self._known_lengths: np.ndarray | None = None
         # Traced once for all shards and passes.
         self._traced_parse = tf.function(self._parse, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
-        self._item_table = _index_table(vocabulary.ids, FIRST_INDEX, UNKNOWN_INDEX)
+        with_events = [identifier for identifier in vocabulary.ids if identifier not in without_events]
+        self._item_table = _index_table(with_events, vocabulary.indices(with_events), UNKNOWN_INDEX)
         if profiles is not None:
             # Row 0 of the profiles is the user of whom nothing is known.
-            self._user_table = _index_table(profiles.user_ids[1:], 1, 0)
+            self._user_table = _index_table(profiles.user_ids[1:], np.arange(1, len(profiles.user_ids)), 0)
             self._profile = {name: tf.constant(array) for name, array in feature_arrays(profiles.features).items()}
 
     def chunks(self) -> Iterator[tuple[list[str], Sequences]]:
@@ -167,25 +171,28 @@ class ShardedSequences:
 
     def with_indices(self, vocabulary: Vocabulary, profiles: UserProfiles | None) -> ShardedSequences:
         """The same sequences with the same items in another order, and with profiles."""
-        other = ShardedSequences(self.log, vocabulary, min_events=self.min_events, part=self.part, profiles=profiles)
+        other = ShardedSequences(
+            self.log, vocabulary, min_events=self.min_events, part=self.part, profiles=profiles, without_events=self.without_events
+        )
         other._known_lengths = self._known_lengths
         return other
 
     def __len__(self) -> int:
         """The number of sequences. Like all counts, it reads every shard when it is first asked for."""
-        return len(self._lengths())
+        return len(self.lengths())
 
     @property
     def num_events(self) -> int:
         """The number of events."""
-        return int(self._lengths().sum())
+        return int(self.lengths().sum())
 
     def num_examples(self, min_history: int, window: int | None = None) -> int:
         """The number of training examples in a pass: targets, or windows of at most ``window`` of them as ``window_ends`` cuts them."""
-        targets = np.maximum(self._lengths() - min_history, 0)
+        targets = np.maximum(self.lengths() - min_history, 0)
         return int(targets.sum() if window is None else -(-targets // window).sum())
 
-    def _lengths(self) -> np.ndarray:
+    def lengths(self) -> np.ndarray:
+        """int64 [rows] number of events of each sequence."""
         if self._known_lengths is None:
             self._known_lengths = np.concatenate([sequences.lengths() for _, sequences in self.chunks()])
         return self._known_lengths
@@ -281,9 +288,9 @@ def _shuffled(examples: dict[str, tf.Tensor], key: tf.Tensor, start: tf.Tensor) 
     return tf.nest.map_structure(lambda values: tf.gather(values, places), examples)
 
 
-def _index_table(ids: Sequence[str], first: int, missing: int) -> tf.lookup.StaticHashTable:
-    indices = tf.range(first, first + len(ids), dtype=tf.int32)
-    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(tf.constant(ids, tf.string), indices), missing)
+def _index_table(ids: Sequence[str], indices: np.ndarray, missing: int) -> tf.lookup.StaticHashTable:
+    initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(ids, tf.string), tf.constant(indices, tf.int32))
+    return tf.lookup.StaticHashTable(initializer, missing)
 
 
 def _joined(parts: Sequence[_Events], rows: np.ndarray, log: ShardedLog) -> Sequences:

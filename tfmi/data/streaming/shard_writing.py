@@ -41,11 +41,13 @@ from tfmi.data.reading.events import EventChunk, EventReader
 from tfmi.data.reading.formats import BLOCK_BYTES
 from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.sources import TableSource, table_source
+from tfmi.data.reading.time_span import say_span
+from tfmi.data.splitting.filtering import newest_events
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 ITEM_COUNTS = "item_counts.json"
 LITTLE_ENDIAN_DOUBLE = "<f8"
@@ -79,6 +81,7 @@ def write_sharded_log(
     *,
     catalogue: ItemTable | None = None,
     users: UserTable | None = None,
+    max_user_events: int | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> ShardedLog:
     """Turn a log of any size into sharded sequences, or open them if they are there already.
@@ -94,6 +97,7 @@ def write_sharded_log(
         rejects_path: Where rejected rows go.
         catalogue: The items, to count or reject events of others.
         users: The users file, to see whether it belongs to this log.
+        max_user_events: Of a user with more events, the newest so many count; None: all.
         block_bytes: How much of a text log one chunk holds.
 
     Raises:
@@ -101,7 +105,7 @@ def write_sharded_log(
     """
     path, folder = Path(path), Path(folder)
     source = table_source(path, config.log_file())
-    fingerprint = _fingerprint(source, config, catalogue, users)
+    fingerprint = _fingerprint(source, config, catalogue, users, max_user_events)
     home = folder / _digest(fingerprint)
     sequences = home / "sequences"
     lock = FolderLock(_lock_path(home), "shared", str(path))
@@ -123,7 +127,9 @@ def write_sharded_log(
     shutil.rmtree(home / "events", ignore_errors=True)
     _delete_unused(folder, home)
     logger.info("%s: the TFRecord shards are in %s", path, sequences)
-    return replace(open_sharded_log(sequences), lock=lock)
+    log = replace(open_sharded_log(sequences), lock=lock)
+    say_span(path, log.report)
+    return log
 
 
 def open_sharded_log(folder: str | Path) -> ShardedLog:
@@ -150,12 +156,15 @@ def shard_of(users: pa.Array, shards: int) -> np.ndarray:
     return distinct[encoded.indices.to_numpy()]
 
 
-def _fingerprint(source: TableSource, config: LogConfig, catalogue: ItemTable | None, users: UserTable | None) -> dict[str, Any]:
+def _fingerprint(
+    source: TableSource, config: LogConfig, catalogue: ItemTable | None, users: UserTable | None, max_user_events: int | None
+) -> dict[str, Any]:
     """What the shards depend on: another log, other rules or another catalogue make them anew."""
     return {
         "format": FORMAT_VERSION,
         "log": source.state(),
         "rules": config.model_dump(mode="json"),
+        "max_user_events": max_user_events,
         "catalogue_crc32": None if catalogue is None else _checksum(catalogue.item_ids),
         "users_crc32": None if users is None else _checksum(users.user_ids),
     }
@@ -207,7 +216,7 @@ def _write_stages(reader: EventReader, home: Path, rejects_path: str | Path, fin
             with Rejects(reader.path, rejects_path) as rejects, folder_appears_complete(events) as temporary:
                 _write_events(reader, rejects, temporary, fingerprint)
         with folder_appears_complete(sequences) as temporary:
-            _write_sequences(events, temporary, reader.config, fingerprint)
+            _write_sequences(events, temporary, reader.config, fingerprint, fingerprint["max_user_events"])
     except BaseException:
         if events.exists():
             lock.release()  # The next run goes on from there.
@@ -240,6 +249,7 @@ def _write_events(reader: EventReader, rejects: Rejects, folder: Path, fingerpri
         **rejects.report(counts.rows),
         "other_event_types": counts.other_event_types,
         "events_of_unknown_items": counts.unknown_item_events,
+        **counts.span.report(reader.config.time_unit),
     }
     write_json(folder / MANIFEST, {"made_from": fingerprint, "shards": names, "report": report})
 
@@ -268,7 +278,7 @@ def _read_event_block(record: bytes) -> EventChunk:
     return EventChunk(strings("users"), strings("items"), times, weights, strings("types") if "types" in features else None)
 
 
-def _write_sequences(events: Path, folder: Path, config: LogConfig, fingerprint: Mapping[str, Any]) -> None:
+def _write_sequences(events: Path, folder: Path, config: LogConfig, fingerprint: Mapping[str, Any], max_user_events: int | None) -> None:
     """Stage 2: each shard alone is read, freed of duplicates, sorted and written as one record per user."""
     manifest = json.loads((events / MANIFEST).read_text(encoding="utf-8"))
     names = _shard_names("sequences", len(manifest["shards"]))
@@ -280,6 +290,9 @@ def _write_sequences(events: Path, folder: Path, config: LogConfig, fingerprint:
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
             if table is None:
                 continue
+            newest = newest_events(table.user_codes, table.timestamps, max_user_events)
+            totals["events_over_max_user_events"] += int((~newest).sum())
+            table = table.take(newest)
             for record in _sequence_records(table):
                 writer.write(record)
         totals.update({key: value for key, value in table.report.items() if key != "items"})

@@ -15,9 +15,10 @@ import numpy as np
 from tfmi.config import DataConfig, SplitConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import evaluation_counts, frequency_order
-from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset, EvaluationSet, UserProfiles, Vocabulary
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset, EvaluationSet, Sequences, UserProfiles, Vocabulary
 from tfmi.data.features import build_catalogue, build_profiles
 from tfmi.data.reading.log import find_log_files, read_catalogue, read_users, wants_profiles
+from tfmi.data.splitting.filtering import cold_items, say_giant, say_left_out
 from tfmi.data.splitting.slicing import cut_rows
 from tfmi.data.splitting.splits import history_and_rest
 from tfmi.data.streaming.shard_reading import ShardedSequences, UserPart
@@ -53,16 +54,31 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
         )
     items = None if catalogue_path is None else read_catalogue(catalogue_path, config.log, rejects / "catalogue.jsonl")
     users = None if users_path is None else read_users(users_path, config.log, rejects / "users.jsonl")
-    log = write_sharded_log(log_path, config.log, shard_folder, rejects / "log.jsonl", catalogue=items, users=users)
-    candidates = _frequent_items(log, config.split)
-    counted = _training_sequences(log, Vocabulary(candidates), config.split)
+    log = write_sharded_log(
+        log_path,
+        config.log,
+        shard_folder,
+        rejects / "log.jsonl",
+        catalogue=items,
+        users=users,
+        max_user_events=config.split.max_user_events,
+    )
+    frequent = _frequent_items(log, config.split)
+    cold = cold_items("log", items, frequent, config.split)
+    candidates = [*frequent, *cold.candidates]
+    silent = frozenset(cold.candidates)
+    counted = _training_sequences(log, Vocabulary(candidates), config.split, silent)
     item_counts, user_counts = _count_training(counted)
     order = frequency_order(candidates, np.arange(len(candidates)), item_counts[FIRST_INDEX:])
     vocabulary = Vocabulary(candidates[code] for code in order)
     profiles = _profiles(users, user_counts)
     catalogue = build_catalogue(vocabulary, np.concatenate([[0, 0], item_counts[FIRST_INDEX:][order]]), items)
     train = counted.with_indices(vocabulary, profiles)
-    valid, test = (_evaluation_set(log, vocabulary, config.split, part, profiles) for part in ("valid", "test"))
+    (valid, valid_users), (test, test_users) = (
+        _evaluation_set(log, vocabulary, config.split, part, profiles=profiles, silent=silent) for part in ("valid", "test")
+    )
+    lengths = np.concatenate([train.lengths(), valid_users.lengths(), test_users.lengths()])
+    left_out = _say_left_out(log, config.split, lengths, items=len(frequent))
     return Dataset(
         name="log",
         catalogue=catalogue,
@@ -70,7 +86,7 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
         valid=valid,
         test=test,
         profiles=profiles,
-        report=_report(log, catalogue, train, valid, test),
+        report={**_report(log, catalogue, train, valid, test), **left_out, **cold.report},
     )
 
 
@@ -104,8 +120,8 @@ def _part(split: SplitConfig, name: PartName) -> UserPart:
     return UserPart(split.seed, low, high)
 
 
-def _training_sequences(log: ShardedLog, vocabulary: Vocabulary, split: SplitConfig) -> ShardedSequences:
-    train = ShardedSequences(log, vocabulary, min_events=split.min_user_events, part=_part(split, "train"))
+def _training_sequences(log: ShardedLog, vocabulary: Vocabulary, split: SplitConfig, silent: frozenset[str]) -> ShardedSequences:
+    train = ShardedSequences(log, vocabulary, min_events=split.min_user_events, part=_part(split, "train"), without_events=silent)
     if not train.num_examples(1):
         raise DataError(
             "the streamed log's training part has no sequence of two or more events, so there is nothing to learn from; give more data, "
@@ -133,16 +149,36 @@ def _profiles(table: UserTable | None, training_users: list[str]) -> UserProfile
 
 
 def _evaluation_set(
-    log: ShardedLog, vocabulary: Vocabulary, split: SplitConfig, part: PartName, profiles: UserProfiles | None
-) -> EvaluationSet:
-    users = ShardedSequences(log, vocabulary, min_events=split.min_user_events, part=_part(split, part), profiles=profiles).in_memory()
+    log: ShardedLog, vocabulary: Vocabulary, split: SplitConfig, part: PartName, *, profiles: UserProfiles | None, silent: frozenset[str]
+) -> tuple[EvaluationSet, Sequences]:
+    """The users of a part, cut into histories and targets, and whole."""
+    users = ShardedSequences(
+        log, vocabulary, min_events=split.min_user_events, part=_part(split, part), profiles=profiles, without_events=silent
+    ).in_memory()
     examples = cut_rows(users, *history_and_rest(users, np.arange(len(users)), split.history_share))
     if not len(examples):
         raise DataError(
             f"the streamed log's {part} part is empty: no user there has both a history and a later event; give more data, or raise "
             f"data.split.{part}_share"
         )
-    return examples
+    return examples, users
+
+
+def _say_left_out(log: ShardedLog, split: SplitConfig, lengths: np.ndarray, *, items: int) -> dict[str, Any]:
+    """Log and report who was left out, as for a log in memory; ``lengths`` [users] are the events of those that are not."""
+    over = int(log.report.get("events_over_max_user_events", 0))
+    events = int(log.report["events"])
+    report = {
+        "users": len(lengths),
+        "events": int(lengths.sum()),
+        "events_over_max_user_events": over,
+        "events_left_out_as_rare": events - over - int(lengths.sum()),
+        "users_left_out_as_rare": int(log.report["users"]) - len(lengths),
+        "items_left_out_as_rare": len(log.item_counts) - items,
+    }
+    say_left_out("log", split, report, users=int(log.report["users"]), items=len(log.item_counts), events=events)
+    say_giant("log", "one user", lengths, split)
+    return report
 
 
 def _report(log: ShardedLog, catalogue: Catalogue, train: ShardedSequences, valid: EvaluationSet, test: EvaluationSet) -> dict[str, Any]:

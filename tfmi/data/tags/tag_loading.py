@@ -8,8 +8,7 @@ from tfmi.config import DataConfig
 from tfmi.core.errors import ConfigError
 from tfmi.data.loading import DEFAULT_CACHE, rejects_folder
 from tfmi.data.public.download import MOVIELENS_URL, fetch_movielens
-from tfmi.data.public.item_attributes import ATTRIBUTES_FILE, read_attributes
-from tfmi.data.public.sequence_files import SEQUENCES_FILE, read_sequences
+from tfmi.data.public.sequence_files import SEQUENCES_FILE, read_attributes_of, read_sequences
 from tfmi.data.public.text_files import require_file
 from tfmi.data.reading.log import LogTables, read_log_files
 from tfmi.data.synthetic.shop_tags import embedded_shop
@@ -57,9 +56,8 @@ def read_tag_log(config: DataConfig) -> TagLog:
     if config.dataset == "sequences":
         path = Path(config.path)
         file = path if path.is_file() else require_file(path, SEQUENCES_FILE, "sequences")
-        attributes = file.parent / ATTRIBUTES_FILE
-        items = read_attributes(attributes) if attributes.is_file() else None
-        return tag_log_from_tables("sequences", LogTables(read_sequences(file), items, None), tagging, tasks)
+        events = read_sequences(file)
+        return tag_log_from_tables("sequences", LogTables(events, read_attributes_of(events, file), None), tagging, tasks)
     raise ConfigError(
         f"data.dataset: {config.dataset!r} comes split by users, without tags in time; models of tags take embedded, log, movielens, "
         "lastfm or sequences"

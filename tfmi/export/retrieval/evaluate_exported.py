@@ -66,7 +66,7 @@ class ServedRanker:
         self._reads_timestamps = TIMESTAMPS in model.metadata["signatures"]["serving_default"]["inputs"]
         widths = model.metadata["widths"]
         self._history_length, self._num_results = int(widths["history_length"]), int(widths["num_results"])
-        if model.metadata["exclude_history"] and not config.exclude_history:
+        if model.metadata["exclude_history"] and not config.leaves_out_history:
             log.info("This model leaves out a user's own history; the configuration's protocol does not, so metrics may differ from it.")
 
     def rank(self, examples: EvaluationSet) -> RecommendedItems:
@@ -84,11 +84,11 @@ class ServedRanker:
     def _ask(self, histories: Sequences) -> RecommendedItems:
         request = {"history": self._ids[histories.padded(self._history_length)], **self._timestamps(histories)}
         signature = "serving_default"
-        if self._features or self._config.exclude_history:
+        if self._features or self._config.leaves_out_history:
             signature = "recommend"
             request |= profile_values(self._features, histories.users)
             # The protocol excludes whole histories, of which the model sees only the newest items.
-            width = int(histories.lengths().max()) if self._config.exclude_history else 0
+            width = int(histories.lengths().max()) if self._config.leaves_out_history else 0
             request["exclude"] = self._ids[histories.padded(width)]
             request["diversity"] = np.zeros(len(histories), np.float32)
         answer = self._model.predict(signature, request)

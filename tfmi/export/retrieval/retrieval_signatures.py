@@ -240,7 +240,7 @@ class ServingSignatures(Servable):
         return {"item_ids": self._items.identifiers(chosen.items), "scores": chosen.scores, "interests": chosen.interests}
 
     def _excluded(self, history: tf.Tensor, exclude: tf.Tensor | None) -> tf.Tensor | None:
-        if not self._export.exclude_history:
+        if not self._export.leaves_out_history:
             return exclude
         return history if exclude is None else tf.concat([exclude, history], axis=1)
 

@@ -194,7 +194,7 @@ def _describe_servable(
             "exclusion_width": export.exclusion_width,
             "audience_size": export.audience_size,
         },
-        "exclude_history": export.exclude_history,
+        "exclude_history": export.leaves_out_history,
         "scoring": model.scoring,
         "tasks": [
             {

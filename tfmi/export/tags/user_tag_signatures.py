@@ -206,7 +206,7 @@ class UserTagSignatures(Servable):
 
     def _excluded(self, encoded: Mapping[str, tf.Tensor], exclude: tf.Tensor | None) -> tf.Tensor | None:
         tables = [] if exclude is None else [exclude]
-        if self._export.exclude_history:
+        if self._export.leaves_out_history:
             tables += [encoded[name] for name in self._own_tags]  # these fields have the tags' own indices
         return tf.concat(tables, axis=1) if tables else None
 
