@@ -20,6 +20,7 @@ from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError
 from tfmi.core.files import write_atomically
 from tfmi.models.kind_settings import settings_yaml
+from tfmi.training.monitors import AUTO
 from tfmi.training.run_folder import RunFolder, differing_keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +45,12 @@ class Job:
     config: RunConfig
     folder: RunFolder
     monitor: str
+
+    @property
+    def watched(self) -> str:
+        """The monitor, by its name where the data chose it (``training.monitor: auto``) and the run is finished."""
+        chosen = self.metrics()["train"].get("monitor", self.monitor) if self.monitor == AUTO and self.finished else self.monitor
+        return str(chosen)
 
     @property
     def name(self) -> str:

@@ -105,11 +105,11 @@ class Comparison:
 
     def monitor(self, config: RunConfig) -> str:
         """The validation metric that a run is judged by: its own monitor; where nothing is monitored that of ``settings``, if they have
-        one, or recall at the longest cutoff."""
+        one, or what the data would choose."""
         if reads(config, "training.monitor"):
             return config.training.monitor
         asked = value_at(parse_settings(self.settings), "training.monitor")
-        return f"recall@{max(config.evaluation.cutoffs)}" if asked is None else str(asked)
+        return config.training.monitor if asked is None else str(asked)
 
     def _folder(self, purpose: str, entry: Entry, dataset: str, trial: Trial, seed: int) -> RunFolder:
         number = f"-trial-{trial.number}" if trial.number else ""

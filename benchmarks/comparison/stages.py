@@ -80,7 +80,7 @@ def tune(comparison: Comparison, trials: Mapping[str, Sequence[Trial]], datasets
     for (dataset, label, number), job in jobs.items():
         chosen = tuning.chosen[dataset][label]
         row = {"dataset": dataset, "config": label, "trial": number, "settings": list(trials[label][number].settings)}
-        row |= {"monitor": job.monitor, "value": values[dataset, label, number]}
+        row |= {"monitor": job.watched, "value": values[dataset, label, number]}
         row |= {"seconds": job.metrics()["train"]["seconds"] if job.finished else None}
         tuning.trials.append(row | {"folder": str(job.folder.path), "chosen": chosen is not None and chosen.number == number})
     return tuning

@@ -59,7 +59,7 @@ def _row(group: Sequence[Job]) -> Row:
         "config": first.label,
         "system": first.config.system,
         "kind": first.config.model.kind,
-        "monitor": first.monitor,
+        "monitor": first.watched,
         "seeds": len(group),
         "runs": [{"seed": job.config.seed, "folder": str(job.folder.path)} for job in group],
     }

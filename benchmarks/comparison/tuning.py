@@ -108,12 +108,12 @@ def plan_trials(choices: Choices, count: int, resolve: Callable[[Sequence[str]],
 
 def validation_value(job: Job) -> float | None:
     """What the trials are judged by: the validation value of the job's monitor; None if the run has failed."""
-    return float(job.metrics()["valid"][job.monitor]) if job.finished else None
+    return float(job.metrics()["valid"][job.watched]) if job.finished else None
 
 
 def is_loss(job: Job) -> bool:
     """Whether less of the job's monitor is better."""
-    return job.monitor in LOWER_IS_BETTER
+    return job.watched in LOWER_IS_BETTER
 
 
 def choose(values: Mapping[str, Mapping[int, float | None]], less_is_better: bool = False) -> int | None:

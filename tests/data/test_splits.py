@@ -15,7 +15,8 @@ from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import TagAssignments
 from tfmi.data.dataset import CategoricalFeature, Dataset, MultiValuedFeature, NumericFeature, Sequences
 from tfmi.data.splitting.filtering import core_mask
-from tfmi.data.splitting.splits import order_events, share_sizes, split_events
+from tfmi.data.splitting.ordering import order_events
+from tfmi.data.splitting.splits import share_sizes, split_events
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
 METHODS = ("by_user", "leave_one_out", "by_time", "session_prefixes")

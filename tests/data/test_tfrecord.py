@@ -24,7 +24,7 @@ from tfmi.data.features import build_profiles
 from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import TrainingBatches, examples_per_epoch, training_batches
 from tfmi.data.reading.log import read_log
-from tfmi.data.splitting.splits import order_events
+from tfmi.data.splitting.ordering import order_events
 from tfmi.data.streaming.shard_reading import ShardedSequences, UserPart
 from tfmi.data.streaming.shard_writing import open_sharded_log, shard_of, write_sharded_log
 from tfmi.data.tables import ItemTable, UserTable

@@ -36,7 +36,7 @@ CUSTOMARY_SPLITS: dict[DatasetName, SplitMethod] = {
     "comirec": "given",
     "sessions": "given",
 }
-_FILTERS = frozenset({"min_user_events", "min_item_events", "iterate_core"})
+_FILTERS = frozenset({"min_user_events", "min_item_events", "iterate_core", "max_user_events", "cold_items"})
 _SHARES = frozenset({"valid_share", "test_share"})
 _READ_BY_METHOD: dict[SplitMethod, frozenset[str]] = {
     "by_user": _FILTERS | _SHARES | {"seed", "history_share"},

@@ -186,6 +186,12 @@ class LogConfig(FileConfig):
     element_separator: str = Field("-", min_length=1, description="between the parts of an element; the last ones are cut off first")
     tag_separator: str = Field("|", min_length=1)
     event_types: list[str] | None = Field(None, description="keep only these event types; None keeps all")
+    event_weights: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
+        None, min_length=1, description="weight of an event by its type, 1 if it is not named; with columns.weight it multiplies that"
+    )
+    negative_events: list[str] | None = Field(
+        None, min_length=1, description="events of these types say that a user turned the item down: no positives, but explicit negatives"
+    )
     unknown_items: Literal["keep", "reject"] = Field("keep", description="events of items that the catalogue lacks")
     min_join_share: float = Field(
         0.05, ge=0, le=1, description="stop when a smaller share of the events is of items in the catalogue, or of users in the users file"
@@ -197,10 +203,14 @@ class LogConfig(FileConfig):
 
     @pydantic.model_validator(mode="after")
     def _check_combinations(self) -> LogConfig:
-        if self.event_types is not None and self.columns.event is None:
-            raise ValueError("event_types needs columns.event, the column that holds the event type")
         if self.time_format is not None:
             _check_time_format(self.time_format)
+        for name in ("event_types", "event_weights", "negative_events"):
+            if getattr(self, name) is not None and self.columns.event is None:
+                raise ValueError(f"{name} needs columns.event, the column that holds the event type")
+        both = sorted(set(self.event_weights or ()) & set(self.negative_events or ()))
+        if both:
+            raise ValueError(f"negative_events: {', '.join(both)} cannot have a weight in event_weights, too")
         profile = [*self.profile_columns, *self.profile_numbers]
         if len(set(profile)) != len(profile):
             raise ValueError("profile_columns and profile_numbers must name each column once")
@@ -214,6 +224,15 @@ class LogConfig(FileConfig):
         """How a table beside the log is written: by its own section, or as the log as far as a delimiter and the like go."""
         shared = ("delimiter", "quoting", "encoding", "decimal")
         return own or FileConfig(**{name: getattr(self, name) for name in shared})
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether events have weights, by a column or by their type."""
+        return self.columns.weight is not None or self.event_weights is not None
+
+    def kept_types(self) -> list[str] | None:
+        """The event types that are read, negative ones included; None: all."""
+        return None if self.event_types is None else [*self.event_types, *(self.negative_events or ())]
 
 
 class SplitConfig(Section):
@@ -430,6 +449,9 @@ class ModelConfig(Section):
     user_tower: UserTowerConfig = UserTowerConfig()
     normalize: bool = Field(True, description="L2-normalise user and item vectors")
     temperature: float = Field(0.07, gt=0, description="training scores are divided by it")
+    negatives_weight: NonNegativeFloat = Field(
+        1.0, description="weight of the loss by which a target stands above what its user has turned down (data.log.negative_events)"
+    )
     history_dropout: float = Field(0.2, ge=0, lt=1, description="dropout on the history's item vectors in training")
 
 

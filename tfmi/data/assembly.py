@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 
 from tfmi.core.errors import DataError
-from tfmi.data.dataset import FIRST_INDEX, UNKNOWN_INDEX, Catalogue, Dataset, EvaluationSet, Sequences, UserProfiles, Vocabulary
+from tfmi.data.dataset import (
+    FIRST_INDEX,
+    PADDING_INDEX,
+    UNKNOWN_INDEX,
+    Catalogue,
+    Dataset,
+    EvaluationSet,
+    Sequences,
+    UserProfiles,
+    Vocabulary,
+)
 from tfmi.data.features import build_catalogue, build_profiles
 from tfmi.data.tables import ItemTable, UserTable
 
@@ -66,12 +76,19 @@ def frequency_order(ids: Sequence[str], candidates: np.ndarray, counts: np.ndarr
 
 
 def number_items(parts: Parts, item_ids: Sequence[str], candidates: np.ndarray) -> tuple[Parts, Vocabulary]:
-    """Replace item codes by indices, most frequent in training first. Codes outside ``candidates`` become the unknown index."""
+    """Replace item codes by indices, most frequent in training first. Codes outside ``candidates`` become the unknown index.
+
+    Of ``negatives`` the code -1 is padding, and so becomes what is not among the candidates.
+    """
     counts = np.bincount(parts.train.items, minlength=len(item_ids))
     order = frequency_order(item_ids, candidates, counts)
     index_of_code = np.full(len(item_ids), UNKNOWN_INDEX, dtype=np.int32)
     index_of_code[order] = np.arange(FIRST_INDEX, FIRST_INDEX + len(order))
-    numbered = [replace(s, items=index_of_code[s.items]) for s in parts.all_sequences()]
+    index_of_negative = np.concatenate([np.where(index_of_code >= FIRST_INDEX, index_of_code, PADDING_INDEX), [PADDING_INDEX]])
+    numbered = [
+        replace(s, items=index_of_code[s.items], negatives=None if s.negatives is None else index_of_negative[s.negatives])
+        for s in parts.all_sequences()
+    ]
     return parts.with_sequences(numbered), Vocabulary(item_ids[code] for code in order)
 
 

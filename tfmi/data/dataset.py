@@ -124,6 +124,8 @@ class Sequences:
         timestamps: float64 [events] seconds, or None if the data has only an order.
         weights: float32 [events], or None where every event weighs 1.
         users: int32 [rows]: the row of each sequence's user in ``UserProfiles``; ``arange`` without profiles.
+        negatives: int32 [rows, M]: items that the user has turned down, the newest M; 0 and -1 pad; None if the data has none.
+        negative_places: int64 [rows, M]: how many events of its row come before each of them.
     """
 
     offsets: np.ndarray
@@ -131,6 +133,8 @@ class Sequences:
     timestamps: np.ndarray | None
     weights: np.ndarray | None
     users: np.ndarray
+    negatives: np.ndarray | None = None
+    negative_places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

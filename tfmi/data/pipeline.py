@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.core.errors import DataError
-from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, Sequences, StreamedSequences, UserProfiles
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, EvaluationSet, Sequences, StreamedSequences, UserProfiles
 from tfmi.data.features import feature_arrays
 
 ExampleOrder = Literal["prefixes", "random_position", "sequences"]
@@ -116,6 +116,7 @@ class TrainingBatches:
         Returns:
             A dataset of dicts: ``history`` int32 [B, L] oldest to newest, right-padded with 0; ``target`` int32 [B]; ``timestamps``
             float64 [B, L], 0 at padding, if the sequences have any; ``weight`` float32 [B] of the target, if the sequences have any;
+            ``negatives`` int32 [B, M], what the user has turned down, 0 pads, if the sequences have any;
             ``profile``, if there are profiles: a dict of ``feature_arrays`` rows. With the order ``sequences``, ``target`` int32 [B, L]
             is what follows each item of the history, 0 where that is no possible target, and ``weight`` is float32 [B, L].
         """
@@ -297,6 +298,10 @@ class _ExampleGatherer:
         self._weights = None if sequences.weights is None else tf.constant(sequences.weights, tf.float32)
         self._offsets = tf.constant(sequences.offsets, tf.int64)
         self._positions_in_row = tf.constant(_positions_in_row(sequences), tf.int32)
+        self._negatives = None
+        if sequences.negatives is not None:
+            self._negatives = tf.constant(np.maximum(sequences.negatives, PADDING_INDEX), tf.int32)
+            self._event_rows = tf.constant(np.repeat(np.arange(len(sequences)), sequences.lengths()), tf.int32)
         self._profile: dict[str, tf.Tensor] = {}
         if profiles is not None:
             self._profile = {name: tf.constant(array) for name, array in feature_arrays(profiles.features).items()}
@@ -319,6 +324,8 @@ class _ExampleGatherer:
             batch["target"] = tf.gather(self._items.values, positions)
             if self._weights is not None:
                 batch["weight"] = tf.gather(self._weights, positions)
+        if self._negatives is not None:
+            batch["negatives"] = tf.gather(self._negatives, tf.gather(self._event_rows, positions))
         if self._profile:
             batch["profile"] = self._profiles(tf.gather(self._event_users, positions))
         return batch

@@ -19,6 +19,8 @@ class EventTable:
         timestamps: float64 [events] seconds since the epoch (or any consistent number), or None if the file's order is the time order.
         weights: float32 [events], or None.
         report: Counts of what was read, rejected (by reason) and dropped.
+        negative: bool [events], whether an event says that the user turned the item down (``negative_events``); None: none does.
+        parts: int8 [events], 0 training, 1 validation, 2 test, where the log says it; else None.
         type_codes, type_names: int64 [events] and the names of the event types; None and nothing in a log without types.
         profiles: Profile columns that stood in the log itself, row by row as ``user_ids``; None if none were asked for.
     """
@@ -33,6 +35,8 @@ class EventTable:
     profiles: UserTable | None = None
     type_codes: np.ndarray | None = None
     type_names: Sequence[str] = ()
+    negative: np.ndarray | None = None
+    parts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user_codes)
@@ -50,6 +54,8 @@ class EventTable:
             timestamps=taken(self.timestamps),
             weights=taken(self.weights),
             type_codes=taken(self.type_codes),
+            negative=taken(self.negative),
+            parts=taken(self.parts),
         )
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, UserProfiles
 from tfmi.data.pipeline import evaluation_batches
 from tfmi.data.splitting.slicing import whole_rows
-from tfmi.evaluation.full_catalogue import CatalogueRanker, RecommendedItems
+from tfmi.evaluation.full_catalogue import CatalogueRanker, RecommendedItems, excluded_items
 from tfmi.index.exact import ExactIndex
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.index.sources import candidate_source
@@ -74,7 +74,7 @@ class DiverseRanker:
         for batch in batches:
             rows = batch["row"].numpy()
             left_out = whole_rows(examples.histories, rows)
-            excluded = left_out.padded(int(left_out.lengths().max()) if exclude_history else 0)
+            excluded = excluded_items(left_out, exclude_history)
             items, scores = answer(UserInputs.of_batch(batch), tf.constant(excluded, tf.int32), strengths)
             parts.append((items.numpy(), scores.numpy()))
             on_progress(len(rows))

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.config import EvaluationConfig
-from tfmi.data.dataset import FIRST_INDEX, Catalogue, EvaluationSet, UserProfiles
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Catalogue, EvaluationSet, Sequences, UserProfiles
 from tfmi.data.pipeline import evaluation_batches
 from tfmi.data.splitting.slicing import whole_rows
 from tfmi.evaluation.metrics import per_user_metrics, ranking_metrics
@@ -91,12 +91,20 @@ class CatalogueRanker:
         answers: list[RecommendedItems] = []
         for batch in batches:
             histories = whole_rows(examples.histories, batch["row"].numpy())
-            left_out = histories.padded(int(histories.lengths().max()) if exclude_history else 0)
+            left_out = excluded_items(histories, exclude_history)
             chosen = rank(UserInputs.of_batch(batch), item_vectors, tf.constant(n), tf.constant(left_out, tf.int32))
             answers.append(RecommendedItems(chosen.items.numpy(), chosen.scores.numpy()))
         if not answers:
             return RecommendedItems(np.zeros([0, n], np.int32), np.zeros([0, n], np.float32))
         return RecommendedItems(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
+
+
+def excluded_items(histories: Sequences, exclude_history: bool) -> np.ndarray:
+    """int32 [rows, E]: what lists for these histories leave out, 0 pads: what the user has turned down and, if asked for, the history."""
+    own = histories.padded(int(histories.lengths().max(initial=0)) if exclude_history else 0)
+    if histories.negatives is None:
+        return own
+    return np.concatenate([own, np.maximum(histories.negatives, PADDING_INDEX).astype(np.int32)], axis=1)
 
 
 class CatalogueEvaluator:

@@ -14,7 +14,7 @@ from tfmi.export.publishing import publish
 from tfmi.export.saving import Servable
 from tfmi.export.warmup import Request, compare_answers, read_warmup, write_warmup
 
-RUN_METADATA = ("system", "configuration", "metrics", "data", "own_items")
+RUN_METADATA = ("system", "configuration", "metrics", "data")
 
 
 def release(

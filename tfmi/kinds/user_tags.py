@@ -33,6 +33,7 @@ from tfmi.models.user_tags.user_tag_model import UserTagModel
 from tfmi.plots.expert_plots import plot_experts
 from tfmi.training.fingerprint import tagging_fingerprint
 from tfmi.training.fitting import Fitted
+from tfmi.training.monitors import AUTO, simple_monitor
 from tfmi.training.run_folder import RunFolder
 from tfmi.training.trainer import TrainingTask
 
@@ -159,6 +160,7 @@ class UserTagsKind(TrainedKind[TagDataset, UserTagModel, TagEvaluator]):
             num_examples=len(data.train),
             batches=tag_batches(data.train, measuring.states, batch_size=config.training.batch_size, seed=config.seed),
             validate=measuring.validate,
+            monitor=simple_monitor(config.training.monitor, "auc", "log_loss"),
         )
 
     def fit(

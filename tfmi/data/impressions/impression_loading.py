@@ -98,10 +98,13 @@ def clicked_events(events: EventTable, config: DataConfig) -> np.ndarray:
         if events.weights is None:
             raise ConfigError("data.impressions.positive_weight: needs data.log.columns.weight, the column that holds the weight")
         return events.weights >= threshold
+    if events.negative is not None and events.negative.any():
+        return ~events.negative
     if not config.impressions.sampled_negatives:
         raise ConfigError(
             "data.impressions: a model that ranks needs items that were not clicked. Say which events are clicks with "
-            "data.impressions.positive_events or positive_weight, or set data.impressions.sampled_negatives to how many to draw per click"
+            "data.impressions.positive_events or positive_weight, or which are not with data.log.negative_events, or set "
+            "data.impressions.sampled_negatives to how many to draw per click"
         )
     return np.ones(len(events), dtype=bool)
 

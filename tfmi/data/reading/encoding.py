@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfmi.config import LogConfig
+from tfmi.data.reading.event_types import is_negative
 from tfmi.data.reading.events import EventChunk
 from tfmi.data.tables import EventTable, UserTable
 
@@ -41,6 +42,7 @@ class EventTableBuilder:
     """Collects chunks of events and makes the table: ids to codes, exact duplicates dropped, peculiarities counted."""
 
     def __init__(self, config: LogConfig) -> None:
+        self._config = config
         self._drop_duplicates = config.duplicates == "drop"
         self._users, self._items, self._types = CodeBook(), CodeBook(), CodeBook()
         self._parts: list[dict[str, np.ndarray]] = []
@@ -67,6 +69,7 @@ class EventTableBuilder:
         if duplicate.any():
             columns = {name: values[~duplicate] for name, values in columns.items()}
         user_ids, item_ids = self._users.strings, self._items.strings
+        negative = is_negative(columns.get("type"), self._types.strings, self._config)
         counted = {
             "events": len(columns["user"]),
             "users": len(user_ids),
@@ -74,6 +77,7 @@ class EventTableBuilder:
             "duplicates_dropped": int(duplicate.sum()),
             "out_of_order": count_out_of_order(columns["user"], columns.get("time")),
             "users_with_one_event": int((np.bincount(columns["user"]) == 1).sum()),
+            **({} if negative is None else {"negative_events": int(negative.sum())}),
         }
         profiles = {name: values.for_users(len(user_ids)) for name, values in self._profiles.items()}
         return EventTable(
@@ -87,6 +91,7 @@ class EventTableBuilder:
             profiles=UserTable(user_ids, profiles) if profiles else None,
             type_codes=columns.get("type"),
             type_names=self._types.strings,
+            negative=negative,
         )
 
 

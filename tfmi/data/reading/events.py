@@ -15,6 +15,7 @@ from tfmi.config import LogConfig
 from tfmi.core.errors import DataError
 from tfmi.data.reading.checks import ChunkChecks, filtered, is_among
 from tfmi.data.reading.codes import plain_code
+from tfmi.data.reading.event_types import warn_of_absent_types, weights_by_type
 from tfmi.data.reading.formats import BLOCK_BYTES
 from tfmi.data.reading.joins import Join
 from tfmi.data.reading.readers import read_rows
@@ -94,9 +95,10 @@ class EventReader:
         self.config = config
         self.counts = EventCounts()
         self._source = path
-        self._event_types = None if config.event_types is None else [plain_code(name) for name in config.event_types]
+        self._event_types = None if config.kept_types() is None else [plain_code(name) for name in config.kept_types() or ()]
         self._items = None if known_items is None else Join("items", known_items, "the catalogue")
         self._users = None if known_users is None else Join("users", known_users, "the users file")
+        self._types_seen: set[str] = set()
         self._with_profile = with_profile
         self._block_bytes = block_bytes
 
@@ -140,12 +142,16 @@ class EventReader:
     def _checked(self, rows: RowChunk, rejects: Rejects) -> EventChunk:
         columns = self.config.columns
         checks = ChunkChecks(rows, rejects, self.config.decimal)
-        if columns.event is not None and self._event_types is not None:
-            self.counts.other_event_types += checks.drop(~is_among(rows.columns[columns.event], self._event_types))
+        if columns.event is not None:
+            self._types_seen.update(rows.columns[columns.event].unique().to_pylist())
+            if self._event_types is not None:
+                self.counts.other_event_types += checks.drop(~is_among(rows.columns[columns.event], self._event_types))
         checks.require_text(columns.user, "empty_user")
         checks.require_text(columns.item, "empty_item")
         times = checks.times(columns.time, self.config.time_unit, self.config.time_format) if columns.time is not None else None
         weights = checks.numbers(columns.weight, required=True, positive=True) if columns.weight is not None else None
+        if columns.event is not None:
+            weights = weights_by_type(rows.columns[columns.event], self.config, weights)
         profile = self._profile(rows, checks)
         self._check_known(rows, checks)
         kept = checks.kept
@@ -187,6 +193,7 @@ class EventReader:
             if join is not None:
                 join.finish(self.path, self.config.min_join_share)
         rejects.stop_if_too_many(rows, self.config.max_reject_share)
+        warn_of_absent_types(self.path, self.config, self._types_seen)
         if not good:
             raise DataError(
                 f"{self.path}: no event is left: {rejects.total:,} of {rows:,} rows were rejected and {self.counts.other_event_types:,} "

@@ -196,7 +196,8 @@ def cold_items(name: str, table: ItemTable | None, with_events: Sequence[str], c
     report = {"cold_items": int(cold.sum()), "cold_items_as_candidates": len(chosen)}
     if len(chosen):
         log.info(
-            "%s: %s items of the catalogue without events, or with fewer than %s, are candidates by their features (data.split.cold_items)",
+            "%s: %s items of the catalogue without enough events (data.split.min_item_events: %s) are candidates by their features "
+            "(data.split.cold_items)",
             name,
             f"{len(chosen):,}",
             config.min_item_events,

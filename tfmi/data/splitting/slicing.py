@@ -16,19 +16,29 @@ def sequences_from_ranges(source: Sequences, rows: np.ndarray, starts: np.ndarra
         starts, ends: int [new rows]: positions in ``source.items``; a new row holds ``[start, end)``.
 
     Returns:
-        As many rows as ranges, in their order; rows may repeat and ranges may overlap.
+        As many rows as ranges, in their order; rows may repeat and ranges may overlap. Of what a user has turned down, a new row keeps
+        what came before the event at its end.
     """
-    lengths = np.asarray(ends, dtype=np.int64) - np.asarray(starts, dtype=np.int64)
+    starts, ends = np.asarray(starts, dtype=np.int64), np.asarray(ends, dtype=np.int64)
+    lengths = ends - starts
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     # The position of each copied event: its range's start plus its place in the range.
-    positions = np.arange(offsets[-1]) + np.repeat(np.asarray(starts, dtype=np.int64) - offsets[:-1], lengths)
+    positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    negatives = places = None
+    if source.negatives is not None and source.negative_places is not None:
+        negatives, places = source.negatives[rows], source.negative_places[rows]
+        row_starts = source.offsets[rows]
+        negatives = np.where(places <= (ends - row_starts)[:, None], negatives, -1)
+        places = np.maximum(places - (starts - row_starts)[:, None], 0)
     return Sequences(
         offsets=offsets,
         items=source.items[positions],
         timestamps=None if source.timestamps is None else source.timestamps[positions],
         weights=None if source.weights is None else source.weights[positions],
         users=source.users[rows].astype(np.int32),
+        negatives=negatives,
+        negative_places=places,
     )
 
 

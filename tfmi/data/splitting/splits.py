@@ -21,7 +21,9 @@ from tfmi.config import SplitConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import Parts, TagAssignments, assemble_from_codes
 from tfmi.data.dataset import Dataset, Sequences
+from tfmi.data.splitting.explicit_negatives import separate_negatives
 from tfmi.data.splitting.filtering import cold_items, filter_events, with_cold_items
+from tfmi.data.splitting.given import split_given
 from tfmi.data.splitting.slicing import cut_rows, every_prefix, sequences_from_ranges, whole_rows
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
@@ -57,18 +59,25 @@ def split_events(
         ConfigError: ``method: given``, which only data that comes split can have.
         DataError: Nothing is left after filtering, or a part would be empty, or ``by_time`` without times.
     """
-    method = resolve_method(config, default_method)
-    filtered = filter_events(name, events, config)
-    ordered = order_events(events, filtered.kept)
+    separated = separate_negatives(events)
+    left_out: dict[str, int] = {}
+    method: str
+    if events.parts is not None and config.method in ("auto", "given"):
+        method = "given"
+        ordered, parts = split_given(separated, config)
+    else:
+        method = resolve_method(config, default_method)
+        filtered = filter_events(name, separated.positives, config)
+        ordered, left_out = separated.ordered(filtered.kept), filtered.report
+        parts = _METHODS[method](ordered, config)
     with_events = np.unique(ordered.items)
     cold = cold_items(name, items, [events.item_ids[code] for code in with_events], config)
     item_ids, candidates = with_cold_items(events.item_ids, with_events, cold.candidates)
-    parts = _METHODS[method](ordered, config)
     report = {
         "split": method,
         "users": len(ordered),
         "events": len(ordered.items),
-        **filtered.report,
+        **left_out,
         **cold.report,
         "read": dict(events.report),
     }
@@ -91,26 +100,11 @@ def resolve_method(config: SplitConfig, default_method: SplitMethod) -> SplitMet
         return default_method
     if config.method == "given":
         raise ConfigError(
-            "data.split.method: 'given' is for data that comes split (dataset: comirec or sessions); "
+            "data.split.method: 'given' is for data that comes split (dataset: comirec or sessions, or a log with data.log.columns.part or "
+            "data.log.test_path); "
             f"choose one of: {', '.join(_METHODS)}, or auto (here {default_method})"
         )
     return config.method
-
-
-def order_events(events: EventTable, kept: np.ndarray) -> Sequences:
-    """The kept events, one row per user (in code order), oldest first, ties in file order. Items and users are codes."""
-    positions = np.flatnonzero(kept)
-    users = events.user_codes[positions]
-    keys = (users,) if events.timestamps is None else (events.timestamps[positions], users)
-    order = positions[np.lexsort(keys)]  # stable, last key first
-    present, lengths = np.unique(users, return_counts=True)
-    return Sequences(
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        items=events.item_codes[order],
-        timestamps=None if events.timestamps is None else events.timestamps[order],
-        weights=None if events.weights is None else events.weights[order],
-        users=present,
-    )
 
 
 def split_by_user(ordered: Sequences, config: SplitConfig) -> Parts:

@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.core.errors import DataError
-from tfmi.data.dataset import FIRST_INDEX, UNKNOWN_INDEX, Sequences, UserProfiles, Vocabulary
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX, Sequences, UserProfiles, Vocabulary
 from tfmi.data.features import feature_arrays
 from tfmi.data.pipeline import PREFETCHED_BATCHES, SHUFFLE_ROUNDS, history_positions
+from tfmi.data.splitting.explicit_negatives import MOST_NEGATIVES
 from tfmi.data.streaming.shard_writing import ShardedLog
 
 # Users parsed at once: enough to spread the cost of a call over them.
@@ -106,6 +107,8 @@ class ShardedSequences:
             timestamps=np.concatenate([chunk.timestamps for chunk in chunks]) if self.log.has_timestamps else None,
             weights=np.concatenate([chunk.weights for chunk in chunks]) if self.log.has_weights else None,
             users=np.concatenate([chunk.users for chunk in chunks]),
+            negatives=np.concatenate([chunk.negatives for chunk in chunks]) if self.log.has_negatives else None,
+            negative_places=np.concatenate([chunk.negative_places for chunk in chunks]) if self.log.has_negatives else None,
         )
 
     def examples(self, *, history_length: int, min_history: int) -> tf.data.Dataset:
@@ -220,6 +223,9 @@ class ShardedSequences:
             features["timestamps"] = tf.io.FixedLenFeature([], tf.string)
         if self.log.has_weights:
             features["weights"] = tf.io.RaggedFeature(tf.float32)
+        if self.log.has_negatives:
+            features["negatives"] = tf.io.RaggedFeature(tf.string)
+            features["negative_places"] = tf.io.RaggedFeature(tf.int64)
         parsed = tf.io.parse_example(records, features)
         row_of_event = parsed["items"].value_rowids()  # [events]
         items = self._item_table.lookup(parsed["items"].values)  # [events]
@@ -238,7 +244,22 @@ class ShardedSequences:
             events["timestamps"] = tf.boolean_mask(doubles, kept)
         if self.log.has_weights:
             events["weights"] = tf.boolean_mask(parsed["weights"].values, kept)
+        if self.log.has_negatives:
+            negatives, places = self._negatives(parsed, known)
+            events["negatives"] = tf.boolean_mask(negatives, wanted)
+            events["negative_places"] = tf.boolean_mask(places, wanted)
         return events
+
+    def _negatives(self, parsed: dict[str, tf.Tensor], known: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What each user has turned down, int32 [b, M], 0 where there is none, and how many ``known`` [events] events came before it."""
+        width = MOST_NEGATIVES
+        ids = parsed["negatives"]
+        items = ids.with_values(self._item_table.lookup(ids.values)).to_tensor(PADDING_INDEX, shape=[None, width])
+        items = tf.where(items >= FIRST_INDEX, items, PADDING_INDEX)
+        before = tf.concat([[0], tf.cumsum(tf.cast(known, tf.int64))], axis=0)  # [events + 1]
+        starts = parsed["items"].row_starts()[:, None]  # [b, 1]
+        places = parsed["negative_places"].to_tensor(0, shape=[None, width])
+        return items, tf.gather(before, starts + places) - tf.gather(before, starts)
 
     def _in_part(self, users: tf.Tensor) -> tf.Tensor:
         """bool [b]: whether each user belongs to ``part``."""
@@ -267,6 +288,9 @@ class ShardedSequences:
             examples["target"] = tf.where(is_target, tf.gather(events["items"], after), 0)
             if self.log.has_weights:
                 examples["weight"] = tf.where(is_target, tf.gather(events["weights"], after), 0.0)
+        if self.log.has_negatives:
+            rows = tf.repeat(tf.range(tf.size(events["lengths"], tf.int64)), events["lengths"])
+            examples["negatives"] = tf.gather(events["negatives"], tf.gather(rows, targets))
         if self.profiles is not None:
             users = tf.gather(tf.repeat(self._user_table.lookup(events["users"]), events["lengths"]), targets)
             examples["profile"] = {name: tf.gather(array, users) for name, array in self._profile.items()}
@@ -296,8 +320,8 @@ def _index_table(ids: Sequence[str], indices: np.ndarray, missing: int) -> tf.lo
 def _joined(parts: Sequence[_Events], rows: np.ndarray, log: ShardedLog) -> Sequences:
     """The events of one shard as sequences; ``parts`` hold NumPy arrays."""
 
-    def column(name: str, dtype: type) -> np.ndarray:
-        return np.concatenate([np.empty(0, dtype), *(part[name] for part in parts)]).astype(dtype)
+    def column(name: str, dtype: type, *shape: int) -> np.ndarray:
+        return np.concatenate([np.empty((0, *shape), dtype), *(part[name] for part in parts)]).astype(dtype)
 
     lengths = column("lengths", np.int64)
     return Sequences(
@@ -306,4 +330,6 @@ def _joined(parts: Sequence[_Events], rows: np.ndarray, log: ShardedLog) -> Sequ
         timestamps=column("timestamps", np.float64) if log.has_timestamps else None,
         weights=column("weights", np.float32) if log.has_weights else None,
         users=rows,
+        negatives=column("negatives", np.int32, MOST_NEGATIVES) if log.has_negatives else None,
+        negative_places=column("negative_places", np.int64, MOST_NEGATIVES) if log.has_negatives else None,
     )

@@ -12,7 +12,8 @@ another log or other rules writes elsewhere, and deletes what nobody uses.
 
 A sequence record is a ``tf.train.Example``: ``user`` (one string), ``items`` (strings, oldest first, ties in file order),
 ``timestamps`` (one string, the raw little-endian float64 seconds, since an Example's own floats have only 32 bits) if the log has times,
-``weights`` (floats) if it has weights.
+``weights`` (floats) if it has weights, ``negatives`` (strings) and ``negative_places`` (integers) if the configuration names types of
+negative events.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ from tfmi.config import LogConfig
 from tfmi.core.errors import DataError, StorageError
 from tfmi.core.files import folder_appears_complete, write_json
 from tfmi.core.folder_lock import FolderLock
+from tfmi.data.dataset import Sequences
 from tfmi.data.reading.encoding import EventTableBuilder
 from tfmi.data.reading.events import EventChunk, EventReader
 from tfmi.data.reading.formats import BLOCK_BYTES
 from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.sources import TableSource, table_source
 from tfmi.data.reading.time_span import say_span
+from tfmi.data.splitting.explicit_negatives import separate_negatives
 from tfmi.data.splitting.filtering import newest_events
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
@@ -59,7 +62,7 @@ class ShardedLog:
 
     Attributes:
         shards: The TFRecord files.
-        has_timestamps, has_weights: Which of the optional features the records hold.
+        has_timestamps, has_weights, has_negatives: Which of the optional features the records hold.
         item_counts: Events of each item, over all users.
         report: Counts of what was read, rejected and dropped, as ``EventTable.report`` has them.
         lock: Keeps others from deleting the shards for as long as this object lives; None if nobody does.
@@ -68,6 +71,7 @@ class ShardedLog:
     shards: tuple[Path, ...]
     has_timestamps: bool
     has_weights: bool
+    has_negatives: bool
     item_counts: Mapping[str, int]
     report: Mapping[str, Any]
     lock: FolderLock | None = field(default=None, repr=False, compare=False)
@@ -144,6 +148,7 @@ def open_sharded_log(folder: str | Path) -> ShardedLog:
         shards=tuple(folder / name for name in manifest["shards"]),
         has_timestamps=manifest["has_timestamps"],
         has_weights=manifest["has_weights"],
+        has_negatives=manifest["has_negatives"],
         item_counts=item_counts,
         report=manifest["report"],
     )
@@ -284,19 +289,25 @@ def _write_sequences(events: Path, folder: Path, config: LogConfig, fingerprint:
     names = _shard_names("sequences", len(manifest["shards"]))
     totals: Counter[str] = Counter()
     item_counts: Counter[str] = Counter()
-    optional = {"has_timestamps": config.columns.time is not None, "has_weights": config.columns.weight is not None}
+    optional = {
+        "has_timestamps": config.columns.time is not None,
+        "has_weights": config.has_weights,
+        "has_negatives": config.negative_events is not None,
+    }
     for source, name in zip(manifest["shards"], names, strict=True):
         table = _shard_table(events / source, config)
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
             if table is None:
                 continue
-            newest = newest_events(table.user_codes, table.timestamps, max_user_events)
+            separated = separate_negatives(table)
+            positives = separated.positives
+            newest = newest_events(positives.user_codes, positives.timestamps, max_user_events)
             totals["events_over_max_user_events"] += int((~newest).sum())
-            table = table.take(newest)
-            for record in _sequence_records(table):
+            sequences = separated.ordered(newest)
+            for record in _sequence_records(sequences, table):
                 writer.write(record)
         totals.update({key: value for key, value in table.report.items() if key != "items"})
-        counts = np.bincount(table.item_codes, minlength=len(table.item_ids)).tolist()
+        counts = np.bincount(sequences.items, minlength=len(table.item_ids)).tolist()
         item_counts.update(dict(zip(table.item_ids, counts, strict=True)))
         logger.info("%s: %s events of %s users written", name, f"{len(table):,}", f"{len(table.user_ids):,}")
     write_json(folder / ITEM_COUNTS, dict(item_counts))
@@ -314,21 +325,25 @@ def _shard_table(path: Path, config: LogConfig) -> EventTable | None:
     return None if empty else builder.build({})
 
 
-def _sequence_records(table: EventTable) -> Iterator[bytes]:
-    keys = (table.user_codes,) if table.timestamps is None else (table.timestamps, table.user_codes)
-    order = np.lexsort(keys)  # stable: ties stay in file order
+def _sequence_records(sequences: Sequences, table: EventTable) -> Iterator[bytes]:
+    """One record per row of ``sequences``, which hold the codes of ``table``."""
     item_ids = np.array([item.encode("utf-8") for item in table.item_ids], dtype=object)
-    lengths = np.bincount(table.user_codes, minlength=len(table.user_ids))
-    ends = np.cumsum(lengths)
-    for user, start, end in zip(table.user_ids, (ends - lengths).tolist(), ends.tolist(), strict=True):
-        rows = order[start:end]
-        items = tf.train.BytesList(value=item_ids[table.item_codes[rows]].tolist())
-        features = {"user": _strings(pa.array([user])), "items": tf.train.Feature(bytes_list=items)}
-        if table.timestamps is not None:
-            features["timestamps"] = _doubles(table.timestamps[rows])
-        if table.weights is not None:
-            features["weights"] = _floats(table.weights[rows])
+    bounds = zip(sequences.users.tolist(), sequences.offsets[:-1].tolist(), sequences.offsets[1:].tolist(), strict=True)
+    for row, (user, start, end) in enumerate(bounds):
+        features = {"user": _strings(pa.array([table.user_ids[user]])), "items": _bytes(item_ids[sequences.items[start:end]])}
+        if sequences.timestamps is not None:
+            features["timestamps"] = _doubles(sequences.timestamps[start:end])
+        if sequences.weights is not None:
+            features["weights"] = _floats(sequences.weights[start:end])
+        if sequences.negatives is not None and sequences.negative_places is not None:
+            real = sequences.negatives[row] >= 0
+            features["negatives"] = _bytes(item_ids[sequences.negatives[row][real]])
+            features["negative_places"] = tf.train.Feature(int64_list=tf.train.Int64List(value=sequences.negative_places[row][real]))
         yield _serialised(features)
+
+
+def _bytes(values: np.ndarray) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=values.tolist()))
 
 
 def _serialised(features: Mapping[str, tf.train.Feature]) -> bytes:

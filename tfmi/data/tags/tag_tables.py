@@ -38,6 +38,9 @@ def tag_log_from_tables(name: str, tables: LogTables, config: TaggingConfig, tas
     order = np.argsort(times, kind="stable")
     user_codes, item_codes, times = events.user_codes[order], events.item_codes[order], np.asarray(times, np.float64)[order]
     task_names, labels = label_events(None if events.weights is None else events.weights[order], len(order), tasks)
+    # What a user has turned down is a negative of every task, and says nothing of what the user is.
+    taken = np.ones(len(order), bool) if events.negative is None else ~events.negative[order]
+    labels &= taken[:, None]
     log = TagLog(
         name=name,
         user_ids=list(events.user_ids),
@@ -50,18 +53,18 @@ def tag_log_from_tables(name: str, tables: LogTables, config: TaggingConfig, tas
         labels=labels,
         tags=tags,
         tags_belong_to="items",
-        fields={"items": item_field(user_codes, item_codes, times, events.item_ids)},
+        fields={"items": item_field(user_codes[taken], item_codes[taken], times[taken], events.item_ids)},
         profiles=tables.users,
         report=events.report,
     )
     fields = dict(log.fields)
     known = heaviest_before(log.tags, log.items, log.times, config.max_item_tags)
-    fields["tags"] = tag_field(log, known, np.ones(len(log), bool))
+    fields["tags"] = tag_field(log, known, taken)
     for task in range(1, len(task_names)):
         fields[f"{task_names[task]}_tags"] = tag_field(log, known, labels[:, task])
     if items is not None:
         fields |= {
-            field: value_field(log, _by_item(column, items.item_ids, events.item_ids))
+            field: value_field(log, _by_item(column, items.item_ids, events.item_ids), taken)
             for field, column in (("categories", items.categories), ("brands", items.brands))
             if column is not None
         }
@@ -132,9 +135,11 @@ def item_field(users: np.ndarray, items: np.ndarray, times: np.ndarray, item_ids
     return FieldSource(Facts(users, times, items, np.ones(len(users))), item_ids, keep="newest")
 
 
-def value_field(log: TagLog, item_values: np.ndarray) -> FieldSource:
-    """How often a user's items had each value; ``item_values`` object [items], "" where an item has none."""
+def value_field(log: TagLog, item_values: np.ndarray, chosen: np.ndarray | None = None) -> FieldSource:
+    """How often a user's items had each value; ``item_values`` object [items], "" where an item has none. ``chosen``: of these alone."""
     codes, names = pd.factorize(item_values)
     values = codes[log.items]
     there = item_values[log.items] != ""
+    if chosen is not None:
+        there &= chosen
     return FieldSource(Facts(log.users[there], log.times[there], values[there].astype(np.int64), np.ones(int(there.sum()))), list(names))

@@ -12,7 +12,7 @@ from tfmi.config import EvaluationConfig
 from tfmi.core.errors import DataError, ExportError
 from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, Feature, Sequences, UserProfiles, Vocabulary
 from tfmi.data.splitting.slicing import whole_rows
-from tfmi.evaluation.full_catalogue import RecommendedItems
+from tfmi.evaluation.full_catalogue import RecommendedItems, excluded_items
 from tfmi.export.exported_model import ExportedModel
 from tfmi.export.profile_inputs import profile_values
 from tfmi.export.timestamp_inputs import TIMESTAMPS
@@ -84,12 +84,11 @@ class ServedRanker:
     def _ask(self, histories: Sequences) -> RecommendedItems:
         request = {"history": self._ids[histories.padded(self._history_length)], **self._timestamps(histories)}
         signature = "serving_default"
-        if self._features or self._config.leaves_out_history:
+        if self._features or self._config.leaves_out_history or histories.negatives is not None:
             signature = "recommend"
             request |= profile_values(self._features, histories.users)
             # The protocol excludes whole histories, of which the model sees only the newest items.
-            width = int(histories.lengths().max()) if self._config.leaves_out_history else 0
-            request["exclude"] = self._ids[histories.padded(width)]
+            request["exclude"] = self._ids[excluded_items(histories, self._config.leaves_out_history)]
             request["diversity"] = np.zeros(len(histories), np.float32)
         answer = self._model.predict(signature, request)
         found = [self._vocabulary.index(identifier.decode("utf-8")) for identifier in answer["item_ids"].ravel()]

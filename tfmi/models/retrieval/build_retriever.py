@@ -72,6 +72,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
         normalize=model_config.normalize,
         temperature=model_config.temperature,
         history_dropout=model_config.history_dropout,
+        negatives_weight=model_config.negatives_weight,
         seed=config.seed + 5000,
     )
     adapting = [component for component in _components(model) if isinstance(component, AdaptsToSequences)]
