@@ -75,6 +75,8 @@ def _run(options: argparse.Namespace) -> int:
     kind, evaluation = kind_of(config), config.evaluation
     if kind.answers != "items":
         raise ExportError(f"{folder}: answers with {kind.answers}, which are not measured here but by the run itself, in its metrics.json")
+    if evaluation.exclude_history == "auto":  # as it is served
+        evaluation = evaluation.model_copy(update={"exclude_history": bool(model.metadata["exclude_history"])})
     cutoffs = usable_cutoffs(model, evaluation.cutoffs, required=options.num_results is not None)
 
     dataset = kind.load_clicks(config)

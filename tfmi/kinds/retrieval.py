@@ -83,8 +83,8 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
         cold = data.report.get("cold_items_as_candidates")
         if cold and config.model.kind == "interests" and config.model.item_tower.features == []:
             lines.append(
-                f"{cold:,} items without enough events are candidates, but model.item_tower.features is empty: this model knows nothing of them"
-                " but their ids. Set data.split.cold_items: left_out, or let the model read features"
+                f"{cold:,} items without enough events are candidates, but model.item_tower.features is empty: this model knows nothing of "
+                "them but their ids. Set data.split.cold_items: left_out, or let the model read features"
             )
         return lines
 

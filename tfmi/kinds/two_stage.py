@@ -11,8 +11,8 @@ from tfmi.config import RunConfig, merge
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.core.files import write_json
 from tfmi.data.impressions.impression_dataset import RankingDataset
-from tfmi.evaluation.two_stage_evaluation import choose_retrieval_weight, two_stage_metrics
 from tfmi.evaluation.own_items import with_own_items_decided
+from tfmi.evaluation.two_stage_evaluation import choose_retrieval_weight, two_stage_metrics
 from tfmi.export import export_savedmodel
 from tfmi.kinds.base import Exporter, kind_of, run_metadata
 from tfmi.kinds.runner import train
