@@ -6,13 +6,12 @@ import argparse
 import json
 import logging
 import time
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tfmi.cli.program import ProgramParser, quiet_libraries, run_program
-from tfmi.config import DatasetName, RunConfig, merge, parse_settings, validate_config
+from tfmi.config import RunConfig, merge, parse_settings, validate_config
 from tfmi.core.errors import ConfigError, DataError, ExportError
 
 EXAMPLES = """\
@@ -21,6 +20,7 @@ examples:
   python training/evaluate.py savedmodels/mind/3 --split valid
   python training/evaluate.py savedmodels/mind/3 --num-results 10 20
   python training/evaluate.py savedmodels/mind/3 --dataset log --data newer_clicks.csv
+  python training/evaluate.py savedmodels/mind/3 --dataset log --data newer_clicks.csv --all-users
   python training/evaluate.py savedmodels/mind/3 --set evaluation.exclude_history=true
 """
 
@@ -35,8 +35,14 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("savedmodel", type=Path, metavar="SAVEDMODEL", help="savedmodels/<name>/<version>, or savedmodels/<name>")
-    parser.add_argument("--split", choices=("test", "valid"), default="test", help="which users (default: test)")
-    parser.add_argument("--dataset", choices=typing.get_args(DatasetName), help="default: the one the model was trained on")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--split", choices=("test", "valid"), default="test", help="which users (default: test)")
+    which.add_argument(
+        "--all-users",
+        action="store_true",
+        help="everybody in the data who has a history and a later event, cut by the model's own rule; nobody is left out as rare",
+    )
+    parser.add_argument("--dataset", metavar="NAME", help="as for training/train.py (default: the one the model was trained on)")
     parser.add_argument("--data", metavar="PATH", help="file or folder of the data (default: where the model's data was)")
     parser.add_argument("--batch-size", type=int, metavar="B", help="users per request (default: the model's configuration)")
     parser.add_argument(
@@ -60,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from tfmi.data.loading import load_everybody
     from tfmi.evaluation.metrics import ranking_metrics
     from tfmi.evaluation.slices import sliced_metrics
     from tfmi.export.exported_model import ExportedModel
@@ -79,9 +86,10 @@ def _run(options: argparse.Namespace) -> int:
         evaluation = evaluation.model_copy(update={"exclude_history": bool(model.metadata["exclude_history"])})
     cutoffs = usable_cutoffs(model, evaluation.cutoffs, required=options.num_results is not None)
 
-    dataset = kind.load_clicks(config)
-    examples = {"test": dataset.test, "valid": dataset.valid}[options.split]
-    logging.info("Asking for %s %s users of %s", f"{len(examples):,}", options.split, dataset.name)
+    dataset = load_everybody(config.data) if options.all_users else kind.load_clicks(config)
+    split = "all" if options.all_users else options.split
+    examples = dataset.valid if split == "valid" else dataset.test
+    logging.info("Asking for %s %s users of %s", f"{len(examples):,}", split, dataset.name)
     recommended = ServedRanker(model, dataset.catalogue.vocabulary, dataset.profiles, evaluation).rank(examples)
     known = share_known(recommended.items)
     if not known:
@@ -103,7 +111,7 @@ def _run(options: argparse.Namespace) -> int:
     print(f"\n{'slice':<14} {'users':>7} {shown:>10}")
     for name, values in slices.items():
         print(f"{name:<14} {int(values['users']):>7,} {values[shown]:>10.4f}")
-    print(json.dumps({"savedmodel": str(folder), "split": options.split, "users": len(examples), "metrics": metrics, "slices": slices}))
+    print(json.dumps({"savedmodel": str(folder), "split": split, "users": len(examples), "metrics": metrics, "slices": slices}))
     return 0
 
 
@@ -117,6 +125,7 @@ def _configuration(metadata: dict[str, Any], folder: Path) -> RunConfig:
 
 def _changed(config: RunConfig, options: argparse.Namespace) -> RunConfig:
     """The configuration with what the options change, which can be the data and the evaluation only: the model is as it is."""
+    from tfmi.data.public.public_sets import with_set
     from tfmi.models.kind_settings import refuse_unread, with_defaults_where_unread
 
     given = parse_settings(options.set)
@@ -129,8 +138,9 @@ def _changed(config: RunConfig, options: argparse.Namespace) -> RunConfig:
     }
     for section, values in flags.items():
         given = merge(given, {section: {key: value for key, value in values.items() if value is not None}})
-    if given["data"].get("dataset", config.data.dataset) != config.data.dataset:
+    of_set, given = with_set(given)
+    if of_set or given["data"].get("dataset", config.data.dataset) != config.data.dataset:
         given["data"].setdefault("path", None)  # that of another dataset means nothing to this one
-    changed = validate_config(merge(config.model_dump(), given))
+    changed = validate_config(merge(merge(config.model_dump(), of_set), given))
     refuse_unread(changed, given)
     return with_defaults_where_unread(changed)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfmi.cli.program import STOPPED_BY_USER, ProgramParser, quiet_libraries, run_program
-from tfmi.config import DatasetName, RunConfig, merge, parse_settings, read_config_file, validate_config
+from tfmi.config import RunConfig, merge, parse_settings, read_config_file, validate_config
 from tfmi.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ def _systems_by_kind() -> dict[str, dict[str, System]]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; its help lists every system."""
+    from tfmi.data.public.public_sets import dataset_names
+
     systems = "\n\n".join(_listed(title, group) for title, group in _systems_by_kind().items())
     parser = ProgramParser(
         "training/train.py",
@@ -60,7 +61,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE", help="YAML configuration; anything it leaves out keeps its default")
     parser.add_argument("--system", metavar="NAME", help="a named system, see below (default: the configuration's, or mind)")
-    parser.add_argument("--dataset", choices=typing.get_args(DatasetName), help="where the data comes from (default: embedded)")
+    parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help=f"where the data comes from (default: embedded): {', '.join(dataset_names())}, or a YAML file that describes a data set",
+    )
     parser.add_argument("--data", metavar="PATH", help="file or folder of the data")
     parser.add_argument("--set", metavar="a.b=value", action="append", default=[], help="set one configuration value; may be repeated")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of initial weights, order of examples, negatives and dropout")
@@ -147,14 +152,16 @@ def _resolve(options: argparse.Namespace) -> RunConfig:
 
 def _resolve_resumed(options: argparse.Namespace, stored: RunConfig) -> RunConfig:
     """The stored configuration with whatever the command line gives; what it leaves out stays as it was."""
+    from tfmi.data.public.public_sets import with_set
     from tfmi.models.kind_settings import refuse_unread, refuse_unread_of_file, with_defaults_where_unread
     from tfmi.models.systems import check_components
 
     given = read_config_file(options.config) if options.config is not None else {}
     if options.system is not None:
         given = {**given, "system": options.system}
-    from_options = merge(_overrides(options), parse_settings(options.set))
-    config = validate_config(merge(merge(stored.model_dump(), given), from_options))
+    of_set, given = with_set(given)
+    of_own_set, from_options = with_set(merge(_overrides(options), parse_settings(options.set)))
+    config = validate_config(merge(merge(merge(stored.model_dump(), of_own_set or of_set), given), from_options))
     refuse_unread_of_file(config, given)
     refuse_unread(config, from_options)
     config = with_defaults_where_unread(config)
@@ -189,7 +196,7 @@ def _newest_run(config: RunConfig) -> Path:
 
 
 def _folder_prefix(config: RunConfig) -> str:
-    return f"{config.system}-{config.data.dataset}-"
+    return f"{config.system}-{config.data.name}-"
 
 
 def _report(config: RunConfig, metrics: dict[str, Any]) -> None:

@@ -330,6 +330,11 @@ class DataConfig(Section):
     )
     cache: str | None = Field(None, description="folder for downloads and TFRecord shards; default: data_cache")
 
+    @property
+    def name(self) -> str:
+        """What reports and run folders call the data."""
+        return self.log.name if self.dataset == "log" else self.dataset
+
     def holds_sessions(self) -> bool:
         """Whether prefixes of sessions are tested on their next item, so that results are reported as for sessions."""
         return self.dataset == "sessions" or self.split.method == "session_prefixes"

@@ -14,9 +14,10 @@ from tfmi.data.public.comirec import load_comirec
 from tfmi.data.public.download import MOVIELENS_URL, fetch_movielens
 from tfmi.data.public.lastfm import load_lastfm
 from tfmi.data.public.movielens import load_movielens
-from tfmi.data.public.sequence_files import load_sequences
+from tfmi.data.public.sequence_files import load_sequences, read_sequence_files
 from tfmi.data.public.session_files import load_sessions
 from tfmi.data.reading.log import read_log_files
+from tfmi.data.splitting.everybody import everybody
 from tfmi.data.splitting.splits import split_events
 from tfmi.data.streaming.streamed_log import load_streamed_log
 from tfmi.data.synthetic.shop import generate, with_truth
@@ -36,6 +37,24 @@ def load_dataset(config: DataConfig) -> Dataset:
         DataError: The data is missing or cannot be used.
     """
     return _LOADERS[config.dataset](config)
+
+
+def load_everybody(config: DataConfig) -> Dataset:
+    """Everybody in a log or a file of sequences who has a history and a later event, to be tested by the rule of ``config.split``.
+
+    Raises:
+        ConfigError: Another dataset, or no path.
+        DataError: The data is missing or cannot be used, or nobody has two events.
+    """
+    if config.dataset == "log":
+        tables = read_log_files(_required_path(config), config.log, rejects_folder(config))
+        return everybody(config.name, tables.events, config.split, "by_user", items=tables.items, users=tables.users)
+    if config.dataset == "sequences":
+        events, items = read_sequence_files(_required_path(config))
+        return everybody("sequences", events, config.split, "by_user", items=items)
+    raise ConfigError(
+        f"--all-users: tests everybody in a log or a file of sequences, not in {config.dataset!r}; give --dataset log --data PATH"
+    )
 
 
 def rejects_folder(config: DataConfig) -> Path:
@@ -70,7 +89,7 @@ def _load_log(config: DataConfig) -> Dataset:
     if config.log.streaming:
         return load_streamed_log(_required_path(config), config, shard_folder(config), rejects_folder(config))
     tables = read_log_files(_required_path(config), config.log, rejects_folder(config))
-    return split_events("log", tables.events, config.split, "by_user", items=tables.items, users=tables.users)
+    return split_events(config.name, tables.events, config.split, "by_user", items=tables.items, users=tables.users)
 
 
 def _load_movielens(config: DataConfig) -> Dataset:

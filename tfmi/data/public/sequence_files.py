@@ -26,9 +26,15 @@ def load_sequences(path: Path, config: SplitConfig) -> Dataset:
     Raises:
         DataError: The file is missing, empty, or names a user twice.
     """
+    events, items = read_sequence_files(path)
+    return split_events("sequences", events, config, "by_user", items=items)
+
+
+def read_sequence_files(path: Path) -> tuple[EventTable, ItemTable | None]:
+    """The events and attributes of a folder or file; raises as ``load_sequences``."""
     file = path if path.is_file() else require_file(path, SEQUENCES_FILE, "sequences")
     events = read_sequences(file)
-    return split_events("sequences", events, config, "by_user", items=read_attributes_of(events, file))
+    return events, read_attributes_of(events, file)
 
 
 def read_attributes_of(events: EventTable, file: Path) -> ItemTable | None:

@@ -8,8 +8,7 @@ from tfmi.config import DataConfig
 from tfmi.core.errors import ConfigError
 from tfmi.data.loading import DEFAULT_CACHE, rejects_folder
 from tfmi.data.public.download import MOVIELENS_URL, fetch_movielens
-from tfmi.data.public.sequence_files import SEQUENCES_FILE, read_attributes_of, read_sequences
-from tfmi.data.public.text_files import require_file
+from tfmi.data.public.sequence_files import read_sequence_files
 from tfmi.data.reading.log import LogTables, read_log_files
 from tfmi.data.synthetic.shop_tags import embedded_shop
 from tfmi.data.tags.lastfm_tags import read_lastfm_tags
@@ -54,10 +53,8 @@ def read_tag_log(config: DataConfig) -> TagLog:
             raise ConfigError("data.log.streaming: models of tags read the whole log into memory; leave streaming out")
         return tag_log_from_tables("log", read_log_files(config.path, config.log, rejects_folder(config)), tagging, tasks)
     if config.dataset == "sequences":
-        path = Path(config.path)
-        file = path if path.is_file() else require_file(path, SEQUENCES_FILE, "sequences")
-        events = read_sequences(file)
-        return tag_log_from_tables("sequences", LogTables(events, read_attributes_of(events, file), None), tagging, tasks)
+        events, items = read_sequence_files(Path(config.path))
+        return tag_log_from_tables("sequences", LogTables(events, items, None), tagging, tasks)
     raise ConfigError(
         f"data.dataset: {config.dataset!r} comes split by users, without tags in time; models of tags take embedded, log, movielens, "
         "lastfm or sequences"
