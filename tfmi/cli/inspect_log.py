@@ -1,0 +1,91 @@
+"""The command line of ``tfmi-inspect``: what a log looks like, and the configuration that would train on it. It trains nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfmi.cli.program import run_program
+from tfmi.config import merge, parse_settings, validate_config
+from tfmi.core.errors import ConfigError
+from tfmi.core.files import write_atomically
+
+EXAMPLES = """\
+examples:
+  tfmi-inspect clicks.csv                                  columns, their likely roles, how much there is, and a configuration
+  tfmi-inspect FOLDER --write-config log.yaml              the configuration into a file: then training/train.py --config log.yaml
+  tfmi-inspect clicks.txt --set data.log.format=tsv --set data.log.header=false
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser."""
+    parser = argparse.ArgumentParser(
+        prog="tfmi-inspect",
+        description="Read a log and say what it holds: columns and their likely roles, formats, time span, users, items, events, repeats,\n"
+        "popularity and joins; and write the configuration that would train on it. Trains nothing.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", metavar="PATH", help="a log, a folder that holds it, or a pattern of files, as for --data")
+    parser.add_argument("--write-config", type=Path, metavar="FILE", help="where the configuration goes (default: printed)")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object, too, as the last line")
+    parser.add_argument(
+        "--set", metavar="a.b=value", action="append", default=[], help="what is known of the log already (data.log.*); may be repeated"
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit code: 0 done, 1 a problem the user can mend, 130 stopped by Ctrl-C."""
+    options = build_parser().parse_args(arguments)
+    return run_program(lambda: inspect(options.path, options.set, write_config=options.write_config, as_json=options.json))
+
+
+def inspect(path: str, settings: Sequence[str] = (), *, write_config: Path | None = None, as_json: bool = False) -> int:
+    """Say what a log holds; see ``build_parser``.
+
+    Raises:
+        TfmiError: The log cannot be read.
+    """
+    import tempfile
+
+    from tfmi.data.inspecting.guessing import guess_log
+    from tfmi.data.inspecting.report import configuration, describe_columns, describe_tables, known_sets, log_config
+    from tfmi.data.reading.log import read_log_files
+
+    given = parse_settings(settings)
+    odd = sorted(set(given) - {"data"}) or sorted(set(given.get("data", {})) - {"log"})
+    if odd:
+        raise ConfigError(f"--set {odd[0]}: an inspection reads data.log.* only")
+    said = given.get("data", {}).get("log", {})
+    for name in known_sets(path):
+        print(f"These look like the files of a public set: --dataset {name} --data {path} reads them.\n")
+    guess = guess_log(path, validate_config({"data": {"log": said}}).data.log)
+    print("\n".join(describe_columns(guess)))
+    log_settings = merge(guess.settings, said)
+    if guess.doubts:
+        print("not certain: " + "; ".join(guess.doubts))
+    columns = log_settings.get("columns", {})
+    figures: dict[str, object] = {"roles": {role: each.column for role, each in guess.roles.items()}, "certain": not guess.doubts}
+    events = None
+    if all(role in guess.roles or role in columns for role in ("user", "item")):
+        print()
+        with tempfile.TemporaryDirectory() as folder:
+            tables = read_log_files(path, log_config({**log_settings, "max_reject_share": 1.0, "min_join_share": 0.0}), folder)
+        events = tables.events
+        lines, counted = describe_tables(tables)
+        print("\n" + "\n".join(lines))
+        figures |= counted
+    text = configuration(path, log_settings, events)
+    if write_config is not None:
+        write_atomically(write_config, text)
+        logging.info("\nThe configuration is in %s: python training/train.py --config %s", write_config, write_config)
+    else:
+        print(f"\n# A configuration that trains on it: python training/train.py --config FILE\n{text}", end="")
+    if as_json:
+        print(json.dumps(figures, ensure_ascii=False))
+    return 0

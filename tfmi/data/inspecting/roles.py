@@ -1,0 +1,84 @@
+"""What the columns of a log or a catalogue are likely to be, by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+# Names by role, the likeliest first; compared without case, separators and a leading "#".
+LOG_NAMES: dict[str, tuple[str, ...]] = {
+    "user": (
+        *("user", "userid", "useridhash", "uid", "userkey", "username", "customer", "customerid", "custid", "visitor", "visitorid"),
+        *("reviewerid", "member", "memberid", "accountid", "clientid", "buyerid", "playerid", "listenerid", "person", "personid"),
+        *("session", "sessionid", "sid"),
+    ),
+    "item": (
+        *("item", "itemid", "iid", "product", "productid", "sku", "article", "articleid", "parentasin", "asin", "movie", "movieid"),
+        *("video", "videoid", "news", "newsid", "song", "songid", "track", "trackid", "artist", "artistid", "book", "bookid", "isbn"),
+        *("appid", "gameid", "aid", "contentid", "offerid", "adid", "poi", "poiid", "locationid", "venueid", "placeid", "eventsaid"),
+        *("eventsitem", "eventsitemid", "items", "history", "impressionsitem"),
+    ),
+    "time": (
+        *("time", "timestamp", "timestampms", "ts", "unixtime", "unixreviewtime", "eventtime", "datetime", "createdat", "clickedat"),
+        *("timems", "date", "day", "eventdate", "tdat", "reviewtime", "created", "occurredat", "eventsts", "eventstime"),
+    ),
+    "event": (
+        *("event", "eventtype", "eventname", "action", "actiontype", "behavior", "behaviour", "behaviortype", "behaviourtype", "kind"),
+        *("interactiontype", "activity", "type", "eventstype"),
+    ),
+    "weight": ("weight", "rating", "score", "overall", "stars", "value", "count", "plays"),
+}
+CATALOGUE_NAMES: dict[str, tuple[str, ...]] = {
+    "item": LOG_NAMES["item"],
+    "title": ("title", "name", "prodname", "productname", "itemname", "movietitle", "headline"),
+    "category": ("category", "categoryid", "maincategory", "maincat", "categoryname", "department", "producttypename", "genre", "catid"),
+    "brand": ("brand", "brandid", "brandname", "manufacturer", "store", "seller", "sellerid", "publisher", "label"),
+    "tags": ("tags", "genres", "keywords", "categories", "labels", "topics"),
+}
+USER_COLUMNS = LOG_NAMES["user"]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A column that is likely to have a role.
+
+    Attributes:
+        column: Its name.
+        certain: Whether no other column could as well have it.
+        others: Those that could.
+    """
+
+    column: str
+    certain: bool
+    others: tuple[str, ...] = ()
+
+
+def plain(name: str) -> str:
+    """A name without case, separators and signs."""
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
+
+
+def guess_roles(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> dict[str, Guess]:
+    """The likely column of each role that any column's name fits.
+
+    Of several columns that fit one role, the one whose name stands first in ``names`` is taken, and the guess is not certain; but a column of
+    users wins for certain over one of sessions, which users have too, and an exact name ("item") over any other.
+    """
+    guesses: dict[str, Guess] = {}
+    taken: set[str] = set()
+    for role, known in names.items():
+        rank = {name: place for place, name in enumerate(known)}
+        fitting = sorted((rank[plain(column)], place, column) for place, column in enumerate(columns) if plain(column) in rank)
+        fitting = [each for each in fitting if each[2] not in taken]
+        if not fitting:
+            continue
+        column = fitting[0][2]
+        others = [each[2] for each in fitting[1:] if not _is_session(each[2]) or _is_session(column)]
+        guesses[role] = Guess(column, not others or plain(column) == role, tuple(others))
+        taken.add(column)
+    return guesses
+
+
+def _is_session(column: str) -> bool:
+    return plain(column) in ("session", "sessionid", "sid")

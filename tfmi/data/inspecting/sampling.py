@@ -1,0 +1,155 @@
+"""The columns of a table and the text of its first rows, whatever its format."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tfmi.config import FileConfig
+from tfmi.core.errors import DataError
+from tfmi.data.reading.checks import looks_like_data
+from tfmi.data.reading.delimited import delimited_columns
+from tfmi.data.reading.formats import TableFile, line_blocks, text_blocks
+from tfmi.data.reading.parquet import parquet_columns
+from tfmi.data.reading.readers import read_rows
+from tfmi.data.reading.rejects import Rejects
+from tfmi.data.reading.rows import ColumnRequest
+from tfmi.data.reading.shapes import nested_names
+from tfmi.data.reading.sources import TableSource, table_source
+
+SAMPLE_ROWS = 20_000
+SAMPLE_BYTES = 2 << 20
+# What may separate the cells of a file whose suffix says a comma, but whose first line has none.
+OTHER_DELIMITERS = (";", "\t", "|", "::")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the beginning of a table shows.
+
+    Attributes:
+        source: Its files.
+        options: How they are written; where the suffix's delimiter splits nothing, another one that does.
+        columns: The names of all columns, paths into lists and objects included.
+        texts: The first rows of the columns that hold single values.
+        nested: The columns that hold lists or objects.
+        looks_headerless: A value in the header that looks like data, if any; else "".
+    """
+
+    source: TableSource
+    options: FileConfig
+    columns: tuple[str, ...]
+    texts: Mapping[str, pa.Array]
+    nested: tuple[str, ...] = ()
+    looks_headerless: str = ""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return len(next(iter(self.texts.values()))) if self.texts else 0
+
+
+def take_sample(path: str | Path, options: FileConfig | None = None) -> Sample:
+    """Look at the beginning of a table.
+
+    Args:
+        path: A file, a folder of part files or a pattern.
+        options: How it is written, as far as that is said.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    options = options or FileConfig()
+    source = table_source(path, options)
+    first = source.parts[0]
+    names = _names(first)
+    if first.format == "delimited" and len(names) == 1 and options.delimiter is None:
+        delimiter = next((each for each in OTHER_DELIMITERS if each in names[0]), None)
+        if delimiter is not None:
+            return take_sample(path, options.model_copy(update={"delimiter": delimiter}))
+    headerless = looks_like_data(names) or "" if first.format == "delimited" and options.header else ""
+    if headerless:
+        # Read without a header, so that no row is lost; columns are then called by their numbers.
+        bare = take_sample(path, options.model_copy(update={"header": False}))
+        return Sample(bare.source, bare.options, bare.columns, bare.texts, bare.nested, headerless)
+    unique = [name for name in dict.fromkeys(names) if names.count(name) == 1]
+    texts = _first_rows(source, unique, options)
+    nested = _nested(first, texts)
+    paths = [path for name in nested for path in nested[name]]
+    kept = {name: text for name, text in texts.items() if name not in nested}
+    return Sample(source, options, (*kept, *paths), kept, tuple(nested))
+
+
+def _names(part: TableFile) -> list[str]:
+    if part.format == "delimited":
+        return [*delimited_columns(part), *part.partitions]
+    if part.format == "parquet":
+        return [*parquet_columns(part), *part.partitions]
+    return [*dict.fromkeys(key for row in _json_rows(part) for key in row), *part.partitions]
+
+
+def _json_rows(part: TableFile) -> list[dict[str, Any]]:
+    """The objects at the beginning of a file of JSON."""
+    block = next(iter(text_blocks(part, SAMPLE_BYTES))).decode("utf-8", "replace")
+    if block.lstrip().startswith("["):
+        decoder, place, rows = json.JSONDecoder(), block.index("[") + 1, []
+        while len(rows) < SAMPLE_ROWS:
+            place += len(block[place:]) - len(block[place:].lstrip(" \t\r\n,")) if len(rows) == 0 else _blanks(block, place)
+            try:
+                row, place = decoder.raw_decode(block, place)
+            except ValueError:
+                break
+            rows.append(row)
+        return [row for row in rows if isinstance(row, dict)]
+    rows = []
+    for line in next(iter(line_blocks(part, SAMPLE_BYTES))).decode("utf-8", "replace").splitlines()[:SAMPLE_ROWS]:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def _blanks(block: str, place: int) -> int:
+    end = place
+    while end < len(block) and block[end] in " \t\r\n,":
+        end += 1
+    return end - place
+
+
+def _first_rows(source: TableSource, names: Sequence[str], options: FileConfig) -> dict[str, pa.Array]:
+    """The first rows, lists and objects as JSON text."""
+    if not names:
+        raise DataError(f"{source.path}: no columns; expected rows of events")
+    request = ColumnRequest(names, codes=frozenset(names), lists=frozenset(names))
+    with tempfile.TemporaryDirectory() as folder, Rejects(source.path, Path(folder) / "rejects.jsonl") as rejects:
+        for chunk in read_rows(source, request, rejects, options, block_bytes=SAMPLE_BYTES):
+            if len(chunk):
+                return {name: chunk.columns[name][:SAMPLE_ROWS] for name in names if name in chunk.columns}
+    return {}
+
+
+def _nested(part: TableFile, texts: Mapping[str, pa.Array]) -> dict[str, list[str]]:
+    """The columns of typed formats whose cells are lists or objects, with the paths into them."""
+    if part.format == "delimited":
+        return {}
+    found: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        cell = next((cell for cell in text[:100].to_pylist() if cell[:1] in ("[", "{")), None)
+        if cell is None:
+            continue
+        try:
+            paths = nested_names({name: json.loads(cell)})
+        except ValueError:
+            continue
+        if paths:
+            found[name] = paths
+    return found
