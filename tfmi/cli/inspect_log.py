@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfmi.cli.program import run_program
-from tfmi.config import merge, parse_settings, validate_config
+from tfmi.config import merge, parse_settings
 from tfmi.core.errors import ConfigError
 from tfmi.core.files import write_atomically
 
@@ -55,6 +55,7 @@ def inspect(path: str, settings: Sequence[str] = (), *, write_config: Path | Non
 
     from tfmi.data.inspecting.guessing import guess_log
     from tfmi.data.inspecting.report import configuration, describe_columns, describe_tables, known_sets, log_config
+    from tfmi.data.public.public_sets import public_sets
     from tfmi.data.reading.log import read_log_files
 
     given = parse_settings(settings)
@@ -62,25 +63,31 @@ def inspect(path: str, settings: Sequence[str] = (), *, write_config: Path | Non
     if odd:
         raise ConfigError(f"--set {odd[0]}: an inspection reads data.log.* only")
     said = given.get("data", {}).get("log", {})
-    for name in known_sets(path):
-        print(f"These look like the files of a public set: --dataset {name} --data {path} reads them.\n")
-    guess = guess_log(path, validate_config({"data": {"log": said}}).data.log)
+    known = known_sets(path)
+    config = log_config(merge(public_sets()[known[0]].data["log"] if known else {}, said))
+    if known:
+        print(f"These look like the files of {' or '.join(known)}: read as --dataset {known[0]}.\n")
+    guess = guess_log(path, config)
     print("\n".join(describe_columns(guess)))
-    log_settings = merge(guess.settings, said)
-    if guess.doubts:
+    figures: dict[str, object] = {
+        "roles": {role: each.column for role, each in guess.roles.items()},
+        "certain": bool(known) or not guess.doubts,
+    }
+    log_settings = said if known else merge(guess.settings, said)
+    if guess.doubts and not known:
         print("not certain: " + "; ".join(guess.doubts))
-    columns = log_settings.get("columns", {})
-    figures: dict[str, object] = {"roles": {role: each.column for role, each in guess.roles.items()}, "certain": not guess.doubts}
     events = None
-    if all(role in guess.roles or role in columns for role in ("user", "item")):
+    columns = log_settings.get("columns", {})
+    if known or all(role in guess.roles or role in columns for role in ("user", "item")):
         print()
+        reading = merge(config.model_dump() if known else log_settings, {"max_reject_share": 1.0, "min_join_share": 0.0})
         with tempfile.TemporaryDirectory() as folder:
-            tables = read_log_files(path, log_config({**log_settings, "max_reject_share": 1.0, "min_join_share": 0.0}), folder)
+            tables = read_log_files(path, log_config(reading), folder)
         events = tables.events
         lines, counted = describe_tables(tables)
         print("\n" + "\n".join(lines))
         figures |= counted
-    text = configuration(path, log_settings, events)
+    text = configuration(path, log_settings, events, known[0] if known else None)
     if write_config is not None:
         write_atomically(write_config, text)
         logging.info("\nThe configuration is in %s: python training/train.py --config %s", write_config, write_config)

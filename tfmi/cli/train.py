@@ -83,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--index", choices=("scann", "exact", "partitioned", "auto"), help="search inside the SavedModel (default: scann)")
     parser.add_argument("--no-export", action="store_true", help="train and evaluate only")
+    parser.add_argument("--inspect", action="store_true", help="say what the log of --data holds, as tfmi-inspect does, and train nothing")
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -104,6 +105,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.print_config is not None:
         return _print_config(options)
     from tfmi.kinds.runner import run
+
+    if options.inspect:
+        return _inspect(options)
     from tfmi.training.run_folder import RunFolder
 
     if options.resume:
@@ -147,7 +151,31 @@ def _print_config(options: argparse.Namespace) -> int:
 def _resolve(options: argparse.Namespace) -> RunConfig:
     from tfmi.models.systems import load_config
 
-    return load_config(options.config, options.system, options.set, _overrides(options))
+    config = load_config(options.config, options.system, options.set, _overrides(options))
+    return _with_guessed_columns(config)
+
+
+def _with_guessed_columns(config: RunConfig) -> RunConfig:
+    """The configuration with the columns of a log that nobody has mapped, where they are certain; says which."""
+    from tfmi.data.inspecting.guessing import complete
+
+    data = config.data
+    if data.dataset != "log" or data.path is None:
+        return config
+    completed = complete(data.path, data.log)
+    if completed is None:
+        return config
+    settings, guess = completed
+    logging.info("%s: taken for its columns: %s", guess.sample.source.path, guess.says(settings["columns"]))
+    return validate_config(merge(config.model_dump(), {"data": {"log": settings}}))
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from tfmi.cli.inspect_log import inspect
+
+    if options.data is None:
+        raise ConfigError("--inspect: needs a log; give --data PATH")
+    return inspect(options.data, [setting for setting in options.set if setting.startswith("data.log.")])
 
 
 def _resolve_resumed(options: argparse.Namespace, stored: RunConfig) -> RunConfig:

@@ -99,6 +99,14 @@ class LogColumns(Section):
     time: str | None = Field("time", description="None: the file's order is the time order")
     event: str | None = Field(None, description="event type; None if there is none")
     weight: str | None = Field(None, description="event weight, a number")
+    offset: str | None = Field(None, description="a number in time_unit that is added to the time, such as the moment within a session")
+    part: str | None = Field(None, description="which part an event belongs to: train, valid or test; a split of one's own")
+
+    @pydantic.model_validator(mode="after")
+    def _check_offset(self) -> Self:
+        if self.offset is not None and self.time is None:
+            raise ValueError("offset is added to a time; name its column in time")
+        return self
 
 
 class CatalogueColumns(Section):
@@ -162,13 +170,28 @@ class FileConfig(Section):
 class LogConfig(FileConfig):
     """A user's own files (``dataset: log``): a log, and optionally a catalogue and user profiles. The first keys are of the log."""
 
+    name: Name = Field("log", description="what reports and run folders call the data")
+    file: str | None = Field(
+        None, description="the log's name, or a pattern, in the folder data.path or one below; None: log.* and the like"
+    )
+    valid_path: str | None = Field(None, description="a file of validation events; the log itself then holds training events")
+    test_path: str | None = Field(None, description="a file of test events; the log itself then holds training events")
     columns: LogColumns = LogColumns()
-    catalogue_path: str | None = Field(None, description="default: the file named catalogue.* beside the log, if any")
+    catalogue_path: str | None = Field(
+        None, description="a file, also one beside the log; default: the file named catalogue.* beside the log, if any"
+    )
     catalogue_columns: CatalogueColumns = CatalogueColumns()
     catalogue_file: FileConfig | None = Field(
         None, description="how the catalogue is written; None: with the log's delimiter, quoting, encoding and decimal"
     )
-    users_path: str | None = Field(None, description="default: the file named users.* beside the log, if any")
+    repeated_items: Literal["reject", "first"] = Field(
+        "reject",
+        description="further rows of an item in the catalogue; first: the first counts, as where the catalogue is the log itself",
+    )
+    optional_files: bool = Field(False, description="a catalogue or users file that is named but not there is done without")
+    users_path: str | None = Field(
+        None, description="a file, here or beside the log; default: the file named users.* beside the log, if any"
+    )
     users_file: FileConfig | None = Field(None, description="how the users file is written; None: as for the catalogue")
     user_column: str = Field("user", description="the user id's column in the users file")
     profile_columns: list[str] = Field(default_factory=list, description="profile columns, in the users file or in the log itself")
@@ -205,6 +228,10 @@ class LogConfig(FileConfig):
     def _check_combinations(self) -> LogConfig:
         if self.time_format is not None:
             _check_time_format(self.time_format)
+        if self.columns.part is not None and (self.valid_path or self.test_path):
+            raise ValueError("columns.part and valid_path or test_path are two ways to say a split; give one of them")
+        if self.valid_path and not self.test_path:
+            raise ValueError("valid_path needs test_path, a file of test events")
         for name in ("event_types", "event_weights", "negative_events"):
             if getattr(self, name) is not None and self.columns.event is None:
                 raise ValueError(f"{name} needs columns.event, the column that holds the event type")

@@ -16,7 +16,7 @@ from tfmi.data.public.lastfm import load_lastfm
 from tfmi.data.public.movielens import load_movielens
 from tfmi.data.public.sequence_files import load_sequences, read_sequence_files
 from tfmi.data.public.session_files import load_sessions
-from tfmi.data.reading.log import read_log_files
+from tfmi.data.reading.log import download_hint, read_log_files
 from tfmi.data.splitting.everybody import everybody
 from tfmi.data.splitting.splits import split_events
 from tfmi.data.streaming.streamed_log import load_streamed_log
@@ -130,5 +130,5 @@ def _cache(config: DataConfig) -> Path:
 
 def _required_path(config: DataConfig) -> Path:
     if config.path is None:
-        raise ConfigError(f"data.path: dataset {config.dataset!r} needs its files; give --data PATH")
+        raise ConfigError(f"data.path: dataset {config.name!r} needs its files; give --data PATH. {download_hint(config.log)}".rstrip())
     return Path(config.path)

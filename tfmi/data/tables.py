@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 
+# The parts of a log that says itself how it is split.
+TRAIN, VALID, TEST = 0, 1, 2
+PARTS = ("train", "valid", "test")
+
 
 @dataclass(frozen=True)
 class EventTable:

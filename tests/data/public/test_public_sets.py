@@ -84,7 +84,9 @@ def test_settings_are_stronger_than_the_description(tmp_path: Path) -> None:
 def test_a_set_of_ones_own_needs_no_code(tmp_path: Path) -> None:
     (tmp_path / "plays.txt").write_text("".join(f"u{n % 9} s{n % 5} {1_500_000_000 + n}\n" for n in range(90)))
     (tmp_path / "plays.yaml").write_text(
-        "summary: mine\nlog: {file: plays.txt, delimiter: ' ', header: false, column_names: [user, item, time]}\nsplit: {method: leave_one_out}\n"
+        "summary: mine\n"
+        "log: {file: plays.txt, delimiter: ' ', header: false, column_names: [user, item, time]}\n"
+        "split: {method: leave_one_out}\n"
     )
     dataset = loaded(str(tmp_path / "plays.yaml"), tmp_path)
     assert (dataset.name, dataset.report["events"], dataset.report["split"]) == ("plays", 90, "leave_one_out")

@@ -80,7 +80,7 @@ def _load_log(config: DataConfig) -> RankingDataset:
     check_method(config.split)
     tables = read_log_files(config.path, config.log, rejects_folder(config))
     labelled = LabelledEvents(tables.events, clicked_events(tables.events, config))
-    return split_impressions("log", labelled, config, items=tables.items, users=tables.users)
+    return split_impressions(config.name, labelled, config, items=tables.items, users=tables.users)
 
 
 def clicked_events(events: EventTable, config: DataConfig) -> np.ndarray:

@@ -40,9 +40,13 @@ class LogGuess:
     doubts: list[str] = field(default_factory=list)
     catalogue: tuple[Sample, Mapping[str, Guess]] | None = None
 
-    def says(self) -> str:
-        """The columns taken for each role, in one line."""
-        return ", ".join(f"{role} = {guess.column!r}" for role, guess in self.roles.items())
+    def says(self, columns: Mapping[str, str | None]) -> str:
+        """What is taken for the ``columns`` of each role, in one line."""
+        time = f" ({self.time.said})" if self.time is not None else ""
+        return ", ".join(
+            f"{role} = {column!r}{time if role == 'time' else ''}" if column is not None else f"no {role}"
+            for role, column in columns.items()
+        )
 
 
 def guess_log(path: str | Path, config: LogConfig | None = None) -> LogGuess:
@@ -58,12 +62,16 @@ def guess_log(path: str | Path, config: LogConfig | None = None) -> LogGuess:
     config = config or LogConfig()
     log_path, catalogue_path, _ = find_log_files(path, config)
     sample = take_sample(log_path, config.log_file())
+    mapped = config.columns != LogColumns()
     doubts: list[str] = []
     settings: dict[str, Any] = _written(sample.options)
     if sample.looks_headerless:
         settings["header"] = False
         doubts.append(f"the first line holds {sample.looks_headerless!r}, which is data: the file seems to have no header")
         roles, time = _by_content(sample)
+    elif mapped:
+        said = {role: Guess(column, True) for role, column in config.columns.model_dump().items() if column is not None}
+        roles, time = said, None
     else:
         roles, time = _by_name(sample)
         doubts += [
@@ -74,7 +82,7 @@ def guess_log(path: str | Path, config: LogConfig | None = None) -> LogGuess:
         settings |= time.settings
         if not time.certain:
             doubts.append(f"time: {time.said}")
-    columns = {role: guess.column for role, guess in roles.items() if role != "weight"}
+    columns: dict[str, str | None] = {role: guess.column for role, guess in roles.items() if role != "weight"}
     if "time" not in roles:
         columns["time"] = None
     defaults = LogColumns().model_dump()
@@ -108,11 +116,12 @@ def complete(path: str | Path, config: LogConfig) -> tuple[dict[str, Any], LogGu
         return None
     if guess.doubts:
         raise DataError(
-            f"{guess.sample.source.path}: its columns are not mapped, and what they are is not certain ({'; '.join(guess.doubts)}). It has: "
-            f"{', '.join(names)}. Name them in data.log.columns; tfmi-inspect {path} writes a configuration to start from"
+            f"{guess.sample.source.path}: its columns are not mapped, and what they are is not certain ({'; '.join(guess.doubts)}). It "
+            f"has: {', '.join(names)}. Name them in data.log.columns; tfmi-inspect {path} writes a configuration to start from"
         )
     added = {key: value for key, value in guess.settings.items() if key in ("columns", "time_unit", "time_format", "delimiter")}
-    said_columns = {key: value for key, value in added.get("columns", {}).items() if key != "event"}
+    roles = ("user", "item", "time")
+    said_columns = {role: guess.roles[role].column if role in guess.roles else None for role in roles}
     return {**added, "columns": said_columns}, guess
 
 
@@ -159,6 +168,6 @@ def _distinct(sample: Sample, column: str) -> int:
 
 def _of_catalogue(sample: Sample, roles: Mapping[str, Guess]) -> dict[str, Any]:
     defaults = {role: role for role in CATALOGUE_NAMES}
-    columns = {role: guess.column for role, guess in roles.items() if defaults[role] != guess.column}
+    columns: dict[str, str | None] = {role: guess.column for role, guess in roles.items() if defaults[role] != guess.column}
     written = _written(sample.options)
     return {**({"catalogue_columns": columns} if columns else {}), **({"catalogue_file": written} if written else {})}

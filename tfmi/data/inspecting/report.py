@@ -48,21 +48,22 @@ def describe_columns(guess: LogGuess) -> list[str]:
     lines = [f"{sample.source.path}: {first.format}{packed}{parts}"]
     role_of = {each.column: role for role, each in guess.roles.items()}
     width = max([len(name) for name in sample.columns], default=0)
+    roles_said = {name: role_of.get(name, "") for name in sample.columns}
+    if guess.time is not None and "time" in guess.roles:
+        roles_said[guess.roles["time"].column] = f"time ({guess.time.said})"
+    role_width = max(map(len, roles_said.values()), default=0)
     for name in sample.columns:
         values = (
             list(dict.fromkeys(value for value in sample.texts[name][:50].to_pylist() if value))[:SHOWN_VALUES]
             if name in sample.texts
             else []
         )
-        said = ", ".join(value if len(value) <= 30 else f"{value[:29]}…" for value in values) or ("in a list" if "[]" in name else "")
-        role = role_of.get(name, "")
-        time = f" ({guess.time.said})" if role == "time" and guess.time is not None else ""
-        lines.append(f"  {name:<{width}}  {role + time:<24}  {said}")
+        said = ", ".join(value if len(value) <= 30 else f"{value[:29]}…" for value in values)
+        lines.append(f"  {name:<{width}}  {roles_said[name]:<{role_width}}  {said}".rstrip())
     if guess.catalogue is not None:
         beside, roles = guess.catalogue
-        lines.append(
-            f"{beside.source.path}: catalogue, {', '.join(f'{role} = {each.column!r}' for role, each in roles.items()) or 'no known column'}"
-        )
+        known = ", ".join(f"{role} = {each.column!r}" for role, each in roles.items()) or "no known column"
+        lines.append(f"{beside.source.path}: catalogue, {known}")
     return lines
 
 
@@ -102,9 +103,9 @@ def describe_tables(tables: LogTables) -> tuple[list[str], dict[str, Any]]:
         f"popular    {curve}",
         f"5-core     {core['events']:,} events of {core['users']:,} users and {core['items']:,} items are left by the default split",
     ]
-    if events.type_names:
-        types = np.bincount(events.type_codes, minlength=len(events.type_names)) if events.type_codes is not None else []
-        shown = sorted(zip(types, events.type_names, strict=False), reverse=True)[:10]
+    if events.type_codes is not None:
+        types = np.bincount(events.type_codes, minlength=len(events.type_names))
+        shown = sorted(zip(types.tolist(), events.type_names, strict=True), reverse=True)[:10]
         lines.append("types      " + ", ".join(f"{name} {int(count):,}" for count, name in shown))
         figures["types"] = {name: int(count) for count, name in shown}
     if tables.items is not None:
@@ -118,9 +119,11 @@ def describe_tables(tables: LogTables) -> tuple[list[str], dict[str, Any]]:
     return lines, figures
 
 
-def configuration(path: str | Path, settings: Mapping[str, Any], events: EventTable | None) -> str:
-    """YAML that trains on the log: what was guessed, and limits that leave something of a small log."""
-    data: dict[str, Any] = {"dataset": "log", "path": str(path), "log": dict(settings)}
+def configuration(path: str | Path, settings: Mapping[str, Any], events: EventTable | None, known: str | None = None) -> str:
+    """YAML that trains on the log: what was guessed, or the ``known`` public set, and limits that leave something of a small log."""
+    data: dict[str, Any] = {"dataset": known or "log", "path": str(path)}
+    if settings:
+        data["log"] = dict(settings)
     if events is not None:
         kept = core_mask(events.user_codes, events.item_codes, DEFAULT_CORE, DEFAULT_CORE, iterate=False)
         if len(np.unique(events.user_codes[kept])) < max(3, len(events.user_ids) // 10):

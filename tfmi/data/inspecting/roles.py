@@ -62,8 +62,8 @@ def plain(name: str) -> str:
 def guess_roles(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> dict[str, Guess]:
     """The likely column of each role that any column's name fits.
 
-    Of several columns that fit one role, the one whose name stands first in ``names`` is taken, and the guess is not certain; but a column of
-    users wins for certain over one of sessions, which users have too, and an exact name ("item") over any other.
+    Of several columns that fit one role, the one whose name stands first in ``names`` is taken, and the guess is not certain; but a column
+    of users wins for certain over one of sessions, which users have too, and an exact name ("item") over any other.
     """
     guesses: dict[str, Guess] = {}
     taken: set[str] = set()

@@ -81,9 +81,11 @@ def take_sample(path: str | Path, options: FileConfig | None = None) -> Sample:
     unique = [name for name in dict.fromkeys(names) if names.count(name) == 1]
     texts = _first_rows(source, unique, options)
     nested = _nested(first, texts)
-    paths = [path for name in nested for path in nested[name]]
     kept = {name: text for name, text in texts.items() if name not in nested}
-    return Sample(source, options, (*kept, *paths), kept, tuple(nested))
+    # Paths into several lists of one row need not go side by side, so each is looked at by itself.
+    for path in (path for name in nested for path in nested[name]):
+        kept |= _first_rows(source, [path], options)
+    return Sample(source, options, tuple(kept), kept, tuple(nested))
 
 
 def _names(part: TableFile) -> list[str]:
@@ -97,32 +99,30 @@ def _names(part: TableFile) -> list[str]:
 def _json_rows(part: TableFile) -> list[dict[str, Any]]:
     """The objects at the beginning of a file of JSON."""
     block = next(iter(text_blocks(part, SAMPLE_BYTES))).decode("utf-8", "replace")
+    rows: list[Any] = []
     if block.lstrip().startswith("["):
-        decoder, place, rows = json.JSONDecoder(), block.index("[") + 1, []
+        decoder, place = json.JSONDecoder(), _after_blanks(block, block.index("[") + 1)
         while len(rows) < SAMPLE_ROWS:
-            place += len(block[place:]) - len(block[place:].lstrip(" \t\r\n,")) if len(rows) == 0 else _blanks(block, place)
             try:
                 row, place = decoder.raw_decode(block, place)
             except ValueError:
                 break
             rows.append(row)
-        return [row for row in rows if isinstance(row, dict)]
-    rows = []
-    for line in next(iter(line_blocks(part, SAMPLE_BYTES))).decode("utf-8", "replace").splitlines()[:SAMPLE_ROWS]:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
+            place = _after_blanks(block, place)
+    else:
+        for line in next(iter(line_blocks(part, SAMPLE_BYTES))).decode("utf-8", "replace").splitlines()[:SAMPLE_ROWS]:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+    return [row for row in rows if isinstance(row, dict)]
 
 
-def _blanks(block: str, place: int) -> int:
-    end = place
-    while end < len(block) and block[end] in " \t\r\n,":
-        end += 1
-    return end - place
+def _after_blanks(block: str, place: int) -> int:
+    """The next place that is neither blank nor a comma."""
+    while place < len(block) and block[place] in " \t\r\n,":
+        place += 1
+    return place
 
 
 def _first_rows(source: TableSource, names: Sequence[str], options: FileConfig) -> dict[str, pa.Array]:

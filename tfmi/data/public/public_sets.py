@@ -92,8 +92,8 @@ def with_set(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     found = find_set(dataset)
     if found is None:
         raise ConfigError(
-            f"data.dataset: unknown dataset {dataset!r}{nearest(dataset, dataset_names())}; expected one of {', '.join(dataset_names())}, or "
-            "a YAML file that describes one (docs/public_datasets.md)"
+            f"data.dataset: unknown dataset {dataset!r}{nearest(dataset, dataset_names())}; expected one of {', '.join(dataset_names())}, "
+            "or a YAML file that describes one (docs/public_datasets.md)"
         )
     return {"data": dict(found.data)}, merge(values, {"data": {"dataset": "log"}})
 
@@ -106,6 +106,6 @@ def _parsed(name: str, text: str, source: str) -> PublicSet:
     if odd is not None:
         raise ConfigError(f"{source}: unknown key {odd!r}{nearest(str(odd), KEYS)}; a data set's description has {', '.join(KEYS)}")
     sections = {key: values[key] for key in KEYS[3:] if key in values}
-    log = {"name": name, **values["log"]}
+    log = {"name": name, "optional_files": True, **values["log"]}
     home = str(values.get("home") or "")
     return PublicSet(name, str(values.get("summary", "")), home, {"dataset": "log", "log": log, **sections})

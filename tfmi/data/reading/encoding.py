@@ -57,6 +57,8 @@ class EventTableBuilder:
             part["weight"] = events.weights
         if events.types is not None:
             part["type"] = self._types.encode(events.types)
+        if events.parts is not None:
+            part["part"] = events.parts
         self._parts.append(part)
         for name, values in events.profile.items():
             self._profiles.setdefault(name, _EarliestValues()).add(part["user"], events.times, values)
@@ -92,6 +94,7 @@ class EventTableBuilder:
             type_codes=columns.get("type"),
             type_names=self._types.strings,
             negative=negative,
+            parts=columns.get("part"),
         )
 
 

@@ -23,10 +23,18 @@ from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.rows import ColumnRequest, ListText, RowChunk
 from tfmi.data.reading.sources import TableSource
 from tfmi.data.reading.time_span import TimeSpan
+from tfmi.data.reading.times import UNITS_PER_SECOND
+from tfmi.data.tables import TEST, TRAIN, VALID
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_ROWS = 1_000_000
+# What a log may call the parts of its split.
+PART_NAMES = {
+    **dict.fromkeys(("train", "training", "0"), TRAIN),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "1"), VALID),
+    **dict.fromkeys(("test", "testing", "2"), TEST),
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class EventChunk:
         times: float64 seconds, or None if the log has no times.
         weights: float32, or None.
         types: Event types, or None.
+        parts: int8, of a log that says its split: 0 training, 1 validation, 2 test; else None.
         profile: Profile columns: text ("" missing) or float64 (NaN missing).
     """
 
@@ -46,6 +55,7 @@ class EventChunk:
     times: np.ndarray | None
     weights: np.ndarray | None
     types: pa.Array | None
+    parts: np.ndarray | None = None
     profile: Mapping[str, pa.Array | np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -134,7 +144,7 @@ class EventReader:
         how = self.config
         return ColumnRequest(
             names,
-            codes=frozenset([*(roles[role] for role in ("user", "item", "event") if role in roles), *how.profile_columns]),
+            codes=frozenset([*(roles[role] for role in ("user", "item", "event", "part") if role in roles), *how.profile_columns]),
             list_text=ListText(how.list_separator, tuple(how.element_fields or ()), how.element_separator),
             hints=hints,
         )
@@ -149,9 +159,12 @@ class EventReader:
         checks.require_text(columns.user, "empty_user")
         checks.require_text(columns.item, "empty_item")
         times = checks.times(columns.time, self.config.time_unit, self.config.time_format) if columns.time is not None else None
+        if times is not None and columns.offset is not None:
+            times = times + np.nan_to_num(checks.numbers(columns.offset)) / UNITS_PER_SECOND[self.config.time_unit]
         weights = checks.numbers(columns.weight, required=True, positive=True) if columns.weight is not None else None
         if columns.event is not None:
             weights = weights_by_type(rows.columns[columns.event], self.config, weights)
+        parts = None if columns.part is None else _parts(rows, checks, columns.part)
         profile = self._profile(rows, checks)
         self._check_known(rows, checks)
         kept = checks.kept
@@ -163,6 +176,7 @@ class EventReader:
             times=None if times is None else filtered(times, kept),
             weights=None if weights is None else filtered(weights, kept).astype(np.float32),
             types=None if columns.event is None else filtered(rows.columns[columns.event], kept),
+            parts=None if parts is None else filtered(parts, kept),
             profile={name: filtered(values, kept) for name, values in profile.items()},
         )
 
@@ -199,6 +213,15 @@ class EventReader:
                 f"{self.path}: no event is left: {rejects.total:,} of {rows:,} rows were rejected and {self.counts.other_event_types:,} "
                 "are of other types than data.log.event_types"
             )
+
+
+def _parts(rows: RowChunk, checks: ChunkChecks, column: str) -> np.ndarray:
+    """int8 [rows]: which part each row says it belongs to; rejects what is none."""
+    encoded = pc.utf8_lower(pc.utf8_trim_whitespace(rows.columns[column])).dictionary_encode()
+    codes = np.array([PART_NAMES.get(name, -1) for name in encoded.dictionary.to_pylist()], dtype=np.int8)
+    parts = codes[encoded.indices.to_numpy(zero_copy_only=False)] if len(rows) else np.empty(0, np.int8)
+    checks.reject(parts < 0, column, "not_a_part")
+    return parts
 
 
 def profile_hints(config: LogConfig, expected: str) -> dict[str, str]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tfmi.config import LogConfig
 from tfmi.core.errors import DataError
+from tfmi.core.text import shown_names
 from tfmi.data.reading.encoding import EventTableBuilder
 from tfmi.data.reading.events import EventReader
 from tfmi.data.reading.formats import VAGUE_SUFFIXES, known_suffix, require_path
@@ -16,11 +20,14 @@ from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.side_tables import read_catalogue, read_users
 from tfmi.data.reading.sources import CATALOGUE_STEMS, LOG_STEMS, USERS_STEMS, is_pattern, part_files, stem_of
 from tfmi.data.reading.time_span import say_span
-from tfmi.data.tables import EventTable, ItemTable, UserTable
+from tfmi.data.tables import PARTS, TEST, TRAIN, VALID, EventTable, ItemTable, UserTable
 
 __all__ = ["LogTables", "find_log_files", "read_catalogue", "read_log", "read_log_files", "read_users"]
 
 logger = logging.getLogger(__name__)
+
+# What files of a split of one's own are called, beside each other.
+TRAIN_STEMS, VALID_STEMS, TEST_STEMS = ("train",), ("valid", "validation", "val"), ("test",)
 
 
 @dataclass(frozen=True)
@@ -45,17 +52,72 @@ def find_log_files(path: str | Path, config: LogConfig) -> tuple[Path, Path | No
         DataError: There is no log, or several files could be meant.
     """
     path = Path(path)
+    if config.file is not None and path.is_dir():
+        path = _named_log(path, config)
     if is_pattern(path):
         log, folder = path, next(parent for parent in path.parents if parent.is_dir())
     else:
         require_path(path, "file or folder; give the log, or the folder that holds it, with --data")
         log, folder = _log_at(path, config)
-    catalogue = Path(config.catalogue_path) if config.catalogue_path else _find_beside(folder, CATALOGUE_STEMS, "data.log.catalogue_path")
-    users = Path(config.users_path) if config.users_path else _find_beside(folder, USERS_STEMS, "data.log.users_path")
+    catalogue = _beside(folder, config.catalogue_path, CATALOGUE_STEMS, "data.log.catalogue_path", config)
+    users = _beside(folder, config.users_path, USERS_STEMS, "data.log.users_path", config)
     if users is not None and not wants_profiles(config):
         logger.info("%s: ignored; name its columns in data.log.profile_columns and data.log.profile_numbers to train with them", users)
         users = None
     return log, catalogue, users
+
+
+def _named_log(folder: Path, config: LogConfig) -> Path:
+    """The file ``config.file`` in a folder, or in one of the folders in it, as archives unpack."""
+    name = config.file or ""
+    inner = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith((".", "_"))]
+    for place in (folder, *inner):
+        found = [place / name] if (place / name).is_file() else sorted(file for file in place.glob(name) if file.is_file())
+        if len(found) > 1:
+            raise DataError(
+                f"{place}: several files are called like {name}: {shown_names(file.name for file in found)}; name the one that is meant "
+                "with --data"
+            )
+        if found:
+            return found[0]
+    held = shown_names((entry.name for entry in sorted(folder.iterdir())), most=12) or "nothing"
+    raise DataError(f"{folder}: no file {name} there or one folder below; it holds: {held}. {download_hint(config)}".rstrip())
+
+
+def download_hint(config: LogConfig) -> str:
+    """Where a public set is to be had; nothing for another log."""
+    from tfmi.data.public.public_sets import public_sets
+
+    known = public_sets().get(config.name)
+    return "" if known is None else f"Download {known.summary.split(',')[0]} from {known.home} and unpack it"
+
+
+def _beside(folder: Path, named: str | None, stems: Sequence[str], setting: str, config: LogConfig) -> Path | None:
+    """A table beside the log: as it is named, from here or from the log's folder; by its stem if it is not named."""
+    if named is None:
+        return None if config.file is not None else _find_beside(folder, stems, setting)
+    for path in (Path(named), folder / named):
+        if path.exists() or (is_pattern(path) and any(True for _ in path.parent.glob(path.name))):
+            return path
+    if config.optional_files:
+        logger.info("%s: not there, and done without (%s)", folder / named, setting)
+        return None
+    return Path(named)  # reading it says what is missing
+
+
+def find_held_out_files(path: str | Path, config: LogConfig) -> dict[int, Path]:
+    """The files of validation and test events, by part: those that are named, or ``valid.*`` and ``test.*`` beside a ``train.*``."""
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    if config.test_path is not None:
+        named = {VALID: config.valid_path, TEST: config.test_path}
+        return {part: Path(name) if Path(name).exists() else folder / name for part, name in named.items() if name is not None}
+    if not Path(path).is_dir() or config.file is not None or config.columns.part is not None:
+        return {}
+    if _find_beside(folder, LOG_STEMS, "--data") is not None or _find_beside(folder, TRAIN_STEMS, "--data") is None:
+        return {}
+    test = _find_beside(folder, TEST_STEMS, "data.log.test_path")
+    valid = _find_beside(folder, VALID_STEMS, "data.log.valid_path")
+    return {} if test is None else {part: file for part, file in ((VALID, valid), (TEST, test)) if file is not None}
 
 
 def _log_at(path: Path, config: LogConfig) -> tuple[Path, Path]:
@@ -67,6 +129,10 @@ def _log_at(path: Path, config: LogConfig) -> tuple[Path, Path]:
     found = _find_beside(path, LOG_STEMS, "--data")
     if found is not None:
         return found, path
+    if find_held_out_files(path, config):
+        train = _find_beside(path, TRAIN_STEMS, "--data")
+        if train is not None:
+            return train, path
     parts = part_files(path, config.log_file())
     if not parts:
         names = ", ".join(f"{stem}.*" for stem in LOG_STEMS)
@@ -94,10 +160,11 @@ def read_log_files(path: str | Path, config: LogConfig, rejects_folder: str | Pa
     """
     log, catalogue, users = find_log_files(path, config)
     folder = Path(rejects_folder)
-    items = None if catalogue is None else read_catalogue(catalogue, config, folder / "catalogue.jsonl")
+    items = None if catalogue is None else read_catalogue(catalogue, config, folder / "catalogue.jsonl", log=log)
     profiles = None if users is None else read_users(users, config, folder / "users.jsonl")
-    in_log = wants_profiles(config) and users is None
-    events = read_log(log, config, folder / "log.jsonl", catalogue=items, users=profiles, with_profiles=in_log)
+    in_log = wants_profiles(config) and users is None and config.users_path is None
+    held_out = find_held_out_files(path, config)
+    events = read_log(log, config, folder / "log.jsonl", catalogue=items, users=profiles, with_profiles=in_log, held_out=held_out)
     return LogTables(events, items, profiles if profiles is not None else events.profiles)
 
 
@@ -109,6 +176,7 @@ def read_log(
     catalogue: ItemTable | None = None,
     users: UserTable | None = None,
     with_profiles: bool = False,
+    held_out: Mapping[int, Path] | None = None,
 ) -> EventTable:
     """Read and check a log into memory. ``docs/data.md`` has the outcome of every kind of bad row.
 
@@ -120,26 +188,36 @@ def read_log(
         users: The users file, to see whether it belongs to this log.
         with_profiles: Read the profile columns from the log: a user's value is the one of the earliest event that has one; without
             times, of the first in the file.
+        held_out: Further files of events by their part, 1 for validation and 2 for test; the log's own events are then training.
 
     Raises:
         DataError: The log cannot be read, lacks a column, has too many rejected rows or no good one.
     """
-    reader = EventReader(
-        path,
-        config,
-        known_items=None if catalogue is None else catalogue.item_ids,
-        known_users=None if users is None else users.user_ids,
-        with_profile=with_profiles,
-    )
     builder = EventTableBuilder(config)
-    with Rejects(path, rejects_path) as rejects:
-        for chunk in reader.chunks(rejects):
-            builder.add(chunk)
+    readers: list[EventReader] = []
+    reports: dict[str, Any] = {}
+    for part, file in {TRAIN: Path(path), **(held_out or {})}.items():
+        reader = EventReader(
+            file,
+            config,
+            known_items=None if catalogue is None else catalogue.item_ids,
+            known_users=None if users is None else users.user_ids,
+            with_profile=with_profiles,
+        )
+        if readers:
+            reader.counts.span = readers[0].counts.span  # first and last time of all files
+        readers.append(reader)
+        own_rejects = Path(rejects_path) if part == TRAIN else Path(rejects_path).with_suffix(f".{PARTS[part]}.jsonl")
+        with Rejects(file, own_rejects) as rejects:
+            for chunk in reader.chunks(rejects):
+                builder.add(chunk if not held_out else replace(chunk, parts=np.full(len(chunk), part, dtype=np.int8)))
+        reports[PARTS[part]] = rejects.report(reader.counts.rows)
     report = {
-        **rejects.report(reader.counts.rows),
-        "other_event_types": reader.counts.other_event_types,
-        "events_of_unknown_items": reader.counts.unknown_item_events,
-        **reader.counts.span.report(config.time_unit),
+        **reports[PARTS[TRAIN]],
+        **{f"{PARTS[part]}_file": reports[PARTS[part]] for part in held_out or ()},
+        "other_event_types": sum(reader.counts.other_event_types for reader in readers),
+        "events_of_unknown_items": sum(reader.counts.unknown_item_events for reader in readers),
+        **readers[0].counts.span.report(config.time_unit),
     }
     table = builder.build(report)
     logger.info(

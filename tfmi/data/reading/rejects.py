@@ -39,6 +39,7 @@ REASONS = {
     "not_positive": "a number above 0",
     "not_storable": "0 or a number between 1.2e-38 and 3.4e38 in size, which is what 32 bits can hold",
     "unknown_item": "an item of the catalogue",
+    "not_a_part": "train, valid or test (or training, validation, val, dev, testing, or 0, 1, 2)",
     "bad_tag_weight": "'tag' or 'tag:weight' with a finite weight above 0 that 32 bits can hold; a tag that holds a colon needs a weight",
     "bad_tag_list": "a list of tags in JSON, with double quotes, or an object of tags and their weights",
     "repeated_item": "one row per item; the first one was kept",

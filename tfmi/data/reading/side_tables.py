@@ -23,11 +23,12 @@ from tfmi.data.tables import ItemTable, UserTable
 ChunkValues = dict[str, Any]
 
 
-def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path) -> ItemTable:
+def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path, *, log: Path | None = None) -> ItemTable:
     """Read and check a catalogue: one row per item, or, with ``catalogue_columns.property``, one per property of an item.
 
     Columns mapped under a name of the user's own must be there; columns under their default name are read if the file has them. Of
-    several rows for one item the first counts and the others are rejected.
+    several rows for one item the first counts and the others are rejected, or passed over with ``repeated_items: first`` and where the
+    catalogue is the ``log`` itself.
 
     Raises:
         DataError: The file cannot be read, lacks a column, has too many rejected rows or no good one.
@@ -35,6 +36,7 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
     columns = config.catalogue_columns
     if columns.property is not None:
         return read_long_catalogue(path, config, rejects_path)
+    repeats = config.repeated_items == "first" or (log is not None and Path(path).resolve() == log.resolve())
     texts = {name: getattr(columns, name) for name in ("title", "category", "brand", "tags") if getattr(columns, name) is not None}
     defaults = CatalogueColumns()
     named = [column for name, column in texts.items() if column != getattr(defaults, name)]
@@ -64,7 +66,7 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
         request=request,
         own=config.catalogue_file,
         id_column=columns.item,
-        repeated="repeated_item",
+        repeated=None if repeats else "repeated_item",
         check=check,
     )
     return ItemTable(
@@ -123,7 +125,7 @@ def _read_unique(
     request: ColumnRequest,
     own: FileConfig | None,
     id_column: str,
-    repeated: str,
+    repeated: str | None,
     check: Callable[[RowChunk, ChunkChecks], ChunkValues],
 ) -> tuple[list[str], ChunkValues, dict[str, Any]]:
     """Read a file of one row per id: the ids, their values by name, and the counts for a report."""
@@ -149,8 +151,8 @@ def _read_unique(
     return list(known), {name: _joined([part[name] for part in parts]) for name in parts[0]}, rejects.report(rows_seen)
 
 
-def _reject_repeated(rows: RowChunk, checks: ChunkChecks, id_column: str, repeated: str, known: dict[str, None]) -> None:
-    """Reject good rows whose id an earlier good row has; add the others' ids to ``known``."""
+def _reject_repeated(rows: RowChunk, checks: ChunkChecks, id_column: str, repeated: str | None, known: dict[str, None]) -> None:
+    """Reject good rows whose id an earlier good row has, or pass over them without a reason; add the others' ids to ``known``."""
     again = np.zeros(len(rows), dtype=bool)
     for place, identifier in enumerate(rows.columns[id_column].to_pylist()):
         if not checks.kept[place]:
@@ -159,7 +161,10 @@ def _reject_repeated(rows: RowChunk, checks: ChunkChecks, id_column: str, repeat
             again[place] = True
         else:
             known[identifier] = None
-    checks.reject(again, id_column, repeated)
+    if repeated is None:
+        checks.drop(again)
+    else:
+        checks.reject(again, id_column, repeated)
 
 
 def _trimmed(rows: RowChunk, column: str) -> list[str]:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from tfmi.data.reading.times import UNITS_PER_SECOND
+
 log = logging.getLogger(__name__)
 
 # Hardly any log of clicks is older, and a time in a wrong unit or format mostly comes to January 1970.
 PLAUSIBLE_FROM = datetime.datetime(1990, 1, 1, tzinfo=datetime.UTC).timestamp()
 DAY = 86_400.0
-UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 
 
 @dataclass
@@ -92,7 +93,7 @@ class TimeSpan:
         return ""
 
     def _early_cause(self, time_unit: str) -> str:
-        digits = [self.first * UNITS[time_unit], self.last_early * UNITS[time_unit]]
+        digits = [self.first * UNITS_PER_SECOND[time_unit], self.last_early * UNITS_PER_SECOND[time_unit]]
         if all(_is_date_of_digits(number) for number in digits):
             return "the numbers look like dates, year, month and day; set data.log.time_format: '%Y%m%d'"
         return _other_unit(self.last_early, time_unit)
@@ -119,8 +120,8 @@ def _is_date_of_digits(number: float) -> bool:
 
 def _other_unit(seconds: float, time_unit: str) -> str:
     """The unit by which a number would lie between 1990 and tomorrow."""
-    number = seconds * UNITS[time_unit]
-    for unit, per_second in UNITS.items():
+    number = seconds * UNITS_PER_SECOND[time_unit]
+    for unit, per_second in UNITS_PER_SECOND.items():
         if PLAUSIBLE_FROM <= number / per_second <= time.time() + DAY:
             return f"as {unit} {written(number / per_second)} would come of it; set data.log.time_unit: {unit}"
     return "check data.log.columns.time, data.log.time_unit and data.log.time_format; if it is so, nothing has to be done"

@@ -13,16 +13,9 @@ from tfmi.data.assembly import Parts
 from tfmi.data.dataset import EvaluationSet, Sequences
 from tfmi.data.splitting.explicit_negatives import SeparatedEvents
 from tfmi.data.splitting.slicing import cut_rows, sequences_from_ranges
+from tfmi.data.tables import TRAIN, VALID
 
 log = logging.getLogger(__name__)
-
-TRAIN, VALID, TEST = 0, 1, 2
-# What a log may call its parts.
-PART_NAMES = {
-    **dict.fromkeys(("train", "training", "0"), TRAIN),
-    **dict.fromkeys(("valid", "validation", "val", "dev", "1"), VALID),
-    **dict.fromkeys(("test", "testing", "2"), TEST),
-}
 
 
 def split_given(separated: SeparatedEvents, config: SplitConfig) -> tuple[Sequences, Parts]:

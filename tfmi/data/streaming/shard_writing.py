@@ -302,7 +302,8 @@ def _write_sequences(events: Path, folder: Path, config: LogConfig, fingerprint:
             separated = separate_negatives(table)
             positives = separated.positives
             newest = newest_events(positives.user_codes, positives.timestamps, max_user_events)
-            totals["events_over_max_user_events"] += int((~newest).sum())
+            if max_user_events is not None:
+                totals["events_over_max_user_events"] += int((~newest).sum())
             sequences = separated.ordered(newest)
             for record in _sequence_records(sequences, table):
                 writer.write(record)

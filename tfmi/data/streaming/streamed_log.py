@@ -47,12 +47,12 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
     _check(config)
     log_path, catalogue_path, users_path = find_log_files(path, config.log)
     rejects = Path(rejects_folder)
-    if users_path is None and wants_profiles(config.log):
+    if users_path is None and wants_profiles(config.log) and config.log.users_path is None:
         raise ConfigError(
             "data.log.profile_columns: with data.log.streaming the profile columns must stand in a users file, with one row per user; "
             "give data.log.users_path, or put a file users.* beside the log"
         )
-    items = None if catalogue_path is None else read_catalogue(catalogue_path, config.log, rejects / "catalogue.jsonl")
+    items = None if catalogue_path is None else read_catalogue(catalogue_path, config.log, rejects / "catalogue.jsonl", log=log_path)
     users = None if users_path is None else read_users(users_path, config.log, rejects / "users.jsonl")
     log = write_sharded_log(
         log_path,
@@ -64,7 +64,7 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
         max_user_events=config.split.max_user_events,
     )
     frequent = _frequent_items(log, config.split)
-    cold = cold_items("log", items, frequent, config.split)
+    cold = cold_items(config.name, items, frequent, config.split)
     candidates = [*frequent, *cold.candidates]
     silent = frozenset(cold.candidates)
     counted = _training_sequences(log, Vocabulary(candidates), config.split, silent)
@@ -78,15 +78,15 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
         _evaluation_set(log, vocabulary, config.split, part, profiles=profiles, silent=silent) for part in ("valid", "test")
     )
     lengths = np.concatenate([train.lengths(), valid_users.lengths(), test_users.lengths()])
-    left_out = _say_left_out(log, config.split, lengths, items=len(frequent))
+    left_out = _say_left_out(config.name, log, config.split, lengths, items=len(frequent))
     return Dataset(
-        name="log",
+        name=config.name,
         catalogue=catalogue,
         train=train,
         valid=valid,
         test=test,
         profiles=profiles,
-        report={**_report(log, catalogue, train, valid, test), **left_out, **cold.report},
+        report={**_report(log, catalogue, train, valid, test), "dataset": config.name, **left_out, **cold.report},
     )
 
 
@@ -95,6 +95,8 @@ def _check(config: DataConfig) -> None:
         raise ConfigError(
             f"data.split.method: a streamed log is split by_user, got {config.split.method!r}; or set data.log.streaming: false"
         )
+    if config.log.columns.part is not None or config.log.test_path is not None:
+        raise ConfigError("data.log.columns.part, data.log.test_path: a streamed log is split by_user; or set data.log.streaming: false")
     if config.split.iterate_core:
         raise ConfigError("data.split.iterate_core: a streamed log is filtered once; set it to false, or data.log.streaming: false")
     if config.examples == "random_position":
@@ -164,7 +166,7 @@ def _evaluation_set(
     return examples, users
 
 
-def _say_left_out(log: ShardedLog, split: SplitConfig, lengths: np.ndarray, *, items: int) -> dict[str, Any]:
+def _say_left_out(name: str, log: ShardedLog, split: SplitConfig, lengths: np.ndarray, *, items: int) -> dict[str, Any]:
     """Log and report who was left out, as for a log in memory; ``lengths`` [users] are the events of those that are not."""
     over = int(log.report.get("events_over_max_user_events", 0))
     events = int(log.report["events"])
@@ -176,8 +178,8 @@ def _say_left_out(log: ShardedLog, split: SplitConfig, lengths: np.ndarray, *, i
         "users_left_out_as_rare": int(log.report["users"]) - len(lengths),
         "items_left_out_as_rare": len(log.item_counts) - items,
     }
-    say_left_out("log", split, report, users=int(log.report["users"]), items=len(log.item_counts), events=events)
-    say_giant("log", "one user", lengths, split)
+    say_left_out(name, split, report, users=int(log.report["users"]), items=len(log.item_counts), events=events)
+    say_giant(name, "one user", lengths, split)
     return report
 
 

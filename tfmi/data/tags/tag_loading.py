@@ -51,7 +51,7 @@ def read_tag_log(config: DataConfig) -> TagLog:
     if config.dataset == "log":
         if config.log.streaming:
             raise ConfigError("data.log.streaming: models of tags read the whole log into memory; leave streaming out")
-        return tag_log_from_tables("log", read_log_files(config.path, config.log, rejects_folder(config)), tagging, tasks)
+        return tag_log_from_tables(config.name, read_log_files(config.path, config.log, rejects_folder(config)), tagging, tasks)
     if config.dataset == "sequences":
         events, items = read_sequence_files(Path(config.path))
         return tag_log_from_tables("sequences", LogTables(events, items, None), tagging, tasks)
