@@ -55,6 +55,7 @@ PROGRAMS = [
     "tfmi-recommend-users = tfmi.cli.recommend_users:main",
     "tfmi-score-users = tfmi.cli.score_users:main",
     "tfmi-explain-tags = tfmi.cli.explain_tags:main",
+    "tfmi-inspect = tfmi.cli.inspect_log:main",
     "tfmi-serve = tfmi.serving.local_server:main",
     "tfmi-client = tfmi.serving.client:main",
 ]
@@ -66,7 +67,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["tfmi", "tfmi.*"]),
-    package_data={"tfmi": ["py.typed", "models/recipes/*.yaml", "*.pyi", "**/*.pyi"]},
+    package_data={"tfmi": ["py.typed", "models/recipes/*.yaml", "data/public/sets/*.yaml", "*.pyi", "**/*.pyi"]},
     python_requires=">=3.11,<3.14",
     install_requires=INSTALL_REQUIRES,
     extras_require={"dev": DEV, "bench": BENCH, "docs": DOCS},

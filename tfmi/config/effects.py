@@ -46,7 +46,11 @@ _READ_BY_METHOD: dict[SplitMethod, frozenset[str]] = {
     "given": frozenset(),
 }
 # Data that comes split still has to be cut somewhere.
-_READ_OF_GIVEN: dict[str, frozenset[str]] = {"comirec": frozenset({"history_share"}), "sessions": frozenset({"valid_share"})}
+_READ_OF_GIVEN: dict[str, frozenset[str]] = {
+    "comirec": frozenset({"history_share"}),
+    "sessions": frozenset({"valid_share"}),
+    "log": frozenset({"history_share", "valid_share", "seed", "cold_items"}),
+}
 # Datasets that download something or write shards or lists of rejected rows.
 _CACHING = frozenset({"log", "movielens"})
 
@@ -78,7 +82,10 @@ def unread_of_split(split: SplitConfig, method: SplitMethod, dataset: str) -> Re
 
 def split_method(data: DataConfig) -> SplitMethod:
     """The method that ``data.split.method`` is for models that retrieve."""
-    return CUSTOMARY_SPLITS[data.dataset] if data.split.method == "auto" else data.split.method
+    if data.split.method != "auto":
+        return data.split.method
+    says_itself = data.dataset == "log" and (data.log.columns.part is not None or data.log.test_path is not None)
+    return "given" if says_itself else CUSTOMARY_SPLITS[data.dataset]
 
 
 def unread_of_towers(model: ModelConfig) -> Reasons:

@@ -43,10 +43,8 @@ class LogGuess:
     def says(self, columns: Mapping[str, str | None]) -> str:
         """What is taken for the ``columns`` of each role, in one line."""
         time = f" ({self.time.said})" if self.time is not None else ""
-        return ", ".join(
-            f"{role} = {column!r}{time if role == 'time' else ''}" if column is not None else f"no {role}"
-            for role, column in columns.items()
-        )
+        said = [f"{role} = {column!r}{time if role == 'time' else ''}" for role, column in columns.items() if column is not None]
+        return ", ".join([*said, *(f"no {role}" for role, column in columns.items() if column is None)])
 
 
 def guess_log(path: str | Path, config: LogConfig | None = None) -> LogGuess:

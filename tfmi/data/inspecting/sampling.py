@@ -83,8 +83,8 @@ def take_sample(path: str | Path, options: FileConfig | None = None) -> Sample:
     nested = _nested(first, texts)
     kept = {name: text for name, text in texts.items() if name not in nested}
     # Paths into several lists of one row need not go side by side, so each is looked at by itself.
-    for path in (path for name in nested for path in nested[name]):
-        kept |= _first_rows(source, [path], options)
+    for inner in (inner for name in nested for inner in nested[name]):
+        kept |= _first_rows(source, [inner], options)
     return Sample(source, options, tuple(kept), kept, tuple(nested))
 
 

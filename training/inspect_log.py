@@ -1,0 +1,13 @@
+"""Say what a log holds, and write the configuration that would train on it. See ``--help``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tfmi.cli.inspect_log import main
+
+if __name__ == "__main__":
+    sys.exit(main())
