@@ -152,8 +152,8 @@ def test_the_loss_is_pairwise_and_leaves_padding_and_the_target_out() -> None:
     queries, target = tf.constant([[1.0, 1.0], [1.0, 0.0]]), tf.constant([2, 2])
     negatives = tf.constant([[3, 4, 0], [2, 0, 0]])
     loss = turned_down_loss(queries, target, items.embed(target), negatives, items)
-    expected = np.mean([np.log1p(np.exp(2.0 - 1.0)), np.log1p(np.exp(-1.0 - 1.0))])
-    np.testing.assert_allclose(loss.numpy(), [expected, 0.0], rtol=1e-6)
+    expected = float(np.mean([np.log1p(np.exp(2.0 - 1.0)), np.log1p(np.exp(-1.0 - 1.0))]))
+    np.testing.assert_allclose(loss.numpy(), np.array([expected, 0.0]), rtol=1e-6)
     by_interest = turned_down_loss(tf.constant([[[1.0, 0.0], [0.0, 1.0]]]), target[:1], items.embed(target[:1]), negatives[:1], items)
     np.testing.assert_allclose(by_interest.numpy(), [np.mean([np.log1p(np.exp(2.0 - 1.0)), np.log1p(np.exp(0.0 - 1.0))])], rtol=1e-6)
 

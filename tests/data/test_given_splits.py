@@ -81,7 +81,7 @@ def test_without_a_validation_part_some_who_train_validate(tmp_path: Path) -> No
 def test_an_unknown_part_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text(HEADER + "a,i1,1,train\na,i2,2,later\n")
-    with pytest.raises(DataError, match="not_a_part 1"):
+    with pytest.raises(DataError, match="not_a_part: 1"):
         load_dataset(config(path, {"columns": {"part": "part"}}))
 
 

@@ -176,7 +176,7 @@ def test_a_public_sets_files_are_known(tmp_path: Path, capsys: pytest.CaptureFix
     printed, figures = inspected(capsys, str(tmp_path))
     assert "These look like the files of gowalla: read as --dataset gowalla." in printed
     assert (figures["users"], figures["items"]) == (9, 5)
-    described = yaml.safe_load(printed[printed.index("system:") : printed.rindex("{")])
+    described = yaml.safe_load(printed[printed.index("system:") : printed.rindex('{"roles')])
     assert described["data"]["dataset"] == "gowalla"
 
 

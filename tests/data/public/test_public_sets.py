@@ -16,13 +16,13 @@ from tfmi.data.loading import load_dataset
 from tfmi.data.public.public_sets import find_set, public_sets
 from tfmi.models.systems import load_config
 
-EVERYTHING = ["data.split.min_user_events=1", "data.split.min_item_events=1", "data.split.valid_share=0.2", "data.split.test_share=0.2"]
+EVERYTHING = {"data": {"split": {"min_user_events": 1, "min_item_events": 1, "valid_share": 0.2, "test_share": 0.2}}}
 
 
 def configured(name: str, path: Path, *settings: str) -> RunConfig:
     """The configuration of a run on a set, nothing left out as rare."""
     overrides = {"data": {"dataset": name, "path": str(path), "cache": str(path / "cache")}}
-    return load_config(system="popularity", overrides=overrides, settings=[*EVERYTHING, *settings])
+    return load_config(system="popularity", overrides=overrides, settings=settings, where_read=EVERYTHING)
 
 
 def loaded(name: str, path: Path, *settings: str) -> Dataset:

@@ -256,8 +256,8 @@ class ShardedSequences:
         ids = parsed["negatives"]
         items = ids.with_values(self._item_table.lookup(ids.values)).to_tensor(PADDING_INDEX, shape=[None, width])
         items = tf.where(items >= FIRST_INDEX, items, PADDING_INDEX)
-        before = tf.concat([[0], tf.cumsum(tf.cast(known, tf.int64))], axis=0)  # [events + 1]
-        starts = parsed["items"].row_starts()[:, None]  # [b, 1]
+        before = tf.concat([tf.zeros([1], tf.int64), tf.cumsum(tf.cast(known, tf.int64))], axis=0)  # [events + 1]
+        starts = tf.cast(parsed["items"].row_starts(), tf.int64)[:, None]  # [b, 1]
         places = parsed["negative_places"].to_tensor(0, shape=[None, width])
         return items, tf.gather(before, starts + places) - tf.gather(before, starts)
 
