@@ -101,3 +101,25 @@ def test_mistakes_are_one_message(finished_run: Path, tmp_path: Path, capsys: py
     }.items():
         assert evaluate_cli.main(arguments) == 1
         assert complaint in capsys.readouterr().err
+
+
+def test_everybody_in_a_file_is_tested_by_the_models_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The export leaves out own items, since this log never repeats, and whoever measures it follows."""
+    log, later = tmp_path / "clicks.csv", tmp_path / "later.csv"
+    log.write_text("user,item,time\n" + "".join(f"u{u},i{(u * 3 + t) % 12},{t}\n" for u in range(60) for t in range(8)))
+    later.write_text("user,item,time\n" + "".join(f"n{u},i{(u + t) % 12},{t}\n" for u in range(5) for t in range(2 + u % 3)))
+    flags = ["--system", "popularity", "--dataset", "log", "--data", str(log), "--set", f"data.cache={tmp_path / 'cache'}"]
+    flags += ["--set", "evaluation.cutoffs=[3]", "--set", "export.num_results=5", "--set", "export.warmup_batch_sizes=[1]"]
+    assert cli.main([*flags, "--output", str(tmp_path / "run"), "--savedmodels", str(tmp_path / "models")]) == 0
+    assert "Items that a user has already are left out of lists (0.0% of the events repeat" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["own_items"]["excluded"]
+    assert metrics["own_items"]["test_without"] == metrics["test"] != metrics["own_items"]["test_with"]
+    version = str(tmp_path / "models" / "popularity")
+    assert evaluate_cli.main([version]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"] == pytest.approx(metrics["test"])
+    assert evaluate_cli.main([version, "--data", str(later), "--all-users"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (result["split"], result["users"]) == ("all", 5)
+    assert evaluate_cli.main([version, "--dataset", "embedded", "--all-users"]) == 1
+    assert "not in 'embedded'" in capsys.readouterr().err

@@ -121,6 +121,22 @@ def test_state_before_the_first_validation_is_strict_json(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_a_stopped_run_is_finished_with_what_it_has(
+    tmp_path: Path, small_run: list[str], interrupt_after: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [*small_run, "training.steps_per_execution=1", "training.tensorboard=false", f"training.max_steps={STEPS}"]
+    interrupt_after(14)
+    assert _start(load_config(settings=settings), tmp_path) is None
+    assert main(["--resume", "--output", str(tmp_path), "--max-steps", "14", "--no-export"]) == 0
+    assert "Continuing with training.max_steps: 14 instead of 30" in capsys.readouterr().out
+    metrics = _metrics(tmp_path)
+    assert metrics["train"]["steps"] == 14
+    assert metrics["train"]["best_step"] in {10, 14}
+    assert [row["step"] for row in _curve(tmp_path)] == [10, 14]  # what was stopped in between is validated, too
+    assert metrics["test"]
+
+
+@pytest.mark.slow
 def test_a_finished_run_is_exported_without_training(
     tmp_path: Path, small_run_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,7 +89,8 @@ def train(
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
 ) -> tuple[Any, dict[str, Any]] | None:
     """Train a model on data that is already loaded, and measure it: the model and its metrics, None if training was stopped."""
-    fitted = kind.fit(config, data, folder, resume=resume, callbacks=callbacks)
+    with doing("preparing the model"):
+        fitted = kind.fit(config, data, folder, resume=resume, callbacks=callbacks)
     if fitted is None:
         return None
     with doing("measuring on the test users"):
