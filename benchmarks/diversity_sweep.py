@@ -32,6 +32,7 @@ from tfmi.core.files import write_atomically, write_json
 from tfmi.data.dataset import Dataset, EvaluationSet
 from tfmi.evaluation.diversity import DiverseRanker, diversities_by_scale
 from tfmi.evaluation.metrics import category_coverage, ranking_metrics
+from tfmi.evaluation.own_items import with_own_items_decided
 from tfmi.kinds.base import LoadedRun
 from tfmi.kinds.retrieval import load_retriever
 from tfmi.models.recommender import Recommender
@@ -165,7 +166,7 @@ def _checked(lambdas: Sequence[float]) -> list[float]:
 
 
 def _rank(loaded: RetrieverRun, ranker: DiverseRanker, examples: EvaluationSet, strengths: Sequence[float], name: str) -> Any:
-    evaluation = loaded.config.evaluation
+    evaluation = with_own_items_decided(loaded.config, loaded.dataset).evaluation
     with tqdm(total=len(examples), desc=name, unit=" users", disable=None) as bar:
         return ranker.rank(
             examples,

@@ -109,7 +109,7 @@ def test_what_is_certain_completes_a_configuration(name: str, header: str, row: 
     [
         ("user,product,article,time", "u{u},i{i},a{i},{t}", "item: 'product' or 'article'"),
         ("who,what,when", "u{u},i{i},{t}", "no column looks like a user; no column looks like a item"),
-        ("", "{u},{i},{t}", "the file seems to have no header"),
+        ("", "{u},{i},{t}", "the first line looks like data"),
         ("user_id,item_id,date", "u{u},i{i},0{i}/0{i}/2017".replace("0{i}/0{i}", "01/02"), "the format '%d/%m/%Y', or '%m/%d/%Y'"),
     ],
 )

@@ -66,7 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from tfmi.data.loading import load_everybody
     from tfmi.evaluation.metrics import ranking_metrics
     from tfmi.evaluation.slices import sliced_metrics
     from tfmi.export.exported_model import ExportedModel
@@ -86,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
         evaluation = evaluation.model_copy(update={"exclude_history": bool(model.metadata["exclude_history"])})
     cutoffs = usable_cutoffs(model, evaluation.cutoffs, required=options.num_results is not None)
 
-    dataset = load_everybody(config.data) if options.all_users else kind.load_clicks(config)
+    dataset = kind.load_everybody(config) if options.all_users else kind.load_clicks(config)
     split = "all" if options.all_users else options.split
     examples = dataset.valid if split == "valid" else dataset.test
     logging.info("Asking for %s %s users of %s", f"{len(examples):,}", split, dataset.name)

@@ -39,16 +39,25 @@ def load_dataset(config: DataConfig) -> Dataset:
     return _LOADERS[config.dataset](config)
 
 
-def load_everybody(config: DataConfig) -> Dataset:
+def load_everybody(config: DataConfig, *, clicks_alone: bool = False) -> Dataset:
     """Everybody in a log or a file of sequences who has a history and a later event, to be tested by the rule of ``config.split``.
 
+    Args:
+        config: Where the data is, and the rule.
+        clicks_alone: Of a log of impressions, take the clicks (``config.impressions``).
+
     Raises:
-        ConfigError: Another dataset, or no path.
+        ConfigError: Another dataset, no path, or clicks cannot be told.
         DataError: The data is missing or cannot be used, or nobody has two events.
     """
     if config.dataset == "log":
         tables = read_log_files(_required_path(config), config.log, rejects_folder(config))
-        return everybody(config.name, tables.events, config.split, "by_user", items=tables.items, users=tables.users)
+        events = tables.events
+        if clicks_alone:
+            from tfmi.data.impressions.impression_loading import clicked_events
+
+            events = events.take(clicked_events(events, config))
+        return everybody(config.name, events, config.split, "by_user", items=tables.items, users=tables.users)
     if config.dataset == "sequences":
         events, items = read_sequence_files(_required_path(config))
         return everybody("sequences", events, config.split, "by_user", items=items)

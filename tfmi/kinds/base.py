@@ -116,6 +116,10 @@ class ModelKind(KindSettings, Generic[Data, Model, Evaluator]):
         """
         raise ConfigError(f"{config.system!r} is {self.a_model}, which answers with {self.answers}, not with items")
 
+    def load_everybody(self, config: RunConfig) -> Dataset:
+        """Everybody in a file as somebody to test, by the rule of the configuration's split; raises as ``load_clicks``."""
+        return self.load_clicks(config)
+
     # Training
 
     @abstractmethod

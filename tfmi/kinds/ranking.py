@@ -14,6 +14,7 @@ from tfmi.data.impressions.impression_batches import impression_batches
 from tfmi.data.impressions.impression_dataset import ImpressionRows, RankingDataset
 from tfmi.data.impressions.impression_loading import load_ranking_dataset, reads_impressions
 from tfmi.data.impressions.training_coarse_labels import training_coarse_labels
+from tfmi.data.loading import load_everybody
 from tfmi.data.pipeline import RowBatches
 from tfmi.evaluation.binary_metrics import reliability_bins, sigmoid
 from tfmi.evaluation.click_prediction import RARE_IMPRESSIONS, ImpressionEvaluator, impression_metrics, impression_slices, truth_metrics
@@ -96,6 +97,10 @@ class RankingKind(TrainedKind[RankingDataset, InterestRanker, ImpressionEvaluato
     def load_clicks(self, config: RunConfig) -> Dataset:
         """What the retriever of an export learned from; see ``ModelKind.load_clicks``."""
         return self.load_data(config).retrieval
+
+    def load_everybody(self, config: RunConfig) -> Dataset:
+        """Everybody's clicks; see ``ModelKind.load_everybody``."""
+        return load_everybody(config.data, clicks_alone=True)
 
     def decisions(self, config: RunConfig, data: RankingDataset) -> list[str]:
         """What becomes of own items in lists of both stages."""

@@ -14,7 +14,7 @@ from tfmi.config import RunConfig
 from tfmi.config.effects import Reasons, split_method, unread_of_split, unread_of_towers
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.dataset import Dataset
-from tfmi.data.loading import load_dataset
+from tfmi.data.loading import load_dataset, load_everybody
 from tfmi.data.pipeline import TrainingBatches, examples_per_epoch
 from tfmi.evaluation.bootstrap import bootstrap_intervals, write_users
 from tfmi.evaluation.diagnostics import interest_diagnostics
@@ -76,6 +76,10 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
     def load_clicks(self, config: RunConfig) -> Dataset:
         """See ``ModelKind.load_clicks``."""
         return self.load_data(config)
+
+    def load_everybody(self, config: RunConfig) -> Dataset:
+        """See ``ModelKind.load_everybody``."""
+        return load_everybody(config.data)
 
     def decisions(self, config: RunConfig, data: Dataset) -> list[str]:
         """What becomes of own items, and whether items without events are known by their features."""

@@ -65,7 +65,10 @@ def guess_log(path: str | Path, config: LogConfig | None = None) -> LogGuess:
     settings: dict[str, Any] = _written(sample.options)
     if sample.looks_headerless:
         settings["header"] = False
-        doubts.append(f"the first line holds {sample.looks_headerless!r}, which is data: the file seems to have no header")
+        doubts.append(
+            f"the first line looks like data, {sample.looks_headerless!r} is a value and not a name: if the file has no header, set "
+            "data.log.header: false and give the columns by number, from 1"
+        )
         roles, time = _by_content(sample)
     elif mapped:
         said = {role: Guess(column, True) for role, column in config.columns.model_dump().items() if column is not None}

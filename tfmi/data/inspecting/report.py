@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tfmi.config import LogConfig, merge
+from tfmi.config import LogConfig, merge, validate_config
+from tfmi.core.errors import DataError
 from tfmi.data.inspecting.guessing import LogGuess
+from tfmi.data.inspecting.sampling import column_names
 from tfmi.data.public.public_sets import public_sets
-from tfmi.data.reading.log import LogTables
+from tfmi.data.reading.log import LogTables, find_log_files
+from tfmi.data.reading.paths import ColumnPath
 from tfmi.data.splitting.filtering import core_mask
 from tfmi.data.tables import EventTable
 
@@ -133,42 +136,29 @@ def configuration(path: str | Path, settings: Mapping[str, Any], events: EventTa
 
 def log_config(settings: Mapping[str, Any]) -> LogConfig:
     """Guessed settings as a configuration; raises ``ConfigError`` if they do not fit together."""
-    from tfmi.config import validate_config
-
     return validate_config({"data": {"log": merge({}, settings)}}).data.log
 
 
 def known_sets(path: str | Path) -> list[str]:
-    """The public sets whose files lie at a path, by their names."""
+    """The public sets whose files lie at a path, by their names: files that are called so, and have the columns."""
     path = Path(path)
-    folders = [path if path.is_dir() else path.parent, *(entry for entry in _entries(path) if entry.is_dir())]
+    if not path.exists():
+        return []
     found = []
     for name, known in public_sets().items():
-        log = known.data["log"]
-        for folder in folders:
-            names = [entry.name for entry in _entries(folder)] if folder != path.parent or path.is_dir() else [path.name, *_names(path)]
-            matches = [each for each in names if fnmatch.fnmatch(each, str(log["file"]))]
-            beside = log.get("catalogue_path")
-            if matches and (beside is None or fnmatch.filter(names, str(beside))) and _is_telling(str(log["file"])):
-                found.append(name)
-                break
+        pattern = str(known.data["log"]["file"])
+        if pattern[0] in "*[?" or (path.is_file() and not fnmatch.fnmatch(path.name, pattern)):
+            continue  # a name that begins with anything tells nothing
+        config = log_config(known.data["log"])
+        try:
+            log, _, _ = find_log_files(path, config)
+            columns = {*column_names(log, config.log_file())}
+        except DataError:
+            continue
+        named = {ColumnPath.parse(column).base for column in config.columns.model_dump().values() if column is not None}
+        if named <= columns and (config.column_names is None or len(config.column_names) == len(columns)):
+            found.append(name)
     return found
-
-
-def _names(path: Path) -> list[str]:
-    return [entry.name for entry in _entries(path.parent)]
-
-
-def _entries(path: Path) -> list[Path]:
-    try:
-        return sorted(path.iterdir()) if path.is_dir() else []
-    except OSError:
-        return []
-
-
-def _is_telling(pattern: str) -> bool:
-    """Whether a file's name tells a set: not one that begins with a wildcard."""
-    return pattern[0] not in "*[?"
 
 
 def _share_of_events(counts: np.ndarray, share: float) -> float:

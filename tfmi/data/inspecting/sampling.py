@@ -88,6 +88,11 @@ def take_sample(path: str | Path, options: FileConfig | None = None) -> Sample:
     return Sample(source, options, tuple(kept), kept, tuple(nested))
 
 
+def column_names(path: str | Path, options: FileConfig) -> list[str]:
+    """The names of a table's own columns; raises ``DataError`` if it cannot be read."""
+    return _names(table_source(path, options).parts[0])
+
+
 def _names(part: TableFile) -> list[str]:
     if part.format == "delimited":
         return [*delimited_columns(part), *part.partitions]
