@@ -238,7 +238,7 @@ MADE: dict[str, Made] = {
     "ml-20m": Made(ml_csv(2010), 2010, GENRES),
     "ml-25m": Made(ml_csv(2019), 2019, GENRES),
     "ml-32m": Made(ml_csv(2022), 2022, GENRES),
-    "retailrocket": Made(retailrocket, 2015),
+    "retailrocket": Made(retailrocket, 2015, frozenset({"category"})),
     "yoochoose": Made(yoochoose, 2014, frozenset()),
     "diginetica": Made(diginetica, 2016, frozenset({"category"})),
     "taobao": Made(taobao, 2017, frozenset({"category"}), left_out=1),
