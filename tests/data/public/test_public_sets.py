@@ -103,7 +103,7 @@ def test_a_wrong_description_is_named(text: str, message: str, tmp_path: Path) -
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"unknown dataset 'ml1m' \(did you mean 'ml-1m'\?\)"):
+    with pytest.raises(ConfigError, match=r"got 'ml1m' \(did you mean 'ml-1m'\?\)"):
         load_config(overrides={"data": {"dataset": "ml1m"}})
 
 

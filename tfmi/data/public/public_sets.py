@@ -91,9 +91,10 @@ def with_set(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         return {}, dict(values)
     found = find_set(dataset)
     if found is None:
+        *names, last = (repr(name) for name in get_args(DatasetName))
         raise ConfigError(
-            f"data.dataset: unknown dataset {dataset!r}{nearest(dataset, dataset_names())}; expected one of {', '.join(dataset_names())}, "
-            "or a YAML file that describes one (docs/public_datasets.md)"
+            f"data.dataset: expected {', '.join(names)} or {last}, got {dataset!r}{nearest(dataset, dataset_names())}; or a public set: "
+            f"{', '.join(public_sets())}; or a YAML file that describes a data set (docs/public_datasets.md)"
         )
     return {"data": dict(found.data)}, merge(values, {"data": {"dataset": "log"}})
 
