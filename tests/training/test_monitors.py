@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from tfmi.config import EvaluationConfig
+from tfmi.core.errors import TrainingError
 from tfmi.data.dataset import EvaluationSet, Sequences
 from tfmi.training.monitors import Monitor, can_move, rankable, retrieval_monitor, simple_monitor
+from tfmi.training.trainer import Trainer, TrainingState
 
 
 def rows(*items: list[int]) -> Sequences:
@@ -75,3 +77,45 @@ def test_a_request_that_cannot_move_is_replaced_with_the_reason() -> None:
 def test_models_without_lists_have_their_usual_metric() -> None:
     assert simple_monitor("auto", "auc", "log_loss") == Monitor("auc", ("log_loss",))
     assert simple_monitor("gauc", "auc", "log_loss") == Monitor("gauc")
+
+
+def trainer(monitor: Monitor, *curve: dict[str, float]) -> Trainer:
+    """A trainer that has nothing but what it watches, and what it has seen."""
+    made = Trainer.__new__(Trainer)
+    made._asked = monitor
+    made.state = TrainingState(curve=list(curve), best_value=curve[0].get(monitor.name) if curve else None)
+    return made
+
+
+def test_training_turns_to_what_moves_at_the_second_validation() -> None:
+    stuck = trainer(Monitor("recall@10", ("ndcg@10", "mrr@10")), {"recall@10": 1.0, "ndcg@10": 0.5, "mrr@10": 0.4})
+    stuck._turn_to_what_moves({"recall@10": 1.0, "ndcg@10": 0.5, "mrr@10": 0.6})
+    assert (stuck.monitor, stuck.state.best_value) == ("mrr@10", 0.4)
+
+
+@pytest.mark.parametrize(
+    ("curve", "metrics"),
+    [
+        ([], {"recall@10": 0.0, "ndcg@10": 0.0}),  # the first validation
+        ([{"recall@10": 0.2, "ndcg@10": 0.1}], {"recall@10": 0.3, "ndcg@10": 0.1}),  # it moves
+        ([{"recall@10": 0.0, "ndcg@10": 0.0}], {"recall@10": 0.0, "ndcg@10": 0.0}),  # nothing does yet
+        ([{"recall@10": 1.0, "ndcg@10": 0.1}] * 2, {"recall@10": 1.0, "ndcg@10": 0.9}),  # too late
+    ],
+)
+def test_training_stays_with_its_monitor(curve: list[dict[str, float]], metrics: dict[str, float]) -> None:
+    watching = trainer(Monitor("recall@10", ("ndcg@10",)), *curve)
+    watching._turn_to_what_moves(metrics)
+    assert watching.monitor == "recall@10"
+
+
+def test_a_metric_that_validation_lacks_is_replaced_or_named() -> None:
+    one_outcome = trainer(Monitor("auc", ("log_loss",)))
+    one_outcome._turn_to_what_moves({"log_loss": 0.3})
+    assert one_outcome.monitor == "log_loss"
+    with pytest.raises(TrainingError, match=r"validation has no 'gauc'.*it has: log_loss"):
+        trainer(Monitor("gauc"))._turn_to_what_moves({"log_loss": 0.3})
+
+
+def test_a_constant_monitor_is_a_warning_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    trainer(Monitor("recall@10"), {"recall@10": 1.0}, {"recall@10": 1.0})._warn_if_nothing_moved()
+    assert "Validation recall@10 was 1.0000 at all 2 validations" in caplog.text
