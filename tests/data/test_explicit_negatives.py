@@ -76,6 +76,7 @@ def test_turned_down_items_are_no_positives(log_path: Path, tmp_path: Path, stre
     train = dataset.train.in_memory()
     assert set(train.lengths().tolist()) == {6}
     assert dataset.report["read"]["negative_events"] == 2 * USERS
+    assert (dataset.report["events"], dataset.report["events_left_out_as_rare"]) == (6 * USERS, 0)
     assert train.negatives is not None
     for row in range(len(train)):
         first = int(ids_of(dataset, train.row(row)[:1])[0][1:])

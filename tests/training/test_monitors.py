@@ -76,6 +76,7 @@ def test_a_request_that_cannot_move_is_replaced_with_the_reason() -> None:
 
 def test_models_without_lists_have_their_usual_metric() -> None:
     assert simple_monitor("auto", "auc", "log_loss") == Monitor("auc", ("log_loss",))
+    assert simple_monitor("auc", "auc", "log_loss") == Monitor("auc", ("log_loss",))
     assert simple_monitor("gauc", "auc", "log_loss") == Monitor("gauc")
 
 

@@ -117,5 +117,5 @@ def retrieval_monitor(requested: str, evaluation: EvaluationConfig, examples: Ev
 
 
 def simple_monitor(requested: str, usual: str, *others: str) -> Monitor:
-    """What a model watches whose metrics have no lists: as requested, or the usual metric with others to turn to."""
-    return Monitor(usual, others) if requested == AUTO else Monitor(requested)
+    """What a model watches whose metrics have no lists: as requested; with the usual metric, others to turn to."""
+    return Monitor(usual, others) if requested in (AUTO, usual) else Monitor(requested)

@@ -169,7 +169,8 @@ def _evaluation_set(
 def _say_left_out(name: str, log: ShardedLog, split: SplitConfig, lengths: np.ndarray, *, items: int) -> dict[str, Any]:
     """Log and report who was left out, as for a log in memory; ``lengths`` [users] are the events of those that are not."""
     over = int(log.report.get("events_over_max_user_events", 0))
-    events = int(log.report["events"])
+    # What users have turned down is neither rare nor an event that counts.
+    events = int(log.report["events"]) - int(log.report.get("negative_events", 0))
     report = {
         "users": len(lengths),
         "events": int(lengths.sum()),
