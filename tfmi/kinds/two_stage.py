@@ -69,8 +69,7 @@ class TwoStageExport(Exporter[InterestRanker]):
     """
 
     def __init__(self, config: RunConfig, dataset: RankingDataset, folder: RunFolder, target: Path) -> None:
-        config = with_own_items_decided(config, dataset.retrieval)
-        self._config, self._dataset, self._target = config, dataset, target
+        self._config, self._dataset, self._target = with_own_items_decided(config, dataset.retrieval), dataset, target
         self._folder = RunFolder(folder.path / RETRIEVER_FOLDER)
         self._retriever: Recommender  # known once ``prepare`` is done
         # Checking a configuration constructs layers in a graph of their own, which a model that is alive would not survive.
