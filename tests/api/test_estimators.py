@@ -274,8 +274,8 @@ class TestHeuristic(EstimatorContract):
     settings: ClassVar[dict[str, Any]] = {"cutoffs": [5, 10]}
     of_another_class = "utpm"
     metric = "recall@5"
-    make_dataset = TestRecommender.make_dataset
-    ask = TestRecommender.ask
+    make_dataset = staticmethod(TestRecommender.make_dataset)
+    ask = staticmethod(TestRecommender.ask)
 
     @staticmethod
     def ask_anybody(model: Any) -> pd.DataFrame:

@@ -66,7 +66,8 @@ class Estimator(ABC):
         self._model: Any = None
         self._fitted: Fitted[Any, Any] | None = None
         self._metrics: dict[str, Any] | None = None
-        self._measured_at = -1
+        self._measured_at: tuple[Any, int] | None = None
+        self._version_of_fit: tuple[Any, int] = (None, 0)
         # Where checkpoints and curves of the training are; a temporary one lives as long as this object.
         self._run: RunFolder | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -258,7 +259,7 @@ class Estimator(ABC):
                 shutil.copytree(self._run.path, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(LOCK))
             elif isinstance(self._model, tf.keras.Model):
                 tf.train.Checkpoint(model=self._model).write(str(run.best_weights))
-                step = self._version()
+                _, step = self._version()
                 run.write_state(asdict(TrainingState(step=step, finished=True, data=self.kind.fingerprint(self._data()))))
             write_atomically(run.config, settings_yaml(_stored(self._config, self.dataset)))
             self.dataset.copy_tables(temporary / OWN_DATA)
@@ -341,16 +342,17 @@ class Estimator(ABC):
         """Have a model now, with nothing known of the one before."""
         self._begin(config)
         self.dataset, self._model, self._fitted = dataset, fitted.model, fitted
+        self._version_of_fit = self._version()
 
-    def _version(self) -> int:
-        """A number that changes when the model is trained: what was computed from its weights holds for one of them."""
+    def _version(self) -> tuple[Any, int]:
+        """What changes when the model is trained: what was computed from its weights holds for one version."""
         optimizer = getattr(self._model, "optimizer", None)
-        return 0 if optimizer is None else int(optimizer.iterations)
+        return optimizer, 0 if optimizer is None else int(optimizer.iterations)
 
     def _trained_further(self) -> bool:
         """Whether the model was trained by other means than ``fit`` since."""
-        steps = (self._fitted.took if self._fitted is not None else {}).get("steps", 0)
-        return self._version() not in (0, steps)
+        now, before = self._version(), self._version_of_fit
+        return now[1] > 0 and (now[0] is not before[0] or now[1] != before[1])
 
     def _published(self, config: RunConfig) -> RunConfig:
         """The configuration as an export's metadata says it: tables in memory are found nowhere, unless they were saved."""
