@@ -29,6 +29,7 @@ class EstimatorContract:
     system: ClassVar[str]
     settings: ClassVar[dict[str, Any]] = SMALL
     of_another_class: ClassVar[str]
+    index: ClassVar[str | None] = "exact"  # None: nothing that its export searches
     metric: ClassVar[str]
 
     @staticmethod
@@ -61,7 +62,7 @@ class EstimatorContract:
     @pytest.fixture(scope="class")
     def version(self, saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """What a saved and loaded one exports."""
-        folder: Path = tfmi.load(saved).export(tmp_path_factory.mktemp("exported") / "model", index="exact")
+        folder: Path = tfmi.load(saved).export(tmp_path_factory.mktemp("exported") / "model", index=self.index)
         return folder
 
     def test_the_answers_are_a_table(self, fitted: Any) -> None:
@@ -123,7 +124,7 @@ class EstimatorContract:
         with pytest.raises(tfmi.ConfigError, match=f"{self.estimator.__name__} is for"):
             self.estimator(self.of_another_class)
         with pytest.raises(tfmi.ConfigError, match="belongs to the data"):
-            self.estimator(self.system, **{"data.split.seed": 2}).fit(self.make_dataset())
+            self.estimator(self.system, **{"data.split.valid_share": 0.2}).fit(self.make_dataset())
 
 
 class TrainedContract(EstimatorContract):
@@ -273,6 +274,7 @@ class TestHeuristic(EstimatorContract):
     system = "item_knn"
     settings: ClassVar[dict[str, Any]] = {"cutoffs": [5, 10]}
     of_another_class = "utpm"
+    index = None
     metric = "recall@5"
     make_dataset = staticmethod(TestRecommender.make_dataset)
     ask = staticmethod(TestRecommender.ask)
@@ -299,6 +301,7 @@ class TestRanker(TrainedContract):
     system = "din"
     settings: ClassVar[dict[str, Any]] = {**SMALL, "dimension": 4, "hidden": [8], "retriever": "popularity"}
     of_another_class = "mind"
+    index = None
     metric = "auc"
 
     @staticmethod
