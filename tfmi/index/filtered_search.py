@@ -25,7 +25,7 @@ SCANNED_SHARE_OF_EXACT = 0.5
 RESERVE = 1.5
 WIDENING_FACTOR = 4
 # Beyond this share of the catalogue, scanning what fits costs less than searching further.
-LARGEST_SEARCHED_SHARE = 0.125
+LARGEST_SEARCHED_SHARE = 0.02
 # Vectors to gather at a time: 16 MB at a width of 64.
 ITEMS_PER_BLOCK = 65_536
 

@@ -61,6 +61,9 @@ class ValueCondition(Condition):
 
     def everywhere(self, user: tf.Tensor) -> tf.Tensor:
         """See ``Condition.everywhere``."""
+        if self._values.shape[1] == 1:  # one look-up for each item, and nothing to reduce
+            fits = (self._allowed[user] | ~self._has_allowed[user]) & ~self._denied[user]  # [V]
+            return tf.gather(fits, tf.reshape(self._values, [-1]))
         allowed, denied = (tf.reduce_any(tf.gather(table[user], self._values), axis=1) for table in (self._allowed, self._denied))
         return (allowed | ~self._has_allowed[user]) & ~denied
 
