@@ -275,6 +275,7 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
             validate=lambda: measuring.evaluate(data.valid, data.profiles),
             monitor=_monitor(config, data),
             observe=(lambda: measuring.evaluate(data.test, data.profiles)) if config.evaluation.best_test_epoch else None,
+            targets_per_example=examples_per_epoch(data.train, wanted.min_history) / examples,
         )
 
     def measure(

@@ -104,7 +104,7 @@ def fit_model(
             "steps": state.step,
             "best_step": state.best_step,
             "seconds": state.seconds,
-            "examples_per_second": state.step * config.training.batch_size / max(state.seconds, 1e-9),
+            "examples_per_second": state.step * trainer.targets_per_step / max(state.seconds, 1e-9),
             "parameters": parameters,
             "monitor": trainer.monitor,
         }

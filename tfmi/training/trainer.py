@@ -54,6 +54,8 @@ class TrainingTask:
         monitor: Which of them decides; None: ``training.monitor``.
         observe: Further metrics of the model as it is now, of which more is better. They are looked at after every validation and choose
             nothing: neither when training ends nor which weights are kept. None: there are none.
+        targets_per_example: How many targets an example holds on average: speeds are told in targets, which cost and teach the same
+            however they are put together.
     """
 
     dataset: str
@@ -63,6 +65,7 @@ class TrainingTask:
     validate: Callable[[], dict[str, float]]
     monitor: Monitor | None = None
     observe: Callable[[], dict[str, float]] | None = None
+    targets_per_example: float = 1.0
 
 
 @dataclass
@@ -114,10 +117,10 @@ class TrainingState:
 class _Progress(tf.keras.callbacks.Callback):
     """Moves the bar, stops ``fit`` after the current execution when asked to, and at once when the loss is no longer finite."""
 
-    def __init__(self, bar: tqdm, config: RunConfig) -> None:
+    def __init__(self, bar: tqdm, config: RunConfig, targets_per_step: float) -> None:
         super().__init__()
         self.bar, self.config = bar, config
-        self.batch_size = config.training.batch_size
+        self.targets_per_step = targets_per_step
         self.stop_requested = False
         self.first_step = self.steps = 0
         self._round_started = 0.0
@@ -137,7 +140,7 @@ class _Progress(tf.keras.callbacks.Callback):
             raise _diverged(self.first_step + done, logs or {}, self.config)
         self.bar.update(done - self.steps)
         self.steps = done
-        speed = self.steps * self.batch_size / max(time.perf_counter() - self._round_started, 1e-9)
+        speed = self.steps * self.targets_per_step / max(time.perf_counter() - self._round_started, 1e-9)
         self._said = f"loss {(logs or {}).get('loss', float('nan')):.4f}, {speed:,.0f} examples/s"
         self.bar.set_postfix_str(self._said, refresh=False)
         if self.stop_requested:
@@ -233,6 +236,7 @@ class Trainer:
     ) -> None:
         self.model, self.task, self.config, self.folder = model, task, config, folder
         self._callbacks = tf.keras.callbacks.CallbackList(list(callbacks), model=model)
+        self.targets_per_step = config.training.batch_size * task.targets_per_example
         self.steps_per_epoch = max(1, round(task.num_examples / config.training.batch_size))
         self.total_steps = config.training.max_steps or self.steps_per_epoch * config.training.max_epochs
         self.steps_per_round = min(config.training.evaluate_every or self.steps_per_epoch, self.total_steps)
@@ -299,7 +303,7 @@ class Trainer:
         state = self.state
         description = f"{self.config.system} on {self.task.dataset}"
         with tqdm(total=self.total_steps, initial=state.step, desc=description, unit="step", disable=None) as bar:
-            progress = _Progress(bar, self.config)
+            progress = _Progress(bar, self.config, self.targets_per_step)
             with _stop_on_interrupt(progress), self._tensorboard() as write_scalars, self._training_events():
                 while not state.finished and not state.stopped:
                     epoch = len(state.curve)
@@ -417,7 +421,7 @@ class Trainer:
 
     def _summary(self, row: dict[str, float]) -> str:
         monitor = self.monitor
-        speed = row["step"] * self.config.training.batch_size / max(row["seconds"], 1e-9)
+        speed = row["step"] * self.targets_per_step / max(row["seconds"], 1e-9)
         state = self.state
         best = "best so far" if state.best_step == state.step else f"best {state.best_value:.4f} at step {state.best_step}"
         return (
