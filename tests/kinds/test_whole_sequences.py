@@ -26,7 +26,7 @@ def dataset(lengths: list[int]) -> Dataset:
     [
         (["data.examples=prefixes"], 12, 12),
         (["data.examples=sequences"], 4, 12),  # windows of 5 targets: 1, 2, 5 and 4
-        (["data.examples=sequences", "data.min_history=3"], 3, 7),  # the row of 3 has no target then
+        (["data.examples=sequences", "data.min_history=3"], 2, 7),  # the row of 3 has no target then
         (["data.examples=random_position", "data.min_history=3"], 7, 7),
     ],
 )
