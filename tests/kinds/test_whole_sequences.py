@@ -9,6 +9,7 @@ import pytest
 
 from tfmi.data.dataset import Catalogue, Dataset, EvaluationSet, Sequences, Vocabulary
 from tfmi.kinds.base import kind_of
+from tfmi.kinds.retrieval import InterestsKind
 from tfmi.models.systems import load_config
 
 
@@ -33,7 +34,8 @@ def dataset(lengths: list[int]) -> Dataset:
 def test_epochs_count_examples_and_speeds_count_targets(settings: list[str], examples: int, targets: int) -> None:
     lengths = "data.history_length=5"
     config = load_config(system="sasrec", settings=[lengths, "model.extractor.positions=oldest", *settings])
-    measured: Any = object()
-    task = kind_of(config).task(cast(Any, None), dataset([2, 3, 10]), config, measured)
+    kind, unasked = kind_of(config), cast(Any, None)
+    assert isinstance(kind, InterestsKind)
+    task = kind.task(unasked, dataset([2, 3, 10]), config, cast(Any, object()))
     assert task.num_examples == examples
     assert task.targets_per_example * examples == pytest.approx(targets)
