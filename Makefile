@@ -11,7 +11,7 @@ export NO_MKDOCS_2_WARNING ?= 1
 PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types tests doctest docs short clean clean-runs
+.PHONY: help install demo test test-all lint types tests doctest docs short lock audit clean clean-runs
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,7 +22,7 @@ $(VENV)/.installed: requirements.lock setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed; name one with: make PYTHON=python3.11 ...")'
 	@echo "Installing into $(VENV) (about 3 GB with TensorFlow; a minute or two) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
@@ -58,8 +58,30 @@ $(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.lock
 short: install ## the tests that take seconds
 	$(PYTEST) -m "not slow"
 
+# Tools that look at the locked versions, in an environment of their own.
+TOOLS := $(VENV)-tools
+# A locked version with its marker, without its hashes.
+LOCKED := '^[A-Za-z0-9_.-]+==[^ ;]+( *;[^\\]*[^ \\])?'
+
+$(TOOLS)/.installed: tools_requirements.txt
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/pip install --quiet --disable-pip-version-check -r tools_requirements.txt
+	@touch $@
+
+lock: $(TOOLS)/.installed ## write requirements.lock again, with the hashes of every file of the versions that stand in it
+	@grep -oE $(LOCKED) requirements.lock > requirements.lock.in
+	@$(TOOLS)/bin/uv pip compile requirements.lock.in --quiet --no-deps --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" --output-file requirements.lock.new
+	@rm requirements.lock.in
+	@mv requirements.lock.new requirements.lock
+
+audit: $(TOOLS)/.installed ## known vulnerabilities of the locked versions, and an SBOM (build/sbom.json, CycloneDX)
+	@mkdir -p build
+	@$(TOOLS)/bin/cyclonedx-py requirements requirements.lock --output-file build/sbom.json
+	$(TOOLS)/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
+
 clean: ## remove the environment and what tools have written; runs and models stay
-	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TOOLS) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 clean-runs: ## remove all training runs under runs/
 	rm -rf runs

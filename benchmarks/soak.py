@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import shutil
 import statistics
 import sys
@@ -115,9 +116,12 @@ class Soak:
         """How many different requests are asked."""
         return len(self._questions)
 
-    def run(self, requests: int, callers: int, swaps: Sequence[Path] = (), *, progress: bool = True) -> Outcome:
-        """Ask so many times; each of ``swaps`` is a model's folder in which a version is published on the way."""
-        numbers = iter(range(requests))
+    def run(
+        self, requests: int, callers: int, swaps: Sequence[Path] = (), *, most_seconds: float = math.inf, progress: bool = True
+    ) -> Outcome:
+        """Ask so many times, or for so long; each of ``swaps`` is a model's folder in which a version is published on the way."""
+        deadline = time.monotonic() + most_seconds
+        numbers = itertools.takewhile(lambda _: time.monotonic() < deadline, range(requests))
         threads = [threading.Thread(target=self._ask, args=(numbers, caller), daemon=True) for caller in range(callers)]
         made: list[Path] = []
         try:
@@ -202,6 +206,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_target_arguments(parser)
     parser.add_argument("--requests", type=int, default=100_000, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--most-minutes", type=float, default=math.inf, metavar="M", help="end after so long, whatever is left (default: never)"
+    )
     parser.add_argument("--callers", type=int, default=4, help="how many ask at a time (default: %(default)s)")
     parser.add_argument("--swaps", type=int, default=0, help="versions to publish on the way (default: none)")
     parser.add_argument("--savedmodels", type=Path, metavar="ROOT", help="the folder of the models, for --swaps")
@@ -214,23 +221,24 @@ def _run(options: argparse.Namespace) -> int:
     with target_of(options) as target:
         soak = Soak(target, options.models, options.seed)
         started = time.perf_counter()
-        outcome = soak.run(options.requests, options.callers, folders)
+        outcome = soak.run(options.requests, options.callers, folders, most_seconds=60 * options.most_minutes)
         seconds = time.perf_counter() - started
     for example in outcome.examples:
         print(f"FAILED {example}")
     growth = outcome.growth()
+    answered = outcome.answered.total() + outcome.failures.total() + outcome.wrong
     failed = outcome.failures.total() + outcome.wrong
     report(
         "soak",
         {
-            "requests": options.requests,
+            "requests": answered,
             "models": options.models,
             "questions": soak.questions,
             "callers": options.callers,
             "swaps": outcome.swaps,
             "seed": options.seed,
             "seconds": seconds,
-            "requests_per_second": options.requests / seconds,
+            "requests_per_second": answered / seconds,
             "answered": dict(outcome.answered),
             "failures": dict(outcome.failures),
             "wrong_answers": outcome.wrong,

@@ -68,7 +68,16 @@ def test_what_the_wheel_installs_runs_on_its_own(wheel: zipfile.ZipFile, tmp_pat
 
 def test_scann_is_locked_for_linux_only() -> None:
     (line,) = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line.startswith("scann")]
-    assert line.endswith('; sys_platform == "linux"')
+    assert line.removesuffix(" \\").replace("'", '"').endswith('; sys_platform == "linux"')
+
+
+def test_everything_locked_has_one_version_and_its_hashes() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    entries = re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).strip())
+    assert len(entries) > 50
+    for entry in entries:
+        assert re.match(r"[A-Za-z0-9_.-]+==[^ ;]+( ; [^\\]+)? \\\n", entry), f"{entry[:80]}: run make lock"
+        assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", entry)) >= 1, f"{entry[:80]}: run make lock"
 
 
 def test_cleaning_keeps_runs_and_models() -> None:

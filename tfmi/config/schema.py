@@ -750,11 +750,17 @@ def validate_config(values: Mapping[str, Any]) -> RunConfig:
     return config
 
 
+_UNION_BRANCH = re.compile(r"[\[(]|^(str|int|float|bool|list)$")
+
+
 def _describe(problem: Any) -> str:
-    # Union branches ("features.list[str]", "features.literal['auto']") are pydantic's, not the user's keys.
-    location = [str(part) for part in problem["loc"] if not re.search(r"[\[(]|^(str|int|float|bool|list)$", str(part))]
+    # Union branches ("features.list[str]", "features.literal['auto']") are pydantic's, not the user's keys; a user's may look like them.
+    unknown_key = problem["type"] == "extra_forbidden"
+    parts = [str(part) for part in problem["loc"]]
+    given = len(parts) - 1 if unknown_key else len(parts)
+    location = [part for part in parts[:given] if not _UNION_BRANCH.search(part)] + parts[given:]
     path = ".".join(location)
-    if problem["type"] == "extra_forbidden":
+    if unknown_key:
         section: Any = RunConfig
         for part in location[:-1]:
             section = section.model_fields[part].annotation

@@ -16,6 +16,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tfmi.core.errors import TfmiError, nearest
 from tfmi.serving.bounds import ModelCosts, RequestLimits, SignatureBounds
 from tfmi.serving.errors import Code, RequestError, invalid
+from tfmi.serving.memory import release_memory
 from tfmi.serving.tensors import check_inputs, decode_inputs, shape_of_array
 
 logger = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class Servable:
     def close(self) -> None:
         """Free the graph, its variables and its tables."""
         self._session.close()
+        release_memory()
 
 
 def _text_bytes(arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
