@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from tfmi.config import DataConfig, validate_config
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.dataset import Dataset, Sequences
+from tfmi.data.impressions.impression_loading import load_ranking_dataset
 from tfmi.data.loading import load_dataset, load_everybody
+from tfmi.data.tags.tag_loading import load_tag_dataset
 
 HEADER = "user,item,time,part\n"
 
@@ -100,6 +103,14 @@ def test_what_cannot_be_is_refused(log: dict[str, Any], message: str, tmp_path: 
 def test_a_streamed_log_has_no_split_of_its_own(log_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.log\.columns\.part.*a streamed log is split by_user"):
         load_dataset(config(log_path, {"columns": {"part": "part"}, "streaming": True}))
+
+
+@pytest.mark.parametrize("load", [load_ranking_dataset, load_tag_dataset])
+def test_impressions_and_tags_are_split_by_time(load: Callable[[DataConfig], Any], log_path: Path) -> None:
+    described = config(log_path, {"columns": {"part": "part"}})
+    clicks = described.impressions.model_copy(update={"sampled_negatives": 1})
+    with pytest.raises(ConfigError, match="the log says its own split"):
+        load(described.model_copy(update={"impressions": clicks}))
 
 
 @pytest.mark.parametrize(

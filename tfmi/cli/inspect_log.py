@@ -8,23 +8,23 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfmi.cli.program import run_program
+from tfmi.cli.program import ProgramParser, run_program
 from tfmi.config import merge, parse_settings
 from tfmi.core.errors import ConfigError
 from tfmi.core.files import write_atomically
 
 EXAMPLES = """\
 examples:
-  tfmi-inspect clicks.csv                                  columns, their likely roles, how much there is, and a configuration
-  tfmi-inspect FOLDER --write-config log.yaml              the configuration into a file: then training/train.py --config log.yaml
-  tfmi-inspect clicks.txt --set data.log.format=tsv --set data.log.header=false
+  python training/inspect_log.py clicks.csv                  columns, their likely roles, how much there is, a configuration
+  python training/inspect_log.py FOLDER --write-config log.yaml         then: python training/train.py --config log.yaml
+  python training/inspect_log.py clicks.txt --set data.log.format=tsv --set data.log.header=false
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser."""
-    parser = argparse.ArgumentParser(
-        prog="tfmi-inspect",
+    parser = ProgramParser(
+        "training/inspect_log.py",
         description="Read a log and say what it holds: columns and their likely roles, formats, time span, users, items, events, repeats,\n"
         "popularity and joins; and write the configuration that would train on it. Trains nothing.",
         epilog=EXAMPLES,

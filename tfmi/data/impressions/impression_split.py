@@ -17,6 +17,7 @@ from tfmi.data.impressions.click_histories import history_ends, order_clicks, ti
 from tfmi.data.impressions.impression_dataset import ImpressionRows, RankingDataset
 from tfmi.data.impressions.impression_negatives import draw_negatives
 from tfmi.data.splitting.filtering import cold_items, filter_events, with_cold_items
+from tfmi.data.splitting.given import refuse_own_split
 from tfmi.data.splitting.splits import cut_at_moments, two_moments
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
@@ -50,6 +51,7 @@ def split_impressions(
     """
     check_method(config.split)
     table = events.table
+    refuse_own_split(name, table)
     if table.timestamps is None:
         raise DataError(f"dataset {name!r}: impressions are split by time, and this log has none; name its column in data.log.columns.time")
     filtered = filter_events(name, table, config.split, "impressions")

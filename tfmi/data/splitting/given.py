@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from tfmi.config import SplitConfig
-from tfmi.core.errors import DataError
+from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import Parts
 from tfmi.data.dataset import EvaluationSet, Sequences
 from tfmi.data.splitting.explicit_negatives import SeparatedEvents
 from tfmi.data.splitting.slicing import cut_rows, sequences_from_ranges
-from tfmi.data.tables import TRAIN, VALID
+from tfmi.data.tables import TRAIN, VALID, EventTable
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,15 @@ def split_given(separated: SeparatedEvents, config: SplitConfig) -> tuple[Sequen
     rows = np.flatnonzero(trained_until > starts)
     train = sequences_from_ranges(ordered, rows, starts[rows], trained_until[rows])
     return ordered, Parts(train=train, valid=valid, test=_held_out(ordered, valid_ends, ends, config.history_share))
+
+
+def refuse_own_split(name: str, events: EventTable) -> None:
+    """Raise ``ConfigError`` if a log says its split and what is made of it is split by time in any case."""
+    if events.parts is not None:
+        raise ConfigError(
+            f"dataset {name!r}: the log says its own split (data.log.columns.part, data.log.test_path, or files train.* and test.*), but "
+            "impressions and tags are split by time; give one log without it"
+        )
 
 
 def _reordered(separated: SeparatedEvents, moments: np.ndarray) -> np.ndarray | None:

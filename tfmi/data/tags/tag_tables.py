@@ -11,6 +11,7 @@ import pandas as pd
 from tfmi.config import TaggingConfig
 from tfmi.core.errors import DataError
 from tfmi.data.reading.log import LogTables
+from tfmi.data.splitting.given import refuse_own_split
 from tfmi.data.tables import ItemTable
 from tfmi.data.tags.facts import ALWAYS, NO_VALUE, Facts, ValueTable, heaviest_before
 from tfmi.data.tags.tag_log import FieldSource, TagLog
@@ -33,6 +34,7 @@ def tag_log_from_tables(name: str, tables: LogTables, config: TaggingConfig, tas
         DataError: There are no tags.
     """
     events, items = tables.events, tables.items
+    refuse_own_split(name, events)
     tags, tag_names = item_tags(name, events.item_ids, items, config.tag_columns)
     times = events.timestamps if events.timestamps is not None else even_times(events.user_codes)
     order = np.argsort(times, kind="stable")
