@@ -197,6 +197,10 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
             reasons["model.negatives_weight"] = "data.log.negative_events names no type of event that turns an item down"
         return reasons
 
+    def checked(self, config: RunConfig) -> tuple[Any, ...]:
+        """See ``KindSettings.checked``."""
+        return config.model, config.data.examples, config.index.integration
+
     def check(self, config: RunConfig) -> None:
         """See ``KindSettings.check``."""
         model = config.model

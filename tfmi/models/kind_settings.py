@@ -59,10 +59,11 @@ class KindSettings(ABC):
 
     @abstractmethod
     def check(self, config: RunConfig) -> None:
-        """Construct every component and check the combinations that the schema cannot express; raises ``ConfigError``.
+        """Construct every component and check the combinations that the schema cannot express; raises ``ConfigError``."""
 
-        Runs in a graph that is thrown away, so that nothing that is made here lasts.
-        """
+    def checked(self, config: RunConfig) -> tuple[Any, ...]:
+        """What ``check`` depends on: what has passed is not constructed again."""
+        return (config.model,)
 
     @abstractmethod
     def check_monitor(self, config: RunConfig) -> None:

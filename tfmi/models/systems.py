@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import tensorflow as tf
-from tf_keras.src.utils import version_utils
 
 from tfmi.config import ModelConfig, RunConfig, merge, parse_settings, parse_yaml, read_config_file, validate_config
 from tfmi.core.errors import ConfigError, nearest
@@ -144,23 +140,9 @@ _passed: set[str] = set()
 
 def check_components(config: RunConfig) -> None:
     """Check every component's parameters and the combinations that the schema cannot express; raises ``ConfigError``."""
-    described = repr(config)  # JSON would have no word for nan
+    kind = settings_of_kind(config.model.kind)
+    described = repr((kind.name, *kind.checked(config)))  # JSON would have no word for nan
     if described not in _passed:
-        kind = settings_of_kind(config.model.kind)
-        with _thrown_away():
-            kind.check(config)
-        kind.check_monitor(config)
+        kind.check(config)
         _passed.add(described)
-
-
-@contextmanager
-def _thrown_away() -> Iterator[None]:
-    """A graph of its own, which is thrown away: layers that are made in it neither wake devices nor use up Keras' names."""
-    decide = version_utils.should_use_v2
-    # In a graph Keras would put its version 1 under a layer's class, and under the layers of that class in models that are alive.
-    version_utils.should_use_v2 = lambda: True
-    try:
-        with tf.Graph().as_default():
-            yield
-    finally:
-        version_utils.should_use_v2 = decide
+    kind.check_monitor(config)

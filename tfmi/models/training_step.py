@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from tfmi.core.errors import ConfigError
+from tfmi.layers.common.randomness import RandomStream
 
 Batch = Mapping[str, Any]
 
@@ -86,8 +87,11 @@ class TrainedByLoss(tfrs.Model):
 
 
 def create_variables(model: tf.keras.Model, batch: Batch) -> None:
-    """Create every variable of the model by computing the loss of one batch, without counting as training."""
+    """Create every variable of the model by computing the loss of one batch, without counting as training; begin its random streams."""
     model.compute_loss(batch, training=False)
+    for part in model.submodules:
+        if isinstance(part, RandomStream):
+            part.begin()
     model.built = True
 
 

@@ -31,13 +31,28 @@ class RandomStream(tf.keras.layers.Layer):
         purpose: What the numbers are for. Streams of different purposes are independent under the same seed.
     """
 
+    generator: tf.random.Generator
+
     def __init__(self, seed: int, purpose: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seed = seed
         self.purpose = purpose
-        digest = hashlib.blake2b(f"{purpose}\n{seed}".encode(), digest_size=8).digest()
-        # Philox named outright: the default algorithm may differ from one device to another, and with it the stream.
-        self.generator = tf.random.Generator.from_seed(int.from_bytes(digest, "big") >> 1, alg="philox")
+
+    def __getattr__(self, name: str) -> Any:
+        # The state is a variable, which wakes devices: a layer that is only made to check its arguments has none. Set as an attribute, it
+        # is where checkpoints look for it.
+        if name != "generator" or "_begins" in vars(self):  # Keras looks for an attribute that it is about to set
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        digest = hashlib.blake2b(f"{self.purpose}\n{self.seed}".encode(), digest_size=8).digest()
+        vars(self)["_begins"] = True
+        with tf.init_scope():
+            # Philox named outright: the default algorithm may differ from one device to another, and with it the stream.
+            self.generator = tf.random.Generator.from_seed(int.from_bytes(digest, "big") >> 1, alg="philox")
+        return self.generator
+
+    def begin(self) -> None:
+        """Make the state now, before a checkpoint looks for it; otherwise the first draw makes it."""
+        self.generator  # noqa: B018 - reading it makes it
 
     def normal(self, shape: Any, deviation: float = 1.0) -> tf.Tensor:
         """float32 normal numbers of mean 0 and the given standard deviation."""
