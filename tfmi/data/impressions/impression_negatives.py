@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfmi.data.dataset import Sequences
+from tfmi.data.first_times import FirstTimes
 from tfmi.data.impressions.click_histories import times_of
 
 # A draw that hits an item clicked before is drawn again so many times; then it is given up.
@@ -30,21 +31,17 @@ def draw_negatives(
         everything gets fewer.
     """
     random = np.random.default_rng(seed)
-    width = int(max(candidates.max(), clicks.items.max())) + 1
-    keys = np.repeat(np.arange(len(clicks)), clicks.lengths()) * width + clicks.items
-    click_times = times_of(clicks)
-    in_order = np.lexsort((click_times, keys))
-    known, first = np.unique(keys[in_order], return_index=True)
-    first_clicked = click_times[in_order][first]  # [known]
+    in_order = np.argsort(times_of(clicks), kind="stable")
+    click_users = np.repeat(np.arange(len(clicks)), clicks.lengths())
+    num_items = int(max(candidates.max(), clicks.items.max())) + 1
+    clicked = FirstTimes(click_users[in_order], clicks.items[in_order], times_of(clicks)[in_order], num_items)
     sources = np.repeat(np.arange(len(users)), per_click)
     drawn = np.zeros(len(sources), dtype=np.int64)
     open_places = np.arange(len(sources))
     for _ in range(MAX_DRAWS):
         drawn[open_places] = random.choice(candidates, len(open_places))
-        wanted = users[sources[open_places]].astype(np.int64) * width + drawn[open_places]
-        place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        clicked = (known[place] == wanted) & (first_clicked[place] <= timestamps[sources[open_places]])
-        open_places = open_places[clicked]
+        events = sources[open_places]
+        open_places = open_places[clicked.by(users[events], drawn[open_places], timestamps[events])]
         if not len(open_places):
             break
     kept = np.ones(len(sources), dtype=bool)

@@ -173,9 +173,14 @@ def split_by_time(ordered: Sequences, config: SplitConfig) -> Parts:
 
 
 def two_moments(timestamps: np.ndarray, config: SplitConfig) -> tuple[float, float]:
-    """The times from which on ``valid_share`` and ``test_share`` of events at ``timestamps``, and the latter alone, are behind."""
-    if len(timestamps) < 3:
-        raise DataError(f"split by_time needs at least 3 events, got {len(timestamps)}")
+    """The moments at which validation and test begin: they leave ``valid_share`` and ``test_share`` of the events behind them, events of
+    one instant together.
+
+    Raises:
+        DataError: There are fewer than three events, or all are of one instant.
+    """
+    if len(timestamps) < 3 or timestamps.min() == timestamps.max():
+        raise DataError(f"a split by time needs at least 3 events at different times, got {len(timestamps)} events")
     times = np.sort(timestamps)
     num_train, num_valid = share_sizes(len(times), config.valid_share, config.test_share)
     return float(times[num_train]), float(times[num_train + num_valid])

@@ -22,11 +22,12 @@ from tfmi.data.dataset import (
     Vocabulary,
 )
 from tfmi.data.features import build_profiles
-from tfmi.data.splitting.splits import share_sizes
+from tfmi.data.first_times import FirstTimes
+from tfmi.data.splitting.splits import two_moments
 from tfmi.data.tags.facts import NO_VALUE, Facts, heaviest_before, newest_before, totals_before
 from tfmi.data.tags.tag_dataset import TagDataset, TagEvaluation, TagRows, TagUsers, UserStates
 from tfmi.data.tags.tag_log import FieldSource, TagLog
-from tfmi.data.tags.tag_negatives import NONE, FirstTimes, draw_events, draw_tags
+from tfmi.data.tags.tag_negatives import NONE, draw_events, draw_tags
 
 
 @dataclass(frozen=True)
@@ -123,18 +124,6 @@ def build_tag_dataset(log: TagLog, config: TaggingConfig, split: SplitConfig) ->
     return replace(dataset, report=_report(source, dataset, rows.dropped))
 
 
-def split_moments(log: TagLog, split: SplitConfig) -> tuple[float, float]:
-    """The moments at which validation and test begin: they leave their shares of the events behind them, events of one instant together.
-
-    Raises:
-        DataError: There are fewer than three events, or all are of one instant.
-    """
-    if len(log) < 3 or log.times[0] == log.times[-1]:
-        raise DataError(f"dataset {log.name!r}: a split by time needs at least 3 events at different times, got {len(log)} events")
-    num_train, num_valid = share_sizes(len(log), split.valid_share, split.test_share)
-    return float(log.times[num_train]), float(log.times[num_train + num_valid])
-
-
 def ordered_values(names: Sequence[str], codes: np.ndarray, min_count: int) -> ValueCodes:
     """A vocabulary of the values that occur at least ``min_count`` times in ``codes`` of any shape, most frequent first, ties by name."""
     counts = np.bincount(codes[codes != NO_VALUE].astype(np.int64), minlength=len(names))
@@ -146,7 +135,10 @@ def ordered_values(names: Sequence[str], codes: np.ndarray, min_count: int) -> V
 
 
 def _prepare(log: TagLog, config: TaggingConfig, split: SplitConfig) -> _Source:
-    moments = split_moments(log, split)
+    try:
+        moments = two_moments(log.times, split)
+    except DataError as error:
+        raise DataError(f"dataset {log.name!r}: {error}") from None
     event_codes = _event_tags(log, np.arange(len(log)), log.times, config.max_item_tags)  # [events, N]
     positive = np.asarray(log.labels.any(axis=1))
     tags = ordered_values(log.tag_names, event_codes[positive & (log.times < moments[0])], config.min_tag_count)

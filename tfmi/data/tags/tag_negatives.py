@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
+from tfmi.data.first_times import FirstTimes
 from tfmi.data.tags.facts import ALWAYS, Facts, ranges_before
 from tfmi.data.tags.tag_log import TagLog
 
@@ -17,28 +18,6 @@ from tfmi.data.tags.tag_log import TagLog
 TRIES = 8
 EVENTS_PER_BLOCK = 50_000
 NONE = -1
-
-
-class FirstTimes:
-    """When a pair first occurred.
-
-    Args:
-        users: int64 [pairs].
-        things: int64 [pairs], below ``num_things``.
-        times: float64 [pairs], never falling.
-        num_things: Bound of the things.
-    """
-
-    def __init__(self, users: np.ndarray, things: np.ndarray, times: np.ndarray, num_things: int) -> None:
-        self.num_things = num_things
-        self._pairs, first = np.unique(users.astype(np.int64) * num_things + things, return_index=True)
-        self._times = times[first]
-
-    def by(self, users: np.ndarray, things: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """bool: whether the pairs had occurred by ``times``, that very moment included."""
-        pairs = users.astype(np.int64) * self.num_things + things
-        place = np.minimum(np.searchsorted(self._pairs, pairs), max(len(self._pairs) - 1, 0))
-        return (self._pairs[place] == pairs) & (self._times[place] <= times) if len(self._pairs) else np.zeros(pairs.shape, bool)
 
 
 def draw_events(log: TagLog, count: int, *, uniform: bool, seed: int) -> np.ndarray:

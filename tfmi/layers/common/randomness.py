@@ -44,7 +44,7 @@ class RandomStream(tf.keras.layers.Layer):
         if name != "generator" or "_begins" in vars(self):  # Keras looks for an attribute that it is about to set
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         digest = hashlib.blake2b(f"{self.purpose}\n{self.seed}".encode(), digest_size=8).digest()
-        vars(self)["_begins"] = True
+        self.__dict__["_begins"] = True
         with tf.init_scope():
             # Philox named outright: the default algorithm may differ from one device to another, and with it the stream.
             self.generator = tf.random.Generator.from_seed(int.from_bytes(digest, "big") >> 1, alg="philox")
