@@ -5,7 +5,8 @@ import pandas as pd
 import tfmi
 
 likes = {"ann": "jazz blues soul jazz funk blues", "bob": "rock punk metal rock grunge punk", "eve": "jazz rock soul punk funk metal"}
-rows = [(user, item, time) for user, items in likes.items() for time, item in enumerate(items.split())]
+days = pd.date_range("2026-03-01", periods=6)
+rows = [(user, item, day) for user, items in likes.items() for item, day in zip(items.split(), days, strict=True)]
 events = pd.DataFrame(rows, columns=["user", "item", "time"])
 split = {"method": "leave_one_out", "min_user_events": 1, "min_item_events": 1}
 dataset = tfmi.Dataset.from_events(events, split=split)

@@ -16,8 +16,6 @@ import pytest
 from tfmi.cli import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
-# Beside these, every module of tfmi/cli that has a main is one: tfmi-train, tfmi-evaluate and so on.
-SERVING_PROGRAMS = {"tfmi-serve", "tfmi-client"}
 
 
 def _metadata(folder: Path) -> Path:
@@ -29,8 +27,9 @@ def _metadata(folder: Path) -> Path:
 def test_installed_programs_and_extras_exist(tmp_path: Path) -> None:
     metadata = _metadata(tmp_path)
     programs = re.findall(r"^(\S+) = (\S+):(\S+)$", (metadata / "entry_points.txt").read_text(), re.MULTILINE)
-    modules = [path for path in (ROOT / "tfmi" / "cli").glob("*.py") if "\ndef main(" in path.read_text()]
-    assert {name for name, _, _ in programs} == SERVING_PROGRAMS | {f"tfmi-{path.stem.replace('_', '-')}" for path in modules}
+    with_main = {f"tfmi.cli.{path.stem}" for path in (ROOT / "tfmi" / "cli").glob("*.py") if "\ndef main(" in path.read_text()}
+    assert {module for _, module, _ in programs} == with_main | {"tfmi.serving.local_server", "tfmi.serving.client"}
+    assert all(name.startswith("tfmi-") for name, _, _ in programs)
     assert all(callable(getattr(import_module(module), function)) for _, module, function in programs)
     extras = re.findall(r"^Provides-Extra: (\S+)$", (metadata / "PKG-INFO").read_text(), re.MULTILINE)
     assert {"dev", "bench", "docs"} <= set(extras)

@@ -113,13 +113,12 @@ class Dataset:
 
         Example:
             >>> import pandas as pd, tfmi
-            >>> events = pd.DataFrame(
-            ...     {"user": ["ann", "ann", "ann", "bob", "bob", "bob"], "item": list("abcbca"), "time": [1, 2, 3, 1, 2, 3]}
-            ... )
+            >>> days = pd.date_range("2026-03-01", periods=4)
+            >>> events = pd.DataFrame({"user": ["ann"] * 4 + ["bob"] * 4, "item": list("abcdbcda"), "time": [*days, *days]})
             >>> split = {"method": "leave_one_out", "min_user_events": 1, "min_item_events": 1}
             >>> dataset = tfmi.Dataset.from_events(events, split=split)
             >>> len(dataset.test), dataset.items
-            (2, ['a', 'b', 'c'])
+            (2, ['b', 'a', 'c', 'd'])
         """
         columns = {"user": user, "item": item, "time": time, "event": event, "weight": weight}
         return cls._from_tables(
