@@ -7,8 +7,9 @@ SOURCES := setup.py tfmi training serving benchmarks tests examples docs
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export NO_MKDOCS_2_WARNING ?= 1
 
-# One process per core, a file at a time, each on one thread: TensorFlow's threads would only get into each other's way.
-PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+# One process per core, a file at a time in the order of tests/conftest.py, each on one thread: TensorFlow's threads would only get into
+# each other's way.
+PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint types tests doctest docs short lock audit clean clean-runs
@@ -35,8 +36,8 @@ test-all: lint types install ## and every system through all commands, ten minut
 	$(PYTEST)
 
 lint: install
-	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: install
 	$(BIN)/mypy $(SOURCES)

@@ -68,6 +68,8 @@ setup(
     long_description_content_type="text/markdown",
     packages=find_packages(include=["tfmi", "tfmi.*"]),
     package_data={"tfmi": ["py.typed", "models/recipes/*.yaml", "data/public/sets/*.yaml", "*.pyi", "**/*.pyi"]},
+    license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     install_requires=INSTALL_REQUIRES,
     extras_require={"dev": DEV, "bench": BENCH, "docs": DOCS},

@@ -12,7 +12,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
+import tfmi
 from tfmi.cli import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +41,7 @@ def test_installed_programs_and_extras_exist(tmp_path: Path) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel, built from a copy of what goes into it, so that the checkout gets no build folder."""
     folder = tmp_path_factory.mktemp("wheel")
-    for name in ("setup.py", "pyproject.toml", "README.md"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "tfmi", folder / "tfmi", ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(folder / "dist")]
@@ -98,3 +100,39 @@ def test_the_client_is_one_file_that_can_be_copied() -> None:
     client = ROOT / "serving" / "client.py"
     assert client.resolve() == ROOT / "tfmi" / "serving" / "client.py"
     assert not re.search(r"^\s*(from|import) tfmi", client.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def _tracked(pattern: str) -> set[str]:
+    """Tracked files below the root; the test is skipped where this is no checkout."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("needs a git checkout")
+    listed = subprocess.run(["git", "ls-files", pattern], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    return {name for name in listed if not (ROOT / name).is_symlink() and (ROOT / name).exists()}
+
+
+def test_every_tracked_python_file_is_read_by_ruff() -> None:
+    tracked = _tracked("*.py")
+    assert len(tracked) > 500
+    ruff = shutil.which("ruff") or str(Path(sys.executable).with_name("ruff"))
+    command = [ruff, "check", "--show-files", "."]
+    read = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert tracked - {Path(name).relative_to(ROOT).as_posix() for name in read} == set()
+
+
+def test_the_checks_of_a_commit_and_of_ci_are_the_makefiles() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+    commands = [hook["entry"] for hook in hooks] + [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    made = [words[1:] for words in map(str.split, commands) if words[0] == "make"]
+    assert made
+    assert {target for words in made for target in words} <= targets
+    assert [command for command in commands if not command.startswith("make ")] == []
+
+
+def test_versions_and_licences_agree() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == tfmi.__version__
+    assert citation["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert f"## {tfmi.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -26,9 +26,9 @@ from benchmarks.comparison.entries import Entry
 from benchmarks.comparison.jobs import Job
 from tfmi.config import RunConfig, read_config_file
 from tfmi.core.errors import ConfigError, nearest
+from tfmi.evaluation.metrics import LOWER_IS_BETTER
 from tfmi.models.kind_settings import reads
 from tfmi.models.systems import SYSTEMS
-from tfmi.training.trainer import LOWER_IS_BETTER
 
 Choices = dict[str, list[Any]]
 

@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.export.tag_datasets import NUM_RESULTS, ExportedTags, export_tags
-from tests.models.user_tag_models import ENCODERS
+from tests.models.user_tag_models import UTPM
 from tests.storage import room_for
 from tfmi.bulk import trained_users
 from tfmi.bulk.parts import MANIFEST, parts_folder, write_answers
@@ -254,7 +254,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportedTags:
     widths = {"warmup_batch_sizes": [1], "audience_size": 0}
-    return export_tags(ENCODERS[0], tmp_path_factory.mktemp("models") / "toy", "exact", widths=widths)
+    return export_tags(UTPM, tmp_path_factory.mktemp("models") / "toy", "exact", widths=widths)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.user_tag_models import ENCODERS, KERNELS, NUM_TAGS, make_batch, make_model
+from tests.models.user_tag_models import KERNELS, NUM_TAGS, TWO_TOWER, UTPM, make_batch, make_model
 from tfmi.config import IndexConfig
 from tfmi.export.tags import tag_search
 from tfmi.export.tags.tag_search import EveryTag, EveryUser, TagSearch, UserSearch
@@ -44,7 +44,7 @@ def config(request: pytest.FixtureRequest) -> IndexConfig:
 
 
 @pytest.mark.parametrize("scoring", ["dot", "expert_cosine", "cosine"])
-@pytest.mark.parametrize("encoder", ENCODERS[:3], ids=lambda spec: spec["name"])
+@pytest.mark.parametrize("encoder", [UTPM, KERNELS, TWO_TOWER], ids=lambda spec: spec["name"])
 def test_the_index_is_the_models_brute_force(encoder: dict[str, Any], scoring: str, config: IndexConfig) -> None:
     model = make_model(encoder, scoring=scoring)
     table = user_table(model)

@@ -21,7 +21,7 @@ from tests.export.tag_datasets import (
     make_tag_dataset,
 )
 from tests.export.test_c_api import ask
-from tests.models.user_tag_models import ENCODERS, KERNELS, NUM_TAGS, make_model
+from tests.models.user_tag_models import KERNELS, NUM_TAGS, TWO_TOWER, UTPM, make_model
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.core.errors import ExportError
 from tfmi.data.features import feature_arrays
@@ -32,7 +32,6 @@ from tfmi.export.tags.export_user_tags import export_user_tags
 from tfmi.export.tags.user_fields import UserFields
 from tfmi.export.warmup import read_warmup, serialized_examples
 
-UTPM = ENCODERS[0]
 TASKS = ["click", "buy"]
 KNOWN = np.arange(NOBODY)
 SIGNATURES = ["explain_tags", "recommend_tags", "score_tags", "serving_default", "tag_users", "user_tags", "user_tags_examples"]
@@ -222,7 +221,7 @@ def test_explanations_become_rows_for_people(kernels: ExportedTags) -> None:
 
 
 def test_a_model_that_attends_to_nothing_explains_without_attention(tmp_path: Path) -> None:
-    plain = export_tags(ENCODERS[2], tmp_path / "toy", "exact", widths={"audience_size": 0, "warmup_batch_sizes": [1]})
+    plain = export_tags(TWO_TOWER, tmp_path / "toy", "exact", widths={"audience_size": 0, "warmup_batch_sizes": [1]})
     outputs = plain.saved.metadata["signatures"]["explain_tags"]["outputs"]
     assert "click_effect_city" in outputs
     assert not [name for name in outputs if "attention" in name]

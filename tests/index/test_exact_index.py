@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfmi.core.errors import ConfigError, IndexBuildError
+from tfmi.core.errors import IndexBuildError
 from tfmi.index.base import InterestIndex
 from tfmi.index.blocked import SMALLEST_BLOCK, block_length
 from tfmi.index.build import build_index
@@ -88,7 +88,7 @@ def test_vectors_of_items(kind: str) -> None:
 
 
 def test_an_unknown_kind_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"unknown index 'scan' \(did you mean 'scann'\?\)"):
+    with pytest.raises(ValueError, match=r"unknown index 'scan' \(did you mean 'scann'\?\)"):
         build_index("scan", np.ones((5, 2)))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kinds.finished import STEPS, FinishedRun, finished_run
+
 SMALL_RUN = (
     "data.embedded.users=150",
     "data.embedded.items=80",
@@ -16,6 +18,16 @@ SMALL_RUN = (
     "export.exclusion_width=4",
     "export.warmup_batch_sizes=[1]",
 )
+
+
+# What the finished run is trained with: cutoffs on both sides of what its export answers.
+FINISHED_RUN = (*SMALL_RUN, f"training.max_steps={STEPS}", "evaluation.cutoffs=[5, 10, 20, 50]", "training.monitor=recall@10")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A run and its export, made once for all files and processes."""
+    return finished_run(tmp_path_factory, list(FINISHED_RUN))
 
 
 @pytest.fixture

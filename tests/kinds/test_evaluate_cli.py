@@ -10,42 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.kinds.conftest import SMALL_RUN
+from tests.kinds.finished import NAME, FinishedRun
 from tfmi.cli import evaluate as evaluate_cli
-from tfmi.cli import train as cli
 
 pytestmark = pytest.mark.slow
 
-FLAGS = [flag for setting in SMALL_RUN for flag in ("--set", setting)]
-
 
 @pytest.fixture(scope="module")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run and its export."""
-    folder = tmp_path_factory.mktemp("finished")
-    flags = [
-        "--system",
-        "mind",
-        "--index",
-        "exact",
-        "--max-steps",
-        "20",
-        "--set",
-        "evaluation.cutoffs=[5, 10, 20]",
-        "--set",
-        "training.monitor=recall@10",
-    ]
-    assert cli.main([*flags, *FLAGS, "--output", str(folder / "run"), "--savedmodels", str(folder / "savedmodels")]) == 0
-    return folder
+def version(finished: FinishedRun) -> str:
+    """The exported version."""
+    return str(finished.savedmodels / NAME / "1")
 
 
-def assert_measured_again(finished_run: Path, split: str, output: str) -> None:
+def assert_measured_again(finished: FinishedRun, split: str, output: str) -> None:
     result = json.loads(output.splitlines()[-1])
-    assert result["savedmodel"].endswith("mind/1")
-    assert "@[20] are left out" in output
-    metrics = json.loads((finished_run / "run" / "metrics.json").read_text())
+    assert result["savedmodel"].endswith(f"{NAME}/1")
+    assert "@[20, 50] are left out" in output
+    metrics = json.loads((finished.exported / "metrics.json").read_text())
     measured = metrics[split]
-    assert set(result["metrics"]) == {name for name in measured if not name.endswith("@20")}
+    assert set(result["metrics"]) == {name for name in measured if not name.endswith(("@20", "@50"))}
     assert result["metrics"] == pytest.approx({name: measured[name] for name in result["metrics"]})
     if split == "test":
         assert result["slices"].keys() == metrics["test_slices"].keys()
@@ -53,22 +36,21 @@ def assert_measured_again(finished_run: Path, split: str, output: str) -> None:
             assert values == pytest.approx({each: metrics["test_slices"][name][each] for each in values})
 
 
-def test_the_program_finds_what_the_run_measured(finished_run: Path) -> None:
+def test_the_program_finds_what_the_run_measured(finished: FinishedRun) -> None:
     program = Path(__file__).resolve().parents[2] / "training" / "evaluate.py"
-    command = [sys.executable, str(program), str(finished_run / "savedmodels" / "mind"), "--batch-size", "7"]
+    command = [sys.executable, str(program), str(finished.savedmodels / NAME), "--batch-size", "7"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert process.returncode == 0, process.stderr
     assert "100%" in process.stderr  # the progress bar
-    assert_measured_again(finished_run, "test", process.stdout)
+    assert_measured_again(finished, "test", process.stdout)
 
 
-def test_validation_users_can_be_asked_for(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate_cli.main([str(finished_run / "savedmodels" / "mind" / "1"), "--split", "valid"]) == 0
-    assert_measured_again(finished_run, "valid", capsys.readouterr().out)
+def test_validation_users_can_be_asked_for(finished: FinishedRun, version: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate_cli.main([version, "--split", "valid"]) == 0
+    assert_measured_again(finished, "valid", capsys.readouterr().out)
 
 
-def test_the_configuration_can_be_changed(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    version = str(finished_run / "savedmodels" / "mind" / "1")
+def test_the_configuration_can_be_changed(version: str, capsys: pytest.CaptureFixture[str]) -> None:
     results = {}
     for excluded in ("false", "true"):
         assert evaluate_cli.main([version, "--set", f"evaluation.exclude_history={excluded}", "--set", "evaluation.cutoffs=[3]"]) == 0
@@ -77,8 +59,7 @@ def test_the_configuration_can_be_changed(finished_run: Path, capsys: pytest.Cap
     assert results["true"] != results["false"]
 
 
-def test_mistakes_are_one_message(finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    version = str(finished_run / "savedmodels" / "mind" / "1")
+def test_mistakes_are_one_message(version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sessions = tmp_path / "clicks.csv"
     sessions.write_text("user,item,time\n" + "".join(f"u{u},other-{(u + t) % 7},{t}\n" for u in range(40) for t in range(8)))
     other = tmp_path / "another" / "1"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.kinds.finished import FinishedRun
 from tfmi.cli.train import main
 from tfmi.config import RunConfig
 from tfmi.kinds.runner import run
@@ -137,24 +138,17 @@ def test_a_stopped_run_is_finished_with_what_it_has(
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_exported_without_training(
-    tmp_path: Path, small_run_flags: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    output, models = tmp_path / "run", tmp_path / "models"
-    assert main([*small_run_flags, "--max-steps", "10", "--no-export", "--output", str(output)]) == 0
-    first = json.loads((output / "metrics.json").read_text())
-    checkpoints = sorted(path.name for path in RunFolder(output).checkpoints.iterdir())
-    capsys.readouterr()
-    again = ["--resume", "--output", str(output), "--index", "exact", "--set", "export.name=mine", "--savedmodels", str(models)]
-    assert main(again) == 0
-    printed = capsys.readouterr().out
-    assert "Training had finished at step 10 of 10" in printed
-    assert "Continuing with export.name: 'mine' instead of None; index.kind: 'exact' instead of 'scann';" in printed
-    assert (models / "mine" / "1" / "saved_model.pb").exists()
-    assert yaml.safe_load((output / "config.yaml").read_text())["index"]["kind"] == "exact"
-    second = json.loads((output / "metrics.json").read_text())
+def test_a_finished_run_is_exported_without_training(finished: FinishedRun) -> None:
+    before, after = RunFolder(finished.trained), RunFolder(finished.exported)
+    assert "Training had finished at step 30 of 30" in finished.printed
+    assert "Continuing with export.name: 'mine' instead of None; index.kind: 'exact' instead of 'scann';" in finished.printed
+    assert (finished.savedmodels / "mine" / "1" / "saved_model.pb").exists()
+    assert before.stored_config().index.kind == "scann"
+    assert yaml.safe_load(after.config.read_text())["index"]["kind"] == "exact"
+    first, second = (json.loads(folder.metrics.read_text()) for folder in (before, after))
     assert (first["test"], first["train"]) == (second["test"], second["train"])
-    assert sorted(path.name for path in RunFolder(output).checkpoints.iterdir()) == checkpoints
+    checkpoints = [sorted(path.name for path in folder.checkpoints.iterdir()) for folder in (before, after)]
+    assert checkpoints[0] == checkpoints[1]
 
 
 @pytest.mark.slow

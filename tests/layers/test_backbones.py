@@ -38,6 +38,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("fignn", {"num_steps": 2}),
     ("finalmlp", {"first_hidden": [8], "second_hidden": [6, 4], "gate_hidden": [5], "num_heads": 2}),
 ]
+# Whatever else is registered is tested as it is by default.
+VARIANTS += [(name, {}) for name in BACKBONES.names() if name not in {listed for listed, _ in VARIANTS}]
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda variant: f"{variant[0]}-{'-'.join(map(str, variant[1].values()))}")
@@ -71,10 +73,6 @@ def _inputs(rows: int = 6, users: int | None = None, missing: tuple[int, ...] = 
 
 def _logits(backbone: Backbone, head: ConfiguredLayer, inputs: RankingInputs) -> np.ndarray:
     return head(backbone(inputs)).numpy()
-
-
-def test_every_backbone_is_tested() -> None:
-    assert {name for name, _ in VARIANTS} == set(BACKBONES.names())
 
 
 def test_heads_give_finite_logits_and_differ_from_each_other(backbone: Backbone) -> None:
@@ -159,7 +157,7 @@ def test_batches_of_unknown_size(backbone: Backbone) -> None:
     head = backbone.make_head([5], seed=0, name="head")
     expected = _logits(backbone, head, inputs)
     specification = tf.nest.map_structure(lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), inputs)
-    compiled = tf.function(lambda given: head(backbone(given)), input_signature=[specification])
+    compiled = tf.function(lambda given: head(backbone(given)), input_signature=[specification], autograph=False)
     np.testing.assert_allclose(compiled(inputs), expected, rtol=1e-5, atol=1e-6)
 
 

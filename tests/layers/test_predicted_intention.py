@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, READOUTS, InterestOutput
 from tfmi.layers.readouts.predicted_intention import PredictedIntention
 
@@ -111,7 +110,7 @@ def test_mixed_precision_weighs_in_float32(policy: str) -> None:
 def test_extractors_without_a_current_intention_are_refused() -> None:
     readout = READOUTS.build({"name": "predicted_intention"}, "readout")
     readout.check(EXTRACTORS.build({"name": "sparse_interests"}, "extractor"))
-    with pytest.raises(ConfigError, match=r"PredictedIntention needs current_intention .* CapsuleRouting .*that do: .*sparse_interests"):
+    with pytest.raises(ValueError, match=r"PredictedIntention needs current_intention .* CapsuleRouting .*that do: .*sparse_interests"):
         readout.check(EXTRACTORS.build({"name": "capsule_routing"}, "extractor"))
 
 

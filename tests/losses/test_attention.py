@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput
 from tfmi.losses.regularizers.interest_attention import attention_over_items, require_differentiable_weights
 
@@ -48,7 +47,7 @@ def test_attention_of_extractors(name: str) -> None:
     ],
 )
 def test_constant_weights_are_refused_with_reason_and_remedy(spec: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ValueError, match=message):
         require_differentiable_weights(EXTRACTORS.build(spec, "extractor"), "tidy")
 
 

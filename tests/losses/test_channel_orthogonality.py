@@ -91,7 +91,7 @@ def test_is_computed_in_float32_under_mixed_precision(policy: str) -> None:
 
 @pytest.mark.parametrize("arguments", [{"name": "self_attentive"}, {"name": "capsule_routing"}])
 def test_extractors_without_channels_are_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"needs channel_vectors from the extractor.*extractors that do: elastic_archive"):
+    with pytest.raises(ValueError, match=r"needs channel_vectors from the extractor.*extractors that do: elastic_archive"):
         ChannelOrthogonality().check(EXTRACTORS.build(arguments, "extractor"))
     ChannelOrthogonality().check(ElasticArchive(4))
 

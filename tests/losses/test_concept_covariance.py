@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, InterestOutput
 from tfmi.losses.base import REGULARIZERS, BatchContext
 from tfmi.losses.regularizers.concept_covariance import ConceptCovariance, covariance_off_diagonal
@@ -94,7 +93,7 @@ def test_mixed_precision_keeps_all_digits(policy: str) -> None:
 def test_extractors_without_prototypes_are_refused() -> None:
     regularizer = REGULARIZERS.build({"name": "concept_covariance"}, "regularizer")
     regularizer.check(EXTRACTORS.build({"name": "sparse_interests"}, "extractor"))
-    with pytest.raises(ConfigError, match=r"ConceptCovariance needs prototypes .* SelfAttentiveInterests .* do: .*sparse_interests"):
+    with pytest.raises(ValueError, match=r"ConceptCovariance needs prototypes .* SelfAttentiveInterests .* do: .*sparse_interests"):
         regularizer.check(EXTRACTORS.build({"name": "self_attentive"}, "extractor"))
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.losses.base import OBJECTIVES, require_softmax
 from tfmi.losses.objectives.generalized_cross_entropy import GeneralizedBinaryCrossEntropy
 
@@ -73,5 +72,5 @@ def test_impossible_arguments_are_refused(arguments: dict[str, Any], message: st
 
 
 def test_what_rearranges_a_softmax_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.repetition works on a softmax, but Generalized.* judges every item by itself"):
-        require_softmax(OBJECTIVES.build({"name": "gbce"}, "objective"), "model.repetition")
+    with pytest.raises(ValueError, match=r"a repetition works on a softmax, but Generalized.* judges every item by itself"):
+        require_softmax(OBJECTIVES.build({"name": "gbce"}, "objective"), "a repetition")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, InterestOutput
 from tfmi.losses.base import REGULARIZERS, BatchContext
 from tfmi.losses.regularizers.interest_cosine import InterestCosine, mean_pairwise_cosine
@@ -68,7 +67,7 @@ def test_extractors_of_one_interest_are_refused() -> None:
     regularizer = REGULARIZERS.build({"name": "interest_cosine"}, "regularizer")
     regularizer.check(EXTRACTORS.build({"name": "self_attentive"}, "extractor"))
     for spec in ({"name": "mean_pooling"}, {"name": "self_attentive", "num_interests": 1}):
-        with pytest.raises(ConfigError, match="InterestCosine compares the interests of a user, but the extractor gives 1"):
+        with pytest.raises(ValueError, match="InterestCosine compares the interests of a user, but the extractor gives 1"):
             regularizer.check(EXTRACTORS.build(spec, "extractor"))
 
 

@@ -202,7 +202,7 @@ def test_mixed_precision_keeps_the_network_in_float32(policy: str) -> None:
 
 
 def test_a_single_interest_has_nothing_to_share() -> None:
-    with pytest.raises(ConfigError, match="interest_usage would have no effect: ElasticArchive gives one interest"):
+    with pytest.raises(ValueError, match="interest_usage would have no effect: ElasticArchive gives one interest"):
         InterestUsage().check(make_extractor({**ELASTIC, "max_channels": 1}))
     InterestUsage().check(make_extractor(ELASTIC))
 
@@ -212,10 +212,10 @@ def test_only_models_with_one_network_and_interests_to_serve_can_allot() -> None
     network = InterestUsage()
     assert usage_network([ChannelOrthogonality(), network], hard) is network
     for networks in ([], [network, InterestUsage()]):
-        with pytest.raises(ConfigError, match=rf"needs one interest_usage.*found {len(networks)}"):
+        with pytest.raises(ValueError, match=rf"needs one interest_usage.*found {len(networks)}"):
             usage_network(networks, hard)
     mixing = {"name": "predicted_intention", "served": "aggregated"}
-    with pytest.raises(ConfigError, match="PredictedIntention serves a mixture"):
+    with pytest.raises(ValueError, match="PredictedIntention serves a mixture"):
         usage_network([network], READOUTS.build(mixing, "model.readout"))
     assert usage_network([network], READOUTS.build({**mixing, "served": "interests"}, "model.readout")) is network
     with pytest.raises(ConfigError, match="needs one interest_usage"):

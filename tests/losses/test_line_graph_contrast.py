@@ -92,7 +92,7 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_several_interests_are_refused() -> None:
-    with pytest.raises(ConfigError, match="only interest"):
+    with pytest.raises(ValueError, match="only interest"):
         LineGraphContrast().check(EXTRACTORS.build({"name": "self_attentive", "num_interests": 3}, "extractor"))
     with pytest.raises(ConfigError, match="weight: expected"):
         REGULARIZERS.build({"name": "line_graph_contrast", "weight": -1.0}, "model.regularizers.views")

@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 from tests.losses.batch_contexts import ITEM_COUNTS, random_context, with_vectors
-from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS
 from tfmi.losses.base import BatchContext
 from tfmi.losses.regularizers.re_attend import ReAttend
@@ -130,7 +129,7 @@ def test_a_single_item_costs_nothing_and_teaches_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["capsule_routing", "comirec_routing"])
 def test_constant_routing_weights_are_refused_with_the_remedy(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"re_attend would have no effect.*stop_gradient_routing: false"):
+    with pytest.raises(ValueError, match=r"re_attend would have no effect.*stop_gradient_routing: false"):
         ReAttend().check(EXTRACTORS.build({"name": name}, "extractor"))
     ReAttend().check(EXTRACTORS.build({"name": name, "stop_gradient_routing": False}, "extractor"))
     ReAttend().check(EXTRACTORS.build({"name": "self_attentive"}, "extractor"))

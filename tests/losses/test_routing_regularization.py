@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.layers.base import EXTRACTORS, InterestOutput
 from tfmi.losses.base import BatchContext
 from tfmi.losses.regularizers.routing_regularization import RoutingRegularization, squared_variances
@@ -165,7 +164,7 @@ def test_descending_flattens_the_attention() -> None:
 
 @pytest.mark.parametrize("name", ["capsule_routing", "comirec_routing"])
 def test_routing_without_gradient_is_refused_with_the_remedy(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"routing_regularization would have no effect.*stop_gradient_routing: false"):
+    with pytest.raises(ValueError, match=r"routing_regularization would have no effect.*stop_gradient_routing: false"):
         RoutingRegularization().check(EXTRACTORS.build({"name": name}, "extractor"))
 
 

@@ -126,7 +126,7 @@ def test_terms_of_all_items_need_all_items() -> None:
     weighting = AdaptiveWeight(all_items_terms=True)
     weighting.check(FullSoftmax(), READOUTS.build({"name": "label_aware"}, "model.readout"))
     for objective, readout in ((SampledSoftmax(), "label_aware"), (FullSoftmax(), "mixture")):
-        with pytest.raises(ConfigError, match="all_items_terms needs every item's probability"):
+        with pytest.raises(ValueError, match="all_items_terms needs every item's probability"):
             weighting.check(objective, READOUTS.build({"name": readout}, "model.readout"))
         AdaptiveWeight().check(objective, READOUTS.build({"name": readout}, "model.readout"))
 

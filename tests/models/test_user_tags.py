@@ -10,22 +10,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.models.training import train
 from tests.models.user_tag_models import (
     BODY,
     DIMENSION,
     ENCODERS,
     KERNELS,
     NUM_TAGS,
+    TWO_TOWER,
+    UTPM,
     features,
     make_batch,
     make_model,
+    shared_model,
     tag_vocabulary,
 )
 from tfmi.layers.common.fields import FieldEmbedding
 from tfmi.layers.user_encoders.tag_tower import TagTower
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 
-UTPM, TWO_TOWER = ENCODERS[0], ENCODERS[2]
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"scoring": "expert_cosine", "tag_reduce": "mean", "tower": {"hidden": [5]}},
@@ -66,7 +69,7 @@ def gradients(model: UserTagModel, batch: dict[str, Any]) -> dict[str, np.ndarra
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_scores_are_inner_products_wherever_the_model_says_so(encoder: dict[str, Any], options: dict[str, Any]) -> None:
-    model = make_model(encoder, **options)
+    model = shared_model(encoder, **options)
     queries = model.user_queries(make_batch()["fields"])
     several = encoder["name"] == "virtual_kernel"
     assert model.exact_by_inner_product == (options.get("scoring") != "cosine" or not several)
@@ -90,7 +93,8 @@ def test_scores_are_inner_products_wherever_the_model_says_so(encoder: dict[str,
 
 @pytest.mark.parametrize("options", [*VARIANTS, {"global_bias": True}], ids=str)
 def test_a_tags_score_is_the_logit_of_an_item_that_has_it_alone(encoder: dict[str, Any], options: dict[str, Any]) -> None:
-    model = make_model(encoder, **options)
+    # Nobody else asks for a model with biases.
+    model = shared_model(encoder, **options)
     if model._biases is not None:
         model._biases.assign([0.3, -0.7])
     queries = model.user_queries(make_batch()["fields"])
@@ -124,7 +128,7 @@ def test_by_cosine_the_numerator_of_a_mixture_ranks_otherwise() -> None:
 
 
 def test_experts_that_are_alike_do_not_depend_on_the_tag() -> None:
-    model = make_model(KERNELS)
+    model = shared_model(KERNELS)
     alike = tf.tile(tf.random.stateless_normal([3, DIMENSION], seed=[1, 2]), [1, 5])
     tags = tf.repeat(tf.range(NUM_TAGS + 2)[None], 3, axis=0)
     plain = alike.numpy()[:, :DIMENSION] @ model.tag_tower.table.numpy().T
@@ -132,7 +136,7 @@ def test_experts_that_are_alike_do_not_depend_on_the_tag() -> None:
 
 
 def test_one_expert_is_a_plain_two_tower_model() -> None:
-    model = make_model({**KERNELS, "num_experts": 1, "kernel_deviation": 9.0}, num_tasks=1)
+    model = shared_model({**KERNELS, "num_experts": 1, "kernel_deviation": 9.0}, num_tasks=1)
     batch, table = make_batch(), model.tag_tower.table.numpy()
     users = model.user_encoder(model.field_embedding(batch["fields"])).numpy()[:, 0]
     items = [table[tags[tags >= 2]].sum(axis=0) for tags in batch["tags"].numpy()]
@@ -143,34 +147,35 @@ def test_one_expert_is_a_plain_two_tower_model() -> None:
 
 
 def test_a_sum_of_tags_is_additive() -> None:
-    model = make_model(UTPM)
+    model = shared_model(UTPM)
     first, second, both = (model.logits(with_tags(tags)).numpy() for tags in ([3, 5], [8, 2, 11], [8, 3, 2, 5, 11]))
     np.testing.assert_allclose(both, first + second, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
 def test_padding_unknown_tags_and_order_change_nothing(encoder: dict[str, Any], reduce: str) -> None:
-    model = make_model(encoder, tag_reduce=reduce, tower={"hidden": [5]})
+    model = shared_model(encoder, tag_reduce=reduce, tower={"hidden": [5]})
     expected = model.logits(with_tags([4, 9]))
     np.testing.assert_allclose(model.logits(with_tags([0, 9, 1, 4, 0])), expected, atol=1e-6)
 
 
 def test_means_of_tags_are_of_the_size_of_one() -> None:
-    model = make_model(KERNELS, tag_reduce="mean", tower={"hidden": [5]})
+    model = shared_model(KERNELS, tag_reduce="mean", tower={"hidden": [5]})
     np.testing.assert_allclose(model.logits(with_tags([4, 4, 4])), model.logits(with_tags([4])), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(model._reduced(tf.constant([[0, 4]]), 1, False), model.tag_tower(tf.constant([4]), task=1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("options", [*VARIANTS, {"global_bias": True}], ids=str)
 def test_an_item_without_tags_has_the_bias(options: dict[str, Any]) -> None:
-    model = make_model(KERNELS, **options)
+    # Nobody else asks for a model with biases.
+    model = shared_model(KERNELS, **options)
     if model._biases is not None:
         model._biases.assign([0.3, -0.7])
     np.testing.assert_allclose(model.logits(with_tags([0, 1]))[0], [0, 0] if model._biases is None else [0.3, -0.7], atol=1e-6)
 
 
 def test_the_best_single_tag_is_the_first_answer() -> None:
-    model = make_model(UTPM, num_tasks=1)
+    model = shared_model(UTPM, num_tasks=1)
     queries = model.user_queries(make_batch()["fields"])
     singles = np.stack([model.logits(with_tags([tag]))[:, 0] for tag in range(2, NUM_TAGS + 2)], axis=1)
     np.testing.assert_array_equal(tf.argmax(model.all_scores(queries, 0), axis=1), singles.argmax(axis=1) + 2)
@@ -180,14 +185,14 @@ def test_the_best_single_tag_is_the_first_answer() -> None:
 
 
 def test_the_loss_is_that_of_the_logits() -> None:
-    model, batch = make_model(KERNELS), make_batch()
+    model, batch = shared_model(KERNELS), make_batch()
     z, y = model.logits(batch).numpy().astype(np.float64), batch["labels"].numpy()
     expected = (np.logaddexp(0, z) - y * z).mean(axis=0).sum()
     assert float(model.compute_loss(batch)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_labels_per_tag_make_a_sample_of_every_tag() -> None:
-    model = make_model(UTPM, per_tag_labels=True, num_tasks=1)
+    model = shared_model(UTPM, per_tag_labels=True, num_tasks=1)
     batch = make_batch(num_tasks=1)
     losses = []
     for position in range(4):
@@ -229,7 +234,7 @@ def test_a_task_without_weight_leaves_its_private_experts_and_tag_tower_alone() 
 
 
 def test_a_task_without_weight_leaves_the_gradients_of_others_alone(encoder: dict[str, Any]) -> None:
-    model = make_model({**encoder, **({"task_experts": [[0, 1], [1, 2]]} if encoder["name"] == "virtual_kernel" else {})})
+    model = shared_model({**encoder, **({"task_experts": [[0, 1], [1, 2]]} if encoder["name"] == "virtual_kernel" else {})})
     silent = {**make_batch(), "weights": tf.constant([[1.0, 0.0]] * 8)}
     other_labels = {**silent, "labels": tf.stack([silent["labels"][:, 0], 1 - silent["labels"][:, 1]], axis=1)}
     expected, found = gradients(model, silent), gradients(model, other_labels)
@@ -238,7 +243,7 @@ def test_a_task_without_weight_leaves_the_gradients_of_others_alone(encoder: dic
 
 
 def test_rows_of_weight_zero_do_not_exist(encoder: dict[str, Any]) -> None:
-    model, batch = make_model(encoder), make_batch()
+    model, batch = shared_model(encoder), make_batch()
     first = tf.nest.map_structure(lambda value: value[:5], batch)
     masked = {**batch, "weights": tf.cast(tf.range(8)[:, None] < 5, tf.float32) * tf.ones([1, 2])}
     assert float(model.compute_loss(masked)) == pytest.approx(float(model.compute_loss(first)), rel=1e-5)
@@ -249,7 +254,7 @@ def test_rows_of_weight_zero_do_not_exist(encoder: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("options", [*VARIANTS, {"per_tag_labels": True}, {"loss": {"name": "entire_space"}}], ids=str)
 def test_users_and_items_of_nothing_train(encoder: dict[str, Any], options: dict[str, Any]) -> None:
-    model = make_model(encoder, **options)
+    model = shared_model(encoder, **options)
     nothing = tf.nest.map_structure(lambda value: value[-1:], make_batch())
     assert np.isfinite(model.compute_loss(nothing))
     assert all(np.isfinite(gradient).all() for gradient in gradients(model, nothing).values())
@@ -295,6 +300,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     return (order[positives].sum() - positives.sum() * (positives.sum() + 1) / 2) / (positives.sum() * (~positives).sum())
 
 
+@pytest.mark.slow
 def test_every_encoder_can_learn_two_random_columns_by_heart(encoder: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
     model = make_model(encoder, num_cities=256)
@@ -302,10 +308,7 @@ def test_every_encoder_can_learn_two_random_columns_by_heart(encoder: dict[str, 
     batch["fields"]["city"] = tf.range(2, 258)
     batch["tags"] = tf.constant(rng.integers(2, NUM_TAGS + 2, [256, 2]), tf.int32)
     batch["labels"] = tf.constant(rng.integers(0, 2, [256, 2]), tf.float32)
-    model.compile(tf.keras.optimizers.Adam(0.03))
-    step = tf.function(model.train_step)
-    for _ in range(150):
-        step(batch)
+    train(model, batch, steps=150, learning_rate=0.03)
     logits, labels = model.logits(batch).numpy(), batch["labels"].numpy()
     assert [auc(labels[:, task], logits[:, task]) > 0.99 for task in range(2)] == [True, True]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from typing import Any
 
 import numpy as np
@@ -16,15 +18,20 @@ from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 DIMENSION, NUM_TAGS, NUM_CITIES = 6, 12, 5
 BODY: dict[str, Any] = {"name": "mlp", "hidden": [8]}
-ENCODERS: list[dict[str, Any]] = [
-    {"name": "attention_fusion", "hidden": [8]},
-    {"name": "virtual_kernel", "num_experts": 5, "body": {"name": "deepfm", "hidden": [8]}, "kernel_deviation": 1.0},
-    {"name": "two_tower", "body": BODY},
-    {"name": "shared_bottom", "body": BODY},
-    {"name": "mixture_of_experts", "body": BODY},
-    {"name": "progressive_extraction", "body": BODY},
-]
-KERNELS = ENCODERS[1]
+UTPM: dict[str, Any] = {"name": "attention_fusion", "hidden": [8]}
+KERNELS: dict[str, Any] = {"name": "virtual_kernel", "num_experts": 5, "body": {"name": "deepfm", "hidden": [8]}, "kernel_deviation": 1.0}
+TWO_TOWER: dict[str, Any] = {"name": "two_tower", "body": BODY}
+
+
+def _small(name: str) -> dict[str, Any]:
+    """A small encoder of that name."""
+    sizes = {"body": BODY, "hidden": [8]}
+    return {"name": name, **{size: value for size, value in sizes.items() if size in USER_ENCODERS.parameters(name)}}
+
+
+# Every one that is registered.
+_CHOSEN = {spec["name"]: spec for spec in (UTPM, KERNELS, TWO_TOWER)}
+ENCODERS: list[dict[str, Any]] = [_CHOSEN.get(name) or _small(name) for name in USER_ENCODERS.names()]
 
 
 def tag_vocabulary() -> Vocabulary:
@@ -63,6 +70,17 @@ def make_model(
     )
     model.compute_loss(make_batch(num_tasks=num_tasks))
     return model
+
+
+def shared_model(encoder: dict[str, Any], **options: Any) -> UserTagModel:
+    """A model of these arguments, made once in this process: for tests that leave its weights as they are."""
+    return _shared_model(json.dumps([encoder, options]))
+
+
+@functools.cache
+def _shared_model(arguments: str) -> UserTagModel:
+    encoder, options = json.loads(arguments)
+    return make_model(encoder, **options)
 
 
 def make_batch(rows: int = 8, num_tasks: int = 2, num_tags: int = 4, seed: int = 0) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tfmi.core.text import printable, shown_name
 
@@ -20,6 +21,18 @@ class TfmiError(Exception):
 
 class ConfigError(TfmiError):
     """A configuration has an unknown key, a wrong type, or a combination that cannot work."""
+
+
+@contextlib.contextmanager
+def settings_at(path: str) -> Iterator[None]:
+    """Turn a ``ValueError`` of the code inside into a ``ConfigError`` that begins with ``path``, where the settings at fault stand.
+
+    Layers, losses and indexes know no configuration and raise ``ValueError``; who builds them from one says where to look.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 class DataError(TfmiError):

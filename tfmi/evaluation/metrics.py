@@ -17,6 +17,9 @@ from tfmi.data.dataset import FIRST_INDEX, Sequences
 
 NdcgIdeal = Literal["targets", "hits"]
 
+# Metrics of which less is better; of all others more is.
+LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
+
 
 def ranking_metrics(
     recommended: np.ndarray,

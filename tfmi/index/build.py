@@ -7,7 +7,7 @@ import inspect
 import numpy as np
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError, nearest
+from tfmi.core.errors import nearest
 from tfmi.index.auto import EXACT_UP_TO
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
@@ -40,11 +40,11 @@ def build_index(kind: str, item_vectors: np.ndarray | tf.Tensor, **parameters: i
             serves all.
 
     Raises:
-        ConfigError: An unknown kind.
+        ValueError: An unknown kind.
         IndexBuildError: The vectors cannot be used, or ScaNN is missing here.
     """
     if kind not in INDEX_KINDS:
-        raise ConfigError(f"index.kind: unknown index {kind!r}{nearest(kind, INDEX_KINDS)}; available: {', '.join(INDEX_KINDS)}")
+        raise ValueError(f"unknown index {kind!r}{nearest(kind, INDEX_KINDS)}; available: {', '.join(INDEX_KINDS)}")
     if kind == ExactIndex.kind:
         return ExactIndex(item_vectors)
     maker = ScannIndex if kind == ScannIndex.kind else PartitionedIndex

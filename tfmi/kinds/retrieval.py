@@ -24,16 +24,16 @@ from tfmi.evaluation.own_items import decide_own_items, describe_own_items, with
 from tfmi.export import export_savedmodel
 from tfmi.export.filter_inputs import check_filterable
 from tfmi.kinds.base import Exporter, LoadedRun, ModelKind, TrainedKind, kind_of, load_finished, run_metadata
-from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS, require_every_item
+from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.layers.graph.propagation import PROPAGATIONS
 from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS
-from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS, require_softmax, require_summable
-from tfmi.losses.regularizers.interest_usage import usage_network
+from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
 from tfmi.models.heuristics.heuristic import HEURISTICS
 from tfmi.models.kind_settings import register_kind
 from tfmi.models.recommender import DirectRecommender, Recommender
 from tfmi.models.retrieval.build_retriever import build_heuristic, build_model
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
+from tfmi.models.retrieval.part_checks import check_parts, check_sequences, usage_of
 from tfmi.plots.training_plots import plot_routing
 from tfmi.training.fingerprint import data_fingerprint
 from tfmi.training.fitting import Fitted
@@ -206,25 +206,21 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
         model = config.model
         extractor = EXTRACTORS.build(model.extractor, "model.extractor")
         readout = READOUTS.build(model.readout, "model.readout")
-        readout.check(extractor)
         encoder = None if model.encoder is None else ENCODERS.build(model.encoder, "model.encoder")
         if config.data.examples == "sequences":
-            require_every_item(extractor, encoder)
+            check_sequences(extractor, encoder)
         if model.item_tower.propagation is not None:
             PROPAGATIONS.build(model.item_tower.propagation, "model.item_tower.propagation")
         objective = OBJECTIVES.build(model.objective, "model.objective")
-        require_summable(readout, objective)
-        WEIGHTINGS.build(model.weighting, "model.weighting").check(objective, readout)
+        weighting = WEIGHTINGS.build(model.weighting, "model.weighting")
         if model.repetition is not None:
             REPETITIONS.build(model.repetition, "model.repetition")
-            require_softmax(objective, "model.repetition")
-        regularizers = [REGULARIZERS.build(spec, f"model.regularizers.{label}") for label, spec in model.regularizers.items()]
-        for regularizer in regularizers:
-            regularizer.check(extractor)
+        regularizers = {label: REGULARIZERS.build(spec, f"model.regularizers.{label}") for label, spec in model.regularizers.items()}
+        check_parts(extractor, readout, objective, weighting, regularizers, repeats=model.repetition is not None)
         if config.index.integration == "allotted":
             if model.repetition is not None:
                 raise ConfigError("index.integration: 'allotted' gives places to interests, but model.repetition to a user's own items")
-            usage_network(regularizers, readout)
+            usage_of(regularizers.values(), readout)
         if not model.item_tower.use_id and model.item_tower.features == []:
             raise ConfigError("model.item_tower: use_id is false and features is empty, so nothing is left to embed")
 

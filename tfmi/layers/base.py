@@ -13,7 +13,6 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.core.registry import Registry
 
 # Added to a masked logit before a float32 softmax: exp underflows to exactly 0 and a fully masked row stays finite.
@@ -138,8 +137,8 @@ class Readout(ConfiguredLayer):
     SUMS_INTERESTS: ClassVar[bool] = False
 
     def check(self, extractor: InterestExtractor) -> None:
-        """Raise ``ConfigError`` with the reason if this readout cannot work with ``extractor``."""
-        require_internals(extractor, self.NEEDED_INTERNALS, f"model.readout: {type(self).__name__}")
+        """Raise ``ValueError`` with the reason if this readout cannot work with ``extractor``."""
+        require_internals(extractor, self.NEEDED_INTERNALS, type(self).__name__)
 
     @classmethod
     def wants_output(cls) -> bool:
@@ -176,7 +175,7 @@ REPETITIONS: Registry[RepeatScorer] = Registry("repetition", "tfmi.layers")
 
 
 def require_internals(extractor: InterestExtractor, names: Sequence[str], label: str) -> None:
-    """Raise ``ConfigError`` if ``extractor`` does not promise internals of all ``names``.
+    """Raise ``ValueError`` if ``extractor`` does not promise internals of all ``names``.
 
     Args:
         extractor: The model's extractor.
@@ -186,7 +185,7 @@ def require_internals(extractor: InterestExtractor, names: Sequence[str], label:
     missing = sorted(set(names) - set(extractor.INTERNALS))
     if missing:
         able = [name for name in EXTRACTORS.names() if set(names) <= set(EXTRACTORS.get(name).INTERNALS)]
-        raise ConfigError(
+        raise ValueError(
             f"{label} needs {', '.join(missing)} from the extractor, which {type(extractor).__name__} does not give; "
             f"extractors that do: {', '.join(able) or 'none'}"
         )
@@ -201,14 +200,14 @@ class ReadsInOrder(Protocol):
 
 
 def require_every_item(extractor: InterestExtractor, encoder: ReadsInOrder | None = None) -> None:
-    """Raise ``ConfigError`` with the reason if the interests after every item of a history cannot be had in one pass over it.
+    """Raise ``ValueError`` with the reason if the interests after every item of a history cannot be had in one pass over it.
 
     Behind a causal ``encoder`` every extractor can give them: it reads each prefix of the states, which are computed once.
     """
     reader: object = extractor if encoder is None else encoder
     reason = extractor.why_not_every_item if encoder is None else encoder.why_not_causal
     if reason is not None:
-        raise ConfigError(f"data.examples: sequences needs the interests after each item; {type(reader).__name__}: {reason}")
+        raise ValueError(f"sequences needs the interests after each item; {type(reader).__name__}: {reason}")
 
 
 def num_real_items(mask: tf.Tensor) -> tf.Tensor:

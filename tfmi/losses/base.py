@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.core.registry import Registry
 from tfmi.layers.base import MASKED_LOGIT, ConfiguredLayer, InterestExtractor, InterestOutput, Readout
 
@@ -148,7 +147,7 @@ class Weighting(ConfiguredLayer):
         super().__init__(**{"autocast": False, **kwargs})
 
     def check(self, objective: Objective, readout: Readout) -> None:
-        """Raise ``ConfigError`` with the reason if this weighting cannot work with the contrasts that come of the two."""
+        """Raise ``ValueError`` with the reason if this weighting cannot work with the contrasts that come of the two."""
 
 
 class BatchContext(NamedTuple):
@@ -177,7 +176,7 @@ class Regularizer(ConfiguredLayer):
     """Base of the auxiliary losses. ``call(context: BatchContext, training=None)`` returns a float32 scalar, weight included."""
 
     def check(self, extractor: InterestExtractor) -> None:
-        """Raise ``ConfigError`` with the reason if this regulariser would have no effect on, or cannot work with, ``extractor``."""
+        """Raise ``ValueError`` with the reason if this regulariser would have no effect on, or cannot work with, ``extractor``."""
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective", "tfmi.losses")
@@ -201,18 +200,18 @@ def target_logits(queries: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
 
 
 def require_softmax(objective: Objective, label: str) -> None:
-    """Raise ``ConfigError`` if what ``label`` names rearranges a softmax, and the objective's loss is none."""
+    """Raise ``ValueError`` if what ``label`` names rearranges a softmax, and the objective's loss is none."""
     if objective.why_no_softmax is not None:
-        raise ConfigError(f"{label} works on a softmax, but {type(objective).__name__} {objective.why_no_softmax}; take full_softmax")
+        raise ValueError(f"{label} works on a softmax, but {type(objective).__name__} {objective.why_no_softmax}; take full_softmax")
 
 
 def require_summable(readout: Readout, objective: Objective) -> None:
-    """Raise ``ConfigError`` if the readout sums over interests, and the objective does not compare all of them alike."""
+    """Raise ``ValueError`` if the readout sums over interests, and the objective does not compare all of them alike."""
     if readout.SUMS_INTERESTS:
-        require_softmax(objective, f"model.readout: {type(readout).__name__}")
+        require_softmax(objective, f"{type(readout).__name__}, which sums over interests,")
     if readout.SUMS_INTERESTS and (objective.wants_context() or not objective.COMPARES_ALL_ALIKE):
         able = [n for n in OBJECTIVES.names() if OBJECTIVES.get(n).COMPARES_ALL_ALIKE and not OBJECTIVES.get(n).wants_context()]
-        raise ConfigError(
-            f"model.objective: {type(readout).__name__} compares every interest for itself, and {type(objective).__name__} would compare "
+        raise ValueError(
+            f"{type(readout).__name__} compares every interest for itself, and {type(objective).__name__} would compare "
             f"them with different items; take one of {', '.join(able)}, or another readout"
         )

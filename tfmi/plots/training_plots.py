@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from tfmi.core.files import write_atomically
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, EvaluationSet, UserProfiles
 from tfmi.data.features import feature_arrays
+from tfmi.evaluation.metrics import LOWER_IS_BETTER
 from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval, drop_unknown_items
-from tfmi.training.trainer import LOWER_IS_BETTER
 
 
 def plot_curves(curve: Sequence[dict[str, float]], monitor: str, path: Path) -> Path:

@@ -21,6 +21,7 @@ from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError, DataError, TrainingError
 from tfmi.core.files import write_json, writing
 from tfmi.core.heartbeat import doing
+from tfmi.evaluation.metrics import LOWER_IS_BETTER
 from tfmi.models.kind_settings import reads
 from tfmi.models.training_step import create_variables
 from tfmi.training.monitors import Monitor
@@ -28,10 +29,6 @@ from tfmi.training.optimizers import build_optimizer
 from tfmi.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
-
-
-# Validation metrics of which less is better; of all others more is.
-LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
 
 
 class BatchStream(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmi.config import ExportConfig, IndexConfig, check_server
-from tfmi.core.errors import ExportError
+from tfmi.core.errors import ExportError, settings_at
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature, Sequences, UserProfiles
 from tfmi.export.describing import describe_index, describe_servable, describe_stages, summarize_index
 from tfmi.export.item_details import write_items, write_sample_users
@@ -177,4 +177,5 @@ def _build_index(recommender: Recommender, config: IndexConfig, server: str) -> 
     check_server(config.kind, server)
     vectors = recommender.item_vectors()
     kind = resolve_kind(config.kind, recommender.num_rows - FIRST_INDEX, int(vectors.shape[1]), server)
-    return build_index(kind, vectors, **config.search_parameters())
+    with settings_at("index.kind"):
+        return build_index(kind, vectors, **config.search_parameters())

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.config import IndexConfig
+from tfmi.core.errors import settings_at
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.base import InterestIndex, gather_rows, pad_columns
 from tfmi.index.build import build_index, resolve_kind
@@ -52,7 +53,8 @@ class _Search(tf.Module):
         self.index: InterestIndex | None = None
         if not scores_all:
             kind = resolve_kind(config.kind, self._num_rows - FIRST_INDEX, int(vectors.shape[1]), server)
-            self.index = build_index(kind, vectors, **config.search_parameters())
+            with settings_at("index.kind"):
+                self.index = build_index(kind, vectors, **config.search_parameters())
 
     def describe(self) -> dict[str, Any]:
         """For the metadata."""

@@ -35,7 +35,7 @@ class ChannelOrthogonality(Regularizer):
         self.weight = weight
 
     def check(self, extractor: InterestExtractor) -> None:
-        """Raise ``ConfigError`` if the extractor has no channels."""
+        """Raise ``ValueError`` if the extractor has no channels."""
         require_internals(extractor, ("channel_vectors",), "channel_orthogonality")
 
     def call(self, context: BatchContext, training: bool | None = None) -> tf.Tensor:

@@ -58,8 +58,8 @@ class ConceptCovariance(Regularizer):
         self._draws = RandomStream(seed, "compared prototypes")
 
     def check(self, extractor: InterestExtractor) -> None:
-        """Raise ``ConfigError`` if ``extractor`` has no pool of prototypes."""
-        require_internals(extractor, ["prototypes"], "model.regularizers: ConceptCovariance")
+        """Raise ``ValueError`` if ``extractor`` has no pool of prototypes."""
+        require_internals(extractor, ["prototypes"], "ConceptCovariance")
 
     def call(self, context: BatchContext, training: bool | None = None) -> tf.Tensor:
         """The regularisation loss, a float32 scalar."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.layers.base import InterestExtractor, InterestOutput
 
 
@@ -24,7 +23,7 @@ def attention_over_items(output: InterestOutput, mask: tf.Tensor) -> tf.Tensor:
 
 
 def require_differentiable_weights(extractor: InterestExtractor, label: str) -> None:
-    """Raise ``ConfigError`` if no gradient passes through the weights of ``extractor``, so that a loss of them would have no effect.
+    """Raise ``ValueError`` if no gradient passes through the weights of ``extractor``, so that a loss of them would have no effect.
 
     Args:
         extractor: The model's extractor.
@@ -32,4 +31,4 @@ def require_differentiable_weights(extractor: InterestExtractor, label: str) -> 
     """
     reason = extractor.why_weights_are_constant
     if reason is not None:
-        raise ConfigError(f"{label} would have no effect, because no gradient passes through the extractor's weights: {reason}")
+        raise ValueError(f"{label} would have no effect, because no gradient passes through the extractor's weights: {reason}")

@@ -6,7 +6,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.layers.base import InterestExtractor
 from tfmi.layers.common.arguments import require_at_least
 from tfmi.losses.base import REGULARIZERS, BatchContext, Regularizer
@@ -48,11 +47,9 @@ class InterestCosine(Regularizer):
         self.weight = weight
 
     def check(self, extractor: InterestExtractor) -> None:
-        """Raise ``ConfigError`` if ``extractor`` gives one interest only."""
+        """Raise ``ValueError`` if ``extractor`` gives one interest only."""
         if extractor.num_interests < 2:
-            raise ConfigError(
-                f"model.regularizers: InterestCosine compares the interests of a user, but the extractor gives {extractor.num_interests}"
-            )
+            raise ValueError(f"InterestCosine compares the interests of a user, but the extractor gives {extractor.num_interests}")
 
     def call(self, context: BatchContext, training: bool | None = None) -> tf.Tensor:
         """The regularisation loss, a float32 scalar."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.layers.base import MASKED_LOGIT, InterestExtractor, InterestOutput, Readout, masked_softmax, num_real_items
 from tfmi.layers.common.arguments import require_at_least
 from tfmi.losses.base import REGULARIZERS, BatchContext, Regularizer
@@ -45,11 +44,9 @@ class InterestUsage(Regularizer):
         self.hidden_dimension = hidden_dimension
 
     def check(self, extractor: InterestExtractor) -> None:
-        """Raise ``ConfigError`` if there is only one interest to use."""
+        """Raise ``ValueError`` if there is only one interest to use."""
         if extractor.num_interests == 1:
-            raise ConfigError(
-                f"interest_usage would have no effect: {type(extractor).__name__} gives one interest, whose share is always 1"
-            )
+            raise ValueError(f"interest_usage would have no effect: {type(extractor).__name__} gives one interest, whose share is always 1")
 
     def build(self, input_shape: Any) -> None:
         """Create the MLP and, for extractors without channels, a vector [K, d] for each slot."""
@@ -112,18 +109,18 @@ def usage_network(regularizers: Iterable[Regularizer], readout: Readout) -> Inte
     """The one usage network among a model's regularisers.
 
     Raises:
-        ConfigError: There is none or several, or the readout serves something else than the interests whose usage it learns.
+        ValueError: There is none or several, or the readout serves something else than the interests whose usage it learns.
     """
     networks = [regularizer for regularizer in regularizers if isinstance(regularizer, InterestUsage)]
     if len(networks) != 1:
-        raise ConfigError(
-            f"model.regularizers: allotting places to interests needs one interest_usage, which learns how much each is used, found "
-            f"{len(networks)}; add model.regularizers.usage={{name: interest_usage}}, or set index.integration to competitive"
+        raise ValueError(
+            "allotting places to interests needs one interest_usage, which learns how much each is used, found "
+            f"{len(networks)}; add the regulariser interest_usage, or let interests compete"
         )
     if not readout.serves_interests:
-        raise ConfigError(
-            f"model.readout: {type(readout).__name__} serves a mixture of the interests, to which no places can be allotted; set "
-            "index.integration to competitive, or take a readout that serves the interests"
+        raise ValueError(
+            f"{type(readout).__name__} serves a mixture of the interests, to which no places can be allotted; let interests compete, or "
+            "take a readout that serves the interests"
         )
     return networks[0]
 

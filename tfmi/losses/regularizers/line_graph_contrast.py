@@ -6,7 +6,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.layers.attention.click_attention import weighted_sum
 from tfmi.layers.base import InterestExtractor, num_real_items
 from tfmi.layers.common.arguments import require_at_least
@@ -86,7 +85,7 @@ class LineGraphContrast(Regularizer):
     def check(self, extractor: InterestExtractor) -> None:
         """Refuse several interests: the second view is of a whole session."""
         if extractor.num_interests > 1:
-            raise ConfigError(
+            raise ValueError(
                 f"line_graph_contrast contrasts a session's only interest, and {type(extractor).__name__} gives {extractor.num_interests}; "
                 "take one interest, or leave it out"
             )

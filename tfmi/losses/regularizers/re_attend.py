@@ -66,8 +66,8 @@ class ReAttend(Regularizer):
         self.temperature = temperature
 
     def check(self, extractor: InterestExtractor) -> None:
-        """Raise ``ConfigError`` if no gradient passes through the extractor's weights: its attention could not follow."""
-        require_differentiable_weights(extractor, "model.regularizers: re_attend")
+        """Raise ``ValueError`` if no gradient passes through the extractor's weights: its attention could not follow."""
+        require_differentiable_weights(extractor, "re_attend")
 
     def call(self, context: BatchContext, training: bool | None = None) -> tf.Tensor:
         """The weighted loss of a batch, a float32 scalar."""

@@ -75,7 +75,7 @@ class RoutingRegularization(Regularizer):
 
     def check(self, extractor: InterestExtractor) -> None:
         """Refuse extractors whose weights carry no gradient; see ``Regularizer``."""
-        require_differentiable_weights(extractor, "model.regularizers: routing_regularization")
+        require_differentiable_weights(extractor, "routing_regularization")
 
     def call(self, context: BatchContext, training: bool | None = None) -> tf.Tensor:
         """float32 scalar; see ``Regularizer``."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmi.core.errors import ConfigError
 from tfmi.layers.base import Readout
 from tfmi.layers.common.arguments import require_at_least
 from tfmi.losses.base import WEIGHTINGS, Contrast, Objective, Weighting, require_softmax
@@ -52,10 +51,10 @@ class AdaptiveWeight(Weighting):
 
     def check(self, objective: Objective, readout: Readout) -> None:
         """See ``Weighting``."""
-        require_softmax(objective, "model.weighting: adaptive_weight")
+        require_softmax(objective, "adaptive_weight")
         if self.all_items_terms and (not objective.COMPARES_EVERY_ITEM or readout.SUMS_INTERESTS):
-            raise ConfigError(
-                "model.weighting: all_items_terms needs every item's probability: take model.objective full_softmax, and a readout that "
+            raise ValueError(
+                "all_items_terms needs every item's probability: take the objective full_softmax, and a readout that "
                 f"does not sum over interests; got {type(objective).__name__} and {type(readout).__name__}"
             )
 

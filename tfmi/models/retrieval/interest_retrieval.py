@@ -9,24 +9,14 @@ import tensorflow as tf
 
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer, require_every_item
+from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer
 from tfmi.layers.common.history_dropout import HistoryDropout
 from tfmi.layers.sequence_encoders.sequence_encoder import SequenceEncoder
-from tfmi.losses.base import (
-    BatchContext,
-    CatalogueTable,
-    Contrast,
-    Objective,
-    Regularizer,
-    Weighting,
-    require_softmax,
-    require_summable,
-    target_logits,
-)
-from tfmi.losses.regularizers.interest_usage import usage_network
+from tfmi.losses.base import BatchContext, CatalogueTable, Contrast, Objective, Regularizer, Weighting, target_logits
 from tfmi.losses.repeats import with_repeats
 from tfmi.losses.weightings.cross_entropy import CrossEntropy
 from tfmi.models.recommender import REQUESTABLE_INPUTS, OwnItems, UserInputs
+from tfmi.models.retrieval.part_checks import check_parts, check_sequences, usage_of
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower
 from tfmi.models.training_step import Batch, TrainedByLoss
 
@@ -179,12 +169,7 @@ class InterestRetrieval(TrainedByLoss):
         # The names of the profile's features, which export turns into inputs.
         self.profile_features = [] if profile_encoder is None else profile_encoder.feature_names
         self._regularization_trackers = {name: tf.keras.metrics.Mean(name=name) for name in self.regularizers}
-        for component in (readout, *self.regularizers.values()):
-            component.check(extractor)
-        require_summable(readout, objective)
-        if repetition is not None:
-            require_softmax(objective, "model.repetition")
-        self.weighting.check(objective, readout)
+        check_parts(extractor, readout, objective, self.weighting, self.regularizers, repeats=repetition is not None)
         self._check_inputs(has_timestamps)
         available = {"profile": profile_encoder is not None, "timestamps": has_timestamps, "history_indices": True, "items": True}
         self._extractor_inputs = tuple(name for name in self.extractor.requested_inputs() if available[name])
@@ -240,7 +225,7 @@ class InterestRetrieval(TrainedByLoss):
         requested = {name: optional[name] for name in self._extractor_inputs}
         dropped = real.spread(self.history_dropout(real_vectors, training=training))
         if examples is not None:
-            require_every_item(self.extractor, self.encoder)
+            check_sequences(self.extractor, self.encoder)
         if self.encoder is not None:
             dropped = self.encoder(dropped, mask, training=training).states
         if examples is None:
@@ -355,10 +340,10 @@ class InterestRetrieval(TrainedByLoss):
         """``user_interests``, and each interest's share of what is consumed next, float32 [B, K]; see ``SharingRecommender``.
 
         Raises:
-            ConfigError: The model has no regulariser ``interest_usage``, which learns the shares; see ``usage_network``.
+            ConfigError: The model has no regulariser ``interest_usage``, which learns the shares; see ``usage_of``.
             DataError: As for ``user_interests``.
         """
-        network = usage_network(self.regularizers.values(), self.readout)
+        network = usage_of(self.regularizers.values(), self.readout)
         output, users, _, history = self._extract_known_items(inputs)
         return *self._serve(output, users), network.shares(output, users, history >= FIRST_INDEX)
 

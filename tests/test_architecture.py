@@ -1,0 +1,62 @@
+"""What docs/architecture.md says of the packages and their order is so."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "tfmi"
+DOCUMENT = ROOT / "docs" / "architecture.md"
+
+
+def documented() -> list[str]:
+    """The packages of the table, from its top."""
+    return re.findall(r"^\| `tfmi/(\w+)/` \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and module of whatever a file imports of this package, inside of functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module] if node.module != "tfmi" else [f"tfmi.{alias.name}" for alias in node.names]
+            yield from ((node.lineno, name) for name in names)
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+
+
+def test_every_package_is_in_the_table() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert sorted(documented()) == sorted(folders)
+
+
+def test_a_package_imports_only_those_above_it() -> None:
+    place = {name: position for position, name in enumerate(documented())}
+    upwards = []
+    for name, position in place.items():
+        for path in sorted((PACKAGE / name).rglob("*.py")):
+            for line, module in imported(path):
+                root, _, rest = module.partition(".")
+                other = rest.partition(".")[0]
+                # What is no package is a public name of `tfmi` itself, which stands on all of them.
+                if root == "tfmi" and other and place.get(other, len(place)) > position:
+                    upwards.append(f"{path.relative_to(ROOT)}:{line} imports {module}, which stands below tfmi/{name}")
+    assert upwards == []
+
+
+def test_layers_and_losses_name_no_settings() -> None:
+    """They raise ``ValueError``; who builds them from a configuration says where to look (``settings_at``)."""
+    named = []
+    for name in ("layers", "losses"):
+        for path in sorted((PACKAGE / name).rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+            texts = [part for node in raised for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+            named += [
+                f"{path.relative_to(ROOT)}:{part.lineno} {part.value}"
+                for part in texts
+                if re.search(r"\b(model|data|index|training|evaluation|export|optimizer)\.[a-z_]+\b", part.value)
+            ]
+    assert named == []
