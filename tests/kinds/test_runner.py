@@ -17,13 +17,14 @@ import yaml
 from tests.kinds.conftest import FINISHED_RUN
 from tests.kinds.finished import FinishedRun
 from tfmi.cli.train import main
-from tfmi.config import RunConfig, validate_config
+from tfmi.config import RunConfig, parse_settings, validate_config
 from tfmi.data.loading import load_dataset
 from tfmi.evaluation.bootstrap import read_users
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.export import ExportedModel
 from tfmi.export.warmup import read_warmup
 from tfmi.kinds.runner import run
+from tfmi.models.kind_settings import settings_yaml
 from tfmi.models.systems import SYSTEMS, load_config
 from tfmi.training.run_folder import RunFolder
 
@@ -139,12 +140,13 @@ ALWAYS_RUN = {"comirec_sa", "gce_gnn", "item_knn", "mgipf", "mind", "mvke", "oct
 
 @pytest.mark.slow
 @pytest.mark.parametrize("system", [pytest.param(s, marks=() if s in ALWAYS_RUN else pytest.mark.long) for s in sorted(SYSTEMS)])
-def test_every_system_runs_through_the_same_commands(system: str, tmp_path: Path, small_run_flags: list[str]) -> None:
-    flags = small_run_flags if SYSTEMS[system].recipe["model"].get("kind") != "heuristic" else small_run_flags[:6]
+def test_every_system_runs_through_the_same_commands(system: str, tmp_path: Path, small_run: list[str]) -> None:
+    # Few steps and one validation: what is tested is that all parts fit together.
+    settings = parse_settings([*small_run, "training.max_steps=10", "training.tensorboard=false", "index.kind=exact"])
+    config = tmp_path / "config.yaml"
+    config.write_text(settings_yaml(load_config(system=system, where_read=settings)))
     output, models = tmp_path / "run", tmp_path / "models"
-    # One validation, and no repeated pass of the data: what is tested is that all parts fit together.
-    flags = [*flags, "--max-steps", "10", "--index", "exact", "--set", "training.tensorboard=false"]
-    assert main(["--system", system, *flags, "--output", str(output), "--savedmodels", str(models)]) == 0
+    assert main(["--config", str(config), "--output", str(output), "--savedmodels", str(models)]) == 0
     assert (output / "metrics.json").exists()
     version = models / system / "1"
     assert (version / "saved_model.pb").exists()

@@ -234,7 +234,7 @@ def test_configurations_that_cannot_allot_are_refused_before_anything_is_loaded(
     assert load_config(system="octopus").index.allotment() is None
     for system, settings, message in [
         ("octopus", [allotted], "model.regularizers: allotting places .* needs one interest_usage"),
-        ("item_knn", [allotted], "index.integration: 'allotted' shares an answer among interests, and a model that counts has none"),
+        ("item_knn", [allotted], "index.integration: given, but 'item_knn' counts and ranks by itself"),
         ("octopus", ["index.quota_exponent=2.0"], "quota_exponent does nothing without integration: allotted"),
         ("octopus", [usage, "model.extractor.max_channels=1"], "interest_usage would have no effect"),
         ("mind", ["model.regularizers.apart={name: channel_orthogonality}"], "channel_orthogonality needs channel_vectors"),
