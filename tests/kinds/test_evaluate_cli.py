@@ -12,6 +12,7 @@ import pytest
 
 from tests.kinds.finished import NAME, FinishedRun
 from tfmi.cli import evaluate as evaluate_cli
+from tfmi.cli import train as cli
 
 pytestmark = pytest.mark.slow
 
