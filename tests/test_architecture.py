@@ -53,10 +53,8 @@ def test_layers_and_losses_name_no_settings() -> None:
         for path in sorted((PACKAGE / name).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
-            texts = [part for node in raised for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-            named += [
-                f"{path.relative_to(ROOT)}:{part.lineno} {part.value}"
-                for part in texts
-                if re.search(r"\b(model|data|index|training|evaluation|export|optimizer)\.[a-z_]+\b", part.value)
-            ]
+            texts = [part for node in raised for part in ast.walk(node) if isinstance(part, ast.Constant)]
+            for text in texts:
+                if re.search(r"\b(model|data|index|training|evaluation|export|optimizer)\.[a-z_]+\b", str(text.value)):
+                    named.append(f"{path.relative_to(ROOT)}:{text.lineno} {text.value!r}")
     assert named == []
