@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -37,7 +37,7 @@ RECOMMEND = signature_of({"history": (STRING, [-1, 20]), "exclude": (STRING, [-1
 EXAMPLES = signature_of({"examples": (STRING, [-1])}, ANSWER)
 RANK = signature_of({"history": (STRING, [-1, 20]), "candidates": (STRING, [-1, -1])}, {"scores": (FLOAT, [-1, -1])})
 TAG_USERS = signature_of({"tags": (STRING, [-1])}, {"buy_user_ids": (STRING, [-1, 1000]), "buy_scores": (FLOAT, [-1, 1000])})
-COSTS = ModelCosts(results=50, interests=4, items=1_000_000, audience=10_000_000)
+COSTS = ModelCosts(results=50, most_results=500, interests=4, items=1_000_000, audience=10_000_000)
 LIMITS = RequestLimits()
 
 
@@ -83,8 +83,27 @@ def test_ordinary_requests_pass(rows: int, width: int) -> None:
     assert arrays["exclude"].shape == (rows, width)
 
 
+FILTERED = signature_of(
+    {
+        "history": (STRING, [-1, 20]),
+        "exclude": (STRING, [-1, 50]),
+        "allow_items": (STRING, [-1, -1]),
+        "num_results": (types_pb2.DT_INT32, [-1]),
+    },
+    {"item_ids": (STRING, [-1, -1]), "scores": (FLOAT, [-1, -1])},
+)
+
+
+def test_a_request_that_may_ask_for_more_results_is_taken_to_ask_for_all() -> None:
+    bounds = SignatureBounds("recommend_filtered", FILTERED, COSTS, LIMITS)
+    shapes = {"history": (20, 20), "exclude": (20, 50), "allow_items": (20, 100_000), "num_results": (20,)}
+    bounds.check(shapes)
+    with pytest.raises(RequestError, match="--max-elements"):
+        bounds.check({name: (500, *shape[1:]) for name, shape in shapes.items()} | {"allow_items": (500, 1)})
+
+
 def test_a_single_row_is_never_refused_for_the_size_of_the_catalogue() -> None:
-    huge = ModelCosts(results=50, interests=8, items=10**9)
+    huge = ModelCosts(results=50, most_results=50, interests=8, items=10**9)
     SignatureBounds("recommend", RECOMMEND, huge, LIMITS).check({"history": (1, 20), "exclude": (1, 50)})
 
 
@@ -93,9 +112,17 @@ def test_costs_are_those_of_the_metadata(tmp_path: Path) -> None:
     assert ModelCosts.from_folder(tmp_path, {}) == ModelCosts()
     (tmp_path / "assets.extra").mkdir()
     file = tmp_path / "assets.extra" / "tfmi_metadata.json"
-    metadata: dict[str, Any] = {"widths": {"num_results": 7}, "items": 60, "ranking": {"pool": 28}, "index": {"kind": "exact"}}
+    metadata: dict[str, Any] = {
+        "widths": {"num_results": 7},
+        "items": 60,
+        "ranking": {"pool": 28},
+        "index": {"kind": "exact"},
+        "filters": {"most_results": 70},
+    }
     file.write_text(json.dumps(metadata))
-    assert ModelCosts.from_folder(tmp_path, {"user_interests": interests}) == ModelCosts(results=7, interests=4, items=60, pool=28)
+    assert ModelCosts.from_folder(tmp_path, {"user_interests": interests}) == ModelCosts(
+        results=7, most_results=70, interests=4, items=60, pool=28
+    )
     for odd in ("[]", "{", '{"widths": 3, "items": -1, "ranking": [], "index": null}', '{"items": true}'):
         file.write_text(odd)
         assert ModelCosts.from_folder(tmp_path, {}) == ModelCosts()
@@ -108,6 +135,7 @@ def test_json_is_counted_before_it_is_parsed() -> None:
             parse_request(body, 20)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=5000) | st.text(alphabet="\U0001f600%\x1b\n", min_size=1000, max_size=3000))
 def test_messages_fit_a_header_and_show(text: str) -> None:
     message = invalid(text).message
@@ -117,6 +145,7 @@ def test_messages_fit_a_header_and_show(text: str) -> None:
     assert message.isprintable()
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([-1, 0, 1, 2, 20, 2**31, 2**62, 2**63 - 1]), max_size=70),
     st.lists(st.binary(max_size=5), max_size=50),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfmi.serving.http_messages import MAX_HEAD_BYTES, RefusedError, parse_head, response_bytes, take_head
@@ -69,6 +69,7 @@ def test_what_two_programs_could_read_differently_is_refused(request_bytes: byte
     assert b"\x1b" not in refusal.value.response.body
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from([b"", POST, POST + b"Content-Length: 3\r\n", b"GET / HTTP/1.1\r\n"]))
 def test_any_bytes_are_a_head_or_refused_or_incomplete(more: bytes, before: bytes) -> None:
     buffer = bytearray(before + more)

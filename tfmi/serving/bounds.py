@@ -56,6 +56,7 @@ class ModelCosts:
 
     Attributes:
         results: Results of an answer.
+        most_results: Results that a request may ask for, where it may.
         interests: Searches per user.
         items: Items or tags that a user's search scores; 0 where an approximate index leaves out most of them.
         audience: Users that a tag's search scores.
@@ -63,6 +64,7 @@ class ModelCosts:
     """
 
     results: int = 1
+    most_results: int = 1
     interests: int = 1
     items: int = 0
     audience: int = 0
@@ -77,8 +79,10 @@ class ModelCosts:
             return cls()
         widths = _mapping(metadata, "widths")
         exact = _mapping(metadata, "index").get("kind") != "scann"
+        results = max(_count(widths, "num_results"), 1)
         return cls(
-            results=max(_count(widths, "num_results"), 1),
+            results=results,
+            most_results=max(_count(_mapping(metadata, "filters"), "most_results"), results),
             interests=_interests(signatures),
             items=(_count(metadata, "items") or _count(metadata, "tags")) if exact else 0,
             audience=_count(metadata, "users") if exact else 0,
@@ -142,16 +146,18 @@ class SignatureBounds:
 
     def _per_row(self, shapes: Shapes, longest_text: int) -> int:
         columns = {name: math.prod(shape[1:]) for name, shape in shapes.items()}
-        widest = max(columns.values(), default=1)
+        results = self._costs.most_results if "num_results" in columns else self._costs.results
+        # An output whose width the signature leaves open has a column for each candidate, or for each result.
+        width = columns.get("candidates", results)
         total = sum(columns.values())
         for info in self._signature.outputs.values():
             sizes = [dimension.size for dimension in info.tensor_shape.dim][1:]
-            total += math.prod(size if size >= 0 else max(widest, self._costs.results) for size in sizes)
+            total += math.prod(size if size >= 0 else width for size in sizes)
         if self._finds_items and self._for_users:
             excluded = columns.get("exclude", 0)
             if "examples" in columns:
                 excluded = min(longest_text // _BYTES_OF_AN_EXCLUSION, _MOST_EXCLUSIONS)
-            depth = max(_POOL * self._costs.results, self._costs.pool) + excluded
+            depth = max(_POOL * results, self._costs.pool) + excluded
             total += self._costs.interests * depth + self._costs.pool * _RANKED_CANDIDATE
         if "candidates" in columns:
             total += columns["candidates"] * _RANKED_CANDIDATE
