@@ -150,11 +150,12 @@ def test_every_system_runs_through_the_same_commands(system: str, tmp_path: Path
     assert (output / "metrics.json").exists()
     version = models / system / "1"
     assert (version / "saved_model.pb").exists()
-    question = next(read_warmup(version))
-    answer = ExportedModel(version).predict(question.signature, question.inputs)
-    found = [values for values in answer.values() if values.dtype == object]
+    questions = {request.signature: request.inputs for request in read_warmup(version)}
+    signature = "recommend" if "recommend" in questions else "user_tags"
+    answer = ExportedModel(version).predict(signature, questions[signature])
+    found = [values for name, values in answer.items() if name.endswith(("item_ids", "_tags"))]
     assert found
-    assert all(len(values) and all(values.reshape(len(values), -1)[:, 0]) for values in found)  # everybody gets something
+    assert all(len(values) and all(values[:, 0]) for values in found)  # everybody gets something
 
 
 def test_a_used_folder_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
