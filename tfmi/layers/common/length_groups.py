@@ -28,16 +28,36 @@ class LengthGroups:
         places = tf.where(sorted_mask)  # [R, 2], one user after the other
         self._sources = tf.stack([tf.gather(tf.cast(order, tf.int64), places[:, 0]), places[:, 1]], axis=1)
         self._sizes = [batch_size * (number + 1) // count - batch_size * number // count for number in range(count)]
+        # Of what is known of the R real items in the order of the batch, and back.
+        row_numbers = tf.tensor_scatter_nd_update(
+            tf.zeros_like(mask, tf.int32), tf.where(mask), tf.range(tf.math.count_nonzero(mask, dtype=tf.int32))
+        )
+        self._order = tf.gather_nd(row_numbers, self._sources)  # [R]
         groups = zip(tf.split(sorted_mask, self._sizes), tf.split(tf.gather(lengths, order), self._sizes), strict=True)
         # Even empty histories have a place, so that no layer meets a tensor without any.
         self.masks = [group[:, : tf.maximum(tf.reduce_max(of_group), 1)] for group, of_group in groups]  # each [b, l]
-        self._ranks = tf.argsort(order)
+        self._users, self._ranks = order, tf.argsort(order)
 
     def histories(self, history: tf.Tensor) -> list[tf.Tensor]:
         """``history`` [B, L, d] of each group, [b, l, d], 0 at padding."""
-        rows = tf.gather_nd(history, self._sources)  # [R, d]
+        return self._spread(tf.gather_nd(history, self._sources))
+
+    def spread_rows(self, rows: tf.Tensor) -> list[tf.Tensor]:
+        """What ``rows`` [R, d] say of the batch's real items, one user after the other, as histories of each group, [b, l, d]."""
+        return self._spread(tf.gather(rows, self._order))
+
+    def joined_rows(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
+        """[R, d]: what is known of each group's real items, of its histories [b, l, d], in the order of the batch."""
+        rows = [RealItems(mask).rows(part) for mask, part in zip(self.masks, parts, strict=True)]
+        return tf.gather(tf.concat(rows, axis=0), tf.math.invert_permutation(self._order))
+
+    def _spread(self, rows: tf.Tensor) -> list[tf.Tensor]:
         counts = tf.stack([tf.reduce_sum(num_real_items(mask)) for mask in self.masks])
         return [RealItems(mask).spread(part) for mask, part in zip(self.masks, tf.split(rows, counts, num=len(self.masks)), strict=True)]
+
+    def split(self, values: tf.Tensor) -> list[tf.Tensor]:
+        """``values`` [B, ...] of each group's users, [b, ...]."""
+        return tf.split(tf.gather(values, self._users), self._sizes)  # type: ignore[no-any-return]
 
     def joined(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
         """[B, ...]: what was made of the groups, [b, ...] each, in the order of the batch."""

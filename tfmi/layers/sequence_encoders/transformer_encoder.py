@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfmi.layers.base import ConfiguredLayer, RealItems, masked_softmax, num_real_items, zero_padding
 from tfmi.layers.common.arguments import require_at_least, require_choice
 from tfmi.layers.common.history_dropout import ElementDropout
+from tfmi.layers.common.length_groups import LengthGroups
 from tfmi.layers.common.positions import PositionOrder, add_positions, not_newer
 from tfmi.layers.common.slots import num_slots
 from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS, EncodedSequence, SequenceEncoder, built, layer_norm, newest_item
@@ -16,6 +17,11 @@ from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS, EncodedSequ
 Activation = Literal["gelu", "relu", "swiglu"]
 EncoderPositions = PositionOrder | Literal["rotary"]
 
+# Training reads a batch of at least so many histories, in windows at least so long, in groups of like lengths: below, handling the groups
+# costs more than comparing padding.
+_GROUPED_FROM = 64
+_GROUPED_LENGTH = 32
+_NUM_GROUPS = 4
 _ROTATION_BASE = 10_000.0  # of the slowest rotation's wavelength, as in the paper
 
 
@@ -112,6 +118,7 @@ class MultiHeadAttention(ConfiguredLayer):
         allowed: tf.Tensor,
         *,
         query_per_user: bool = False,
+        groups: LengthGroups | None = None,
         training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Attend.
@@ -122,6 +129,7 @@ class MultiHeadAttention(ConfiguredLayer):
             real: Where the rows stand.
             allowed: bool [B, L, L], or [B, 1, L] for all queries alike: which items a query may see.
             query_per_user: Whether queries are [B, d].
+            groups: The same users in groups of like lengths, to compare fewer pairs with padding; for queries of every item.
             training: Whether dropout is on.
 
         Returns:
@@ -134,15 +142,39 @@ class MultiHeadAttention(ConfiguredLayer):
             keys, values = tf.split(keys_and_values, 2, axis=-1)
             keys_and_values = tf.concat([rotated(keys, places, self.num_heads), values], axis=-1)
             queries = rotated(queries, num_real_items(real.mask) - 1 if query_per_user else places, self.num_heads)
-        keys, values = tf.split(real.spread(keys_and_values), 2, axis=-1)
-        asking = queries[:, None, :] if query_per_user else real.spread(queries)  # [B, Q, d]
+        if groups is not None:
+            heads, weights = self._attend_in_groups(queries, keys_and_values, groups, allowed, training)
+        else:
+            asking = queries[:, None, :] if query_per_user else real.spread(queries)  # [B, Q, d]
+            heads, weights = self._attend(asking, real.spread(keys_and_values), allowed, training)
+            heads = heads[:, 0] if query_per_user else real.rows(heads)
+        return self.output_projection(tf.ensure_shape(heads, queries.shape)), weights
+
+    def _attend(
+        self, asking: tf.Tensor, keys_and_values: tf.Tensor, allowed: tf.Tensor, training: bool | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The heads side by side, [B, Q, d], and their weights, for queries [B, Q, d] to keys and values [B, L, 2 d]."""
+        keys, values = tf.split(keys_and_values, 2, axis=-1)
         logits = tf.matmul(self._split_heads(asking), self._split_heads(keys), transpose_b=True)  # [B, H, Q, L]
         weights = masked_softmax(logits, allowed[:, None])
         dropped = tf.cast(self.weights_dropout(weights, training=training), values.dtype)
         heads = tf.transpose(tf.matmul(dropped, self._split_heads(values)), [0, 2, 1, 3])  # [B, Q, H, d / H]
-        heads = tf.reshape(heads, tf.shape(asking))
-        heads = tf.ensure_shape(heads[:, 0] if query_per_user else real.rows(heads), queries.shape)
-        return self.output_projection(heads), weights
+        return tf.reshape(heads, tf.shape(asking)), weights
+
+    def _attend_in_groups(
+        self, queries: tf.Tensor, keys_and_values: tf.Tensor, groups: LengthGroups, allowed: tf.Tensor, training: bool | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """``_attend`` for each group by itself: the heads [R, d], and the weights [B, H, L, L]."""
+        length = tf.shape(allowed)[2]
+        heads, weights = [], []
+        by_group = zip(groups.spread_rows(tf.concat([queries, keys_and_values], axis=-1)), groups.split(allowed), strict=True)
+        for states, allowed_here in by_group:  # [b, l, 3 d], [b, L, L]
+            short = tf.shape(states)[1]
+            width = queries.shape[-1]
+            of_group, its_weights = self._attend(states[..., :width], states[..., width:], allowed_here[:, :short, :short], training)
+            heads.append(of_group)
+            weights.append(tf.pad(its_weights, [[0, 0], [0, 0], [0, length - short], [0, length - short]]))
+        return groups.joined_rows(heads), groups.joined(weights)
 
     def _split_heads(self, vectors: tf.Tensor) -> tf.Tensor:
         """[B, M, d] to [B, H, M, d / H]."""
@@ -235,7 +267,13 @@ class TransformerBlock(ConfiguredLayer):
         super().build(input_shape)
 
     def call(
-        self, states: tf.Tensor, real: RealItems, allowed: tf.Tensor, selected: tf.Tensor | None = None, training: bool | None = None
+        self,
+        states: tf.Tensor,
+        real: RealItems,
+        allowed: tf.Tensor,
+        selected: tf.Tensor | None = None,
+        groups: LengthGroups | None = None,
+        training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Transform states.
 
@@ -245,6 +283,7 @@ class TransformerBlock(ConfiguredLayer):
             allowed: bool [B, L, L], or [B, 1, L] for all alike: which states a state may see.
             selected: [B, 1, L], one-hot rows: the state of each user whose transform is wanted, which spares the others' cost; None for
                 all.
+            groups: As in ``MultiHeadAttention``, where all are wanted.
             training: Whether dropout is on.
 
         Returns:
@@ -252,7 +291,15 @@ class TransformerBlock(ConfiguredLayer):
         """
         seen = self.attention_norm(states) if self.norm == "pre" else states
         queries, residual = (seen, states) if selected is None else (_select(vectors, real, selected) for vectors in (seen, states))
-        attended, weights = self.attention(queries, seen, real, allowed, query_per_user=selected is not None, training=training)
+        attended, weights = self.attention(
+            queries,
+            seen,
+            real,
+            allowed,
+            query_per_user=selected is not None,
+            groups=groups if selected is None else None,
+            training=training,
+        )
         attended = self.attended_dropout(attended, training=training)
         if self.norm == "pre":
             attended = residual + (attended * tf.sigmoid(self.attention_gate(residual)) if self.gate else attended)
@@ -398,12 +445,14 @@ class TransformerEncoder(SequenceEncoder):
         seen = mask[:, None, :]  # [B, 1, L]: what the newest item sees, causal or not
         allowed = seen & (not_newer(mask) if self.causal else tf.ones([1, tf.shape(mask)[1], 1], tf.bool))  # [B, L, L]
         newest = newest_item(mask, states.dtype) if newest_only else None
+        grouped = training and (mask.shape[0] or 0) >= _GROUPED_FROM and (mask.shape[1] or 0) >= _GROUPED_LENGTH
+        groups = LengthGroups(mask, _NUM_GROUPS) if grouped else None
         weights = None
         for position, block in enumerate(self.blocks, start=1):
             if newest_only and position == self.num_blocks:
                 states, weights = block(states, real, seen, selected=newest, training=training)
             else:
-                states, weights = block(states, real, allowed, training=training)
+                states, weights = block(states, real, allowed, groups=groups, training=training)
         if newest_only and not self.blocks:
             states = _select(states, real, newest)
         if self.norm == "pre":
