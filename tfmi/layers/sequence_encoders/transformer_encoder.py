@@ -57,6 +57,19 @@ def rotated(vectors: tf.Tensor, positions: tf.Tensor, num_heads: int) -> tf.Tens
     return tf.reshape(turned, tf.shape(vectors))
 
 
+class GroupedItems(RealItems):
+    """``RealItems`` that also know their users in groups of like lengths, so that attention compares fewer pairs with padding.
+
+    Args:
+        mask: As in ``LengthGroups``.
+        count: Number of groups.
+    """
+
+    def __init__(self, mask: tf.Tensor, count: int) -> None:
+        super().__init__(mask)
+        self.groups = LengthGroups(mask, count)
+
+
 class MultiHeadAttention(ConfiguredLayer):
     r"""Scaled dot-product attention of ``num_heads`` heads between what asks and what is asked::
 
@@ -118,7 +131,6 @@ class MultiHeadAttention(ConfiguredLayer):
         allowed: tf.Tensor,
         *,
         query_per_user: bool = False,
-        groups: LengthGroups | None = None,
         training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Attend.
@@ -126,10 +138,9 @@ class MultiHeadAttention(ConfiguredLayer):
         Args:
             queries: What asks: [R, d], one for each real item, or [B, d], the newest item's of each user.
             items: [R, d], what is asked.
-            real: Where the rows stand.
+            real: Where the rows stand; with ``GroupedItems`` fewer pairs are compared.
             allowed: bool [B, L, L], or [B, 1, L] for all queries alike: which items a query may see.
             query_per_user: Whether queries are [B, d].
-            groups: The same users in groups of like lengths, to compare fewer pairs with padding; for queries of every item.
             training: Whether dropout is on.
 
         Returns:
@@ -142,8 +153,8 @@ class MultiHeadAttention(ConfiguredLayer):
             keys, values = tf.split(keys_and_values, 2, axis=-1)
             keys_and_values = tf.concat([rotated(keys, places, self.num_heads), values], axis=-1)
             queries = rotated(queries, num_real_items(real.mask) - 1 if query_per_user else places, self.num_heads)
-        if groups is not None:
-            heads, weights = self._attend_in_groups(queries, keys_and_values, groups, allowed, training)
+        if isinstance(real, GroupedItems) and not query_per_user:
+            heads, weights = self._attend_in_groups(queries, keys_and_values, real.groups, allowed, training)
         else:
             asking = queries[:, None, :] if query_per_user else real.spread(queries)  # [B, Q, d]
             heads, weights = self._attend(asking, real.spread(keys_and_values), allowed, training)
@@ -272,7 +283,6 @@ class TransformerBlock(ConfiguredLayer):
         real: RealItems,
         allowed: tf.Tensor,
         selected: tf.Tensor | None = None,
-        groups: LengthGroups | None = None,
         training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Transform states.
@@ -283,7 +293,6 @@ class TransformerBlock(ConfiguredLayer):
             allowed: bool [B, L, L], or [B, 1, L] for all alike: which states a state may see.
             selected: [B, 1, L], one-hot rows: the state of each user whose transform is wanted, which spares the others' cost; None for
                 all.
-            groups: As in ``MultiHeadAttention``, where all are wanted.
             training: Whether dropout is on.
 
         Returns:
@@ -439,20 +448,19 @@ class TransformerEncoder(SequenceEncoder):
         states = zero_padding(history, mask)
         if self._adds_positions:
             states = add_positions(states, mask, self.position_embeddings, "newest" if self.positions == "newest" else "oldest")
-        real = RealItems(mask)
+        grouped = training and (mask.shape[0] or 0) >= _GROUPED_FROM and (mask.shape[1] or 0) >= _GROUPED_LENGTH
+        real = GroupedItems(mask, _NUM_GROUPS) if grouped else RealItems(mask)
         states = real.rows(states)  # [R, d]
         states = self.input_dropout(states if self.norm == "pre" else self.outside_norm(states), training=training)
         seen = mask[:, None, :]  # [B, 1, L]: what the newest item sees, causal or not
         allowed = seen & (not_newer(mask) if self.causal else tf.ones([1, tf.shape(mask)[1], 1], tf.bool))  # [B, L, L]
         newest = newest_item(mask, states.dtype) if newest_only else None
-        grouped = training and (mask.shape[0] or 0) >= _GROUPED_FROM and (mask.shape[1] or 0) >= _GROUPED_LENGTH
-        groups = LengthGroups(mask, _NUM_GROUPS) if grouped else None
         weights = None
         for position, block in enumerate(self.blocks, start=1):
             if newest_only and position == self.num_blocks:
                 states, weights = block(states, real, seen, selected=newest, training=training)
             else:
-                states, weights = block(states, real, allowed, groups=groups, training=training)
+                states, weights = block(states, real, allowed, training=training)
         if newest_only and not self.blocks:
             states = _select(states, real, newest)
         if self.norm == "pre":
