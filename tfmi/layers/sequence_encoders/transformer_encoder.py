@@ -300,15 +300,7 @@ class TransformerBlock(ConfiguredLayer):
         """
         seen = self.attention_norm(states) if self.norm == "pre" else states
         queries, residual = (seen, states) if selected is None else (_select(vectors, real, selected) for vectors in (seen, states))
-        attended, weights = self.attention(
-            queries,
-            seen,
-            real,
-            allowed,
-            query_per_user=selected is not None,
-            groups=groups if selected is None else None,
-            training=training,
-        )
+        attended, weights = self.attention(queries, seen, real, allowed, query_per_user=selected is not None, training=training)
         attended = self.attended_dropout(attended, training=training)
         if self.norm == "pre":
             attended = residual + (attended * tf.sigmoid(self.attention_gate(residual)) if self.gate else attended)
