@@ -57,7 +57,7 @@ class LengthGroups:
 
     def split(self, values: tf.Tensor) -> list[tf.Tensor]:
         """``values`` [B, ...] of each group's users, [b, ...]."""
-        return tf.split(tf.gather(values, self._users), self._sizes)  # type: ignore[no-any-return]
+        return tf.split(tf.gather(values, self._users), self._sizes)
 
     def joined(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
         """[B, ...]: what was made of the groups, [b, ...] each, in the order of the batch."""
