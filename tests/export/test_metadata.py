@@ -94,7 +94,7 @@ def test_recall_is_measured_on_the_interests_of_real_users_where_they_are_known(
     recommender = TableRecommender(catalogue)
     histories = Sequences(np.array([0, 1, 4, 4]), np.array([5, 6, 7, 8], np.int32), None, None, np.arange(3, dtype=np.int32))
     index = HalfBlind(ExactIndex(recommender.item_vectors()))
-    recall = describe_index(recommender, index, 20, histories, {})["recall"]
+    recall = describe_index(recommender, catalogue, index, 20, histories, features={})["recall"]
     assert recall["of"] == "user interests"
     assert recall["queries"] == 1 + 3 + 1  # an empty history has one active interest, too
     assert 0.2 < recall["value"] < 0.8
@@ -104,15 +104,16 @@ def test_recall_queries_read_the_profile() -> None:
     catalogue, profiles = make_catalogue(), make_profiles()
     recommender = TableRecommender(catalogue, (REGION, AGE, GENRES))
     histories = Sequences(np.array([0, 1, 4]), np.array([5, 6, 7, 8], np.int32), None, None, np.array([2, 5], np.int32))
-    description = describe_index(recommender, ExactIndex(recommender.item_vectors()), 5, histories, profiles.features)
+    description = describe_index(recommender, catalogue, ExactIndex(recommender.item_vectors()), 5, histories, features=profiles.features)
     assert description["recall"]["value"] == 1.0
 
 
 def test_the_target_recall_is_met_and_described() -> None:
-    recommender = TableRecommender(make_catalogue(400))
+    catalogue = make_catalogue(400)
+    recommender = TableRecommender(catalogue)
     index = build_index("scann", recommender.item_vectors(), leaves=20)
     index.set_search({"leaves_to_search": 1})
-    description = describe_index(recommender, index, 5, None, {}, target_recall=0.9)
+    description = describe_index(recommender, catalogue, index, 5, None, features={}, target_recall=0.9)
     assert description["recall"]["value"] >= 0.9
     assert description["target_recall"]["met"]
     assert description["target_recall"]["widened"]["leaves_to_search"] == [1, description["parameters"]["leaves_to_search"]]

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfmi.core.errors import ConfigError
-from tfmi.data.dataset import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary
+from tfmi.data.dataset import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, VectorFeature, Vocabulary
 from tfmi.layers.common.fields import weighted_mean
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features
 
@@ -81,6 +81,44 @@ def test_features_alone_embed_unseen_items() -> None:
     vectors = tower(tf.constant([2, 5, 4])).numpy()
     np.testing.assert_array_equal(vectors[0], vectors[1])  # the same category
     np.testing.assert_array_equal(vectors[2], np.zeros(4))  # nothing known
+
+
+class TestItemsWithoutId:
+    def test_the_id_is_left_out_in_training_as_often_as_asked(self) -> None:
+        tower = ItemTower(NUM_ROWS, 4, {"category": _features()["category"]}, id_dropout=0.25, seed=3)
+        ids, category = _weights(tower, "item_id"), _weights(tower, "category")
+        drawn = np.stack([tower(tf.constant([2]), training=True)[0] for _ in range(400)])
+        left_out = np.isclose(drawn, category[2]).all(axis=1)
+        assert left_out.mean() == pytest.approx(0.25, abs=0.07)
+        np.testing.assert_allclose(drawn[~left_out], np.broadcast_to((ids[2] + category[2]) / 2, drawn[~left_out].shape), rtol=1e-5)
+        np.testing.assert_allclose(tower(tf.constant([2]))[0], (ids[2] + category[2]) / 2, rtol=1e-6)
+
+    def test_an_item_of_which_nothing_else_is_known_keeps_it(self) -> None:
+        tower = ItemTower(NUM_ROWS, 4, {"category": _features()["category"]}, id_dropout=0.9)
+        for _ in range(20):
+            np.testing.assert_array_equal(tower(tf.constant([4]), training=True)[0], _weights(tower, "item_id")[4])
+
+    def test_items_that_training_has_not_seen_are_their_features(self) -> None:
+        unseen = np.arange(NUM_ROWS) == 5
+        tower = ItemTower(NUM_ROWS, 4, {"category": _features()["category"]}, without_id=unseen)
+        np.testing.assert_allclose(tower(tf.constant([5]))[0], _weights(tower, "category")[2], rtol=1e-6)
+        assert not np.allclose(tower(tf.constant([2]))[0], _weights(tower, "category")[2])
+
+    def test_leaving_ids_out_needs_something_that_is_left(self) -> None:
+        with pytest.raises(ConfigError, match="the catalogue has no features"):
+            ItemTower(NUM_ROWS, 4, {}, id_dropout=0.1)
+
+
+def test_vectors_are_scaled_projected_and_missing_where_there_are_none() -> None:
+    vectors = np.array([[np.nan] * 3, [np.nan] * 3, [2, 0, 0], [0, 4, 0], [np.nan] * 3, [1, 1, 1]], np.float32)
+    tower = ItemTower(NUM_ROWS, 4, {"text": VectorFeature(vectors, scale=2.0)})
+    ids, kernel = _weights(tower, "item_id"), _weights(tower, "text_vectors")
+    assert kernel.shape == (3, 4)
+    np.testing.assert_allclose(tower(tf.constant([3]))[0], (ids[3] + 2 * kernel[1]) / 2, rtol=1e-5)
+    np.testing.assert_allclose(tower(tf.constant([4]))[0], ids[4], rtol=1e-6)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tower(tf.constant([4, 3])))
+    assert np.isfinite(tf.convert_to_tensor(tape.gradient(loss, tower.tables()["text"])).numpy()).all()
 
 
 def test_checkpoint_round_trip(tmp_path: object) -> None:

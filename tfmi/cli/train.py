@@ -85,6 +85,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-export", action="store_true", help="train and evaluate only")
     parser.add_argument("--inspect", action="store_true", help="say what the log of --data holds, as tfmi-inspect does, and train nothing")
     parser.add_argument(
+        "--warm-start", metavar="RUN", help="start with the weights of an earlier run on older data; new items and values become new rows"
+    )
+    parser.add_argument(
         "--resume",
         action="store_true",
         help="continue the run in --output, or the newest one of this system and dataset, with its stored configuration; --index, index.*, "
@@ -203,6 +206,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
         ("data", "path"): options.data,
         ("training", "max_steps"): options.max_steps,
         ("index", "kind"): options.index,
+        ("training", "warm_start"): options.warm_start,
     }
     overrides: dict[str, Any] = {} if options.seed is None else {"seed": options.seed}
     for (section, key), value in flags.items():

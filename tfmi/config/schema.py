@@ -109,6 +109,13 @@ class LogColumns(Section):
         return self
 
 
+class VectorFile(Section):
+    """Vectors of items that another program made, such as embeddings of texts or pictures."""
+
+    vectors: str = Field(description="an .npy file: a table of numbers, a row for each id")
+    ids: str = Field(description="a text file: an item's id a line, in the order of the rows")
+
+
 class CatalogueColumns(Section):
     """The user's column names of the catalogue file. A column set to None is not read.
 
@@ -122,6 +129,12 @@ class CatalogueColumns(Section):
     brand: str | None = "brand"
     tags: str | None = Field("tags", description="multi-valued: separated by tag_separator, each 'tag' or 'tag:weight'")
     numbers: list[str] = Field(default_factory=list, description="columns with a number each")
+    vectors: list[str] = Field(
+        default_factory=list, description="columns with a list of floats each, such as an embedding of the item's text"
+    )
+    vector_files: dict[str, VectorFile] = Field(
+        default_factory=dict, description="by a feature's name: {vectors: FILE.npy, ids: FILE.txt}, for vectors that no column holds"
+    )
     property: str | None = Field(None, description="long format: the column with a property's name")
     value: str | None = Field(None, description="long format: the column with its value")
     time: str | None = Field(None, description="long format: the column with the value's time; the last value counts")
@@ -377,6 +390,9 @@ class ItemTowerConfig(Section):
     combine: Literal["mean", "sum", "concat"] = Field("mean", description="mean is MIND's; concat needs hidden layers or projects")
     hidden: list[PositiveInteger] = Field(default_factory=list, description="widths of ReLU layers before the last, linear one")
     dropout: float = Field(0.0, ge=0, lt=1)
+    id_dropout: float = Field(
+        0.0, ge=0, lt=1, description="how often training leaves an item's id out, so that features alone give vectors to new items"
+    )
     initializer_deviation: float | None = Field(None, gt=0, description="deviation of embeddings; None: 1/sqrt(dimension)")
     propagation: ComponentSpec | None = Field(None, description="what items hear from each other, such as {name: hypergraph, layers: 3}")
 
@@ -519,6 +535,9 @@ class TrainingConfig(Section):
         "apart, what can; auc of models of tags and rankers",
     )
     patience: int = Field(3, ge=1, description="validations without improvement before stopping")
+    warm_start: str | None = Field(
+        None, description="folder of an earlier run on older data: its weights and optimizer are where this one starts (--warm-start)"
+    )
     mixed_precision: bool = Field(False, description="mixed_bfloat16 on CPU, mixed_float16 on GPU")
     steps_per_execution: int = Field(8, ge=1, description="steps per call of the compiled loop; Ctrl-C waits for them")
     tensorboard: bool = True
@@ -631,6 +650,9 @@ class ExportConfig(Section):
     )
     warmup_batch_sizes: list[PositiveInteger] = Field(default_factory=lambda: [1, 8], min_length=1)
     item_details: bool = Field(True, description="titles and features of the items beside the model, for people and programs (Parquet)")
+    state: bool = Field(
+        True, description="the trained weights beside the model, as large as the item table, from which training/reindex.py makes versions"
+    )
     sample_users: int = Field(200, ge=0, description="held-out users' histories beside the model, for comparisons of versions; 0: none")
 
     @pydantic.model_validator(mode="after")

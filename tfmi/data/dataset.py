@@ -84,7 +84,20 @@ class NumericFeature:
     deviation: float
 
 
+@dataclass(frozen=True)
+class VectorFeature:
+    """One vector per row, such as an embedding of a text or picture.
+
+    ``values`` float32 [rows, width], raw, NaN in rows that have none; divided by ``scale`` they have the mean length 1.
+    """
+
+    values: np.ndarray
+    scale: float
+
+
 Feature = CategoricalFeature | MultiValuedFeature | NumericFeature
+# What only items have.
+ItemFeature = Feature | VectorFeature
 
 
 @dataclass(frozen=True)
@@ -96,17 +109,27 @@ class Catalogue:
         features: By name. "category" and "brand" are categorical, "tags" is multi-valued; numbers keep their column's name.
         titles: One string per item row ("" at rows 0 and 1), or None if the data has none.
         counts: int64 [rows]: occurrences in the training part; 0 at rows 0 and 1.
+        num_candidates: The first so many items of the vocabulary can be recommended; the others are only understood in histories. None:
+            all can be.
+        without_id: bool [rows]: items that training has not seen, so that nothing but their features says what they are; None: no item.
     """
 
     vocabulary: Vocabulary
-    features: Mapping[str, Feature]
+    features: Mapping[str, ItemFeature]
     titles: Sequence[str] | None
     counts: np.ndarray
+    num_candidates: int | None = None
+    without_id: np.ndarray | None = None
 
     @property
     def num_rows(self) -> int:
         """Rows of an item table: real items plus padding and unknown."""
         return self.vocabulary.num_rows
+
+    @property
+    def candidate_rows(self) -> int:
+        """Rows of an item table up to the last item that can be recommended, padding and unknown included."""
+        return self.num_rows if self.num_candidates is None else self.num_candidates + FIRST_INDEX
 
     def category_indices(self) -> np.ndarray | None:
         """int32 [rows] category of each item row (0 unknown), or None without a "category" feature."""

@@ -16,9 +16,11 @@ from tfmi.data.dataset import (
     Catalogue,
     CategoricalFeature,
     Feature,
+    ItemFeature,
     MultiValuedFeature,
     NumericFeature,
     UserProfiles,
+    VectorFeature,
     Vocabulary,
 )
 from tfmi.data.tables import ItemTable, UserTable
@@ -50,7 +52,7 @@ def build_catalogue(vocabulary: Vocabulary, counts: np.ndarray, table: ItemTable
     if table is None:
         return Catalogue(vocabulary=vocabulary, features={}, titles=None, counts=counts)
     rows = _rows_by_id(vocabulary.ids, table.item_ids)
-    features: dict[str, Feature] = {}
+    features: dict[str, ItemFeature] = {}
     for name, column in (("category", table.categories), ("brand", table.brands)):
         if column is not None:
             features[name] = categorical_feature(_pick(column, rows, ""), counts)
@@ -62,6 +64,10 @@ def build_catalogue(vocabulary: Vocabulary, counts: np.ndarray, table: ItemTable
         if name in RESERVED_FEATURES:
             raise DataError(f"the catalogue's number column {name!r} has the name of a feature of another kind; rename the column")
         features[name] = numeric_feature(_pick_numbers(numbers, rows))
+    for name, vectors in table.vectors.items():
+        if name in features or name in RESERVED_FEATURES:
+            raise DataError(f"the catalogue's vectors {name!r} have the name of another feature; rename the column")
+        features[name] = vector_feature(_pick_vectors(vectors, rows))
     titles = None if table.titles is None else _pick(table.titles, rows, "")
     return Catalogue(vocabulary=vocabulary, features=features, titles=titles, counts=counts)
 
@@ -140,6 +146,12 @@ def numeric_feature(values: np.ndarray, known: np.ndarray | None = None) -> Nume
     return NumericFeature(values=values.astype(np.float32), mean=mean, deviation=deviation or 1.0)
 
 
+def vector_feature(values: np.ndarray) -> VectorFeature:
+    """A vector per row float [rows, width], NaN rows where there is none, with the mean length of those that there are."""
+    lengths = np.linalg.norm(values[np.isfinite(values).all(axis=1)].astype(np.float64), axis=1)
+    return VectorFeature(values.astype(np.float32), float(lengths.mean()) or 1.0 if len(lengths) else 1.0)
+
+
 def standardized(feature: NumericFeature) -> np.ndarray:
     """float32 [rows]: the feature with mean 0 and deviation 1 (only with mean 0 if it is constant); 0, the mean, where it is missing or
     infinite."""
@@ -187,3 +199,9 @@ def _pick_numbers(column: np.ndarray, rows: np.ndarray) -> np.ndarray:
     if not len(column):
         return np.full(len(rows), np.nan, dtype=np.float32)
     return np.where(rows >= 0, np.asarray(column, dtype=np.float32)[rows], np.float32(np.nan))
+
+
+def _pick_vectors(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    picked = np.full((len(rows), vectors.shape[1]), np.nan, dtype=np.float32)
+    picked[rows >= 0] = vectors[rows[rows >= 0]]
+    return picked

@@ -71,6 +71,7 @@ class ItemTable:
         tags: One list of (tag, weight) per item; weights are positive.
         texts: Further features of one value per item, by name.
         numbers: float32 [items] per column, NaN where missing.
+        vectors: float32 [items, width] per column, NaN rows where missing.
     """
 
     item_ids: Sequence[str]
@@ -80,6 +81,7 @@ class ItemTable:
     tags: Sequence[Sequence[tuple[str, float]]] | None = None
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -35,7 +35,7 @@ def describe_servable(servable: ServingSignatures, catalogue: Catalogue, export:
         "integration": servable.integration,
         "filters": None if servable.filter_inputs is None else servable.filter_inputs.describe(),
         "diversity": catalogue.category_indices() is not None,
-        "items": len(catalogue.vocabulary),
+        "items": catalogue.candidate_rows - FIRST_INDEX,
         "profile_inputs": servable.profile_inputs.describe(),
         "signatures": servable.describe_signatures(),
         "versions": versions(),
@@ -58,13 +58,19 @@ def describe_stages(ranker: Reranker | None, catalogue: Catalogue, export: Expor
     }
 
 
+def candidate_vectors(recommender: VectorRecommender, catalogue: Catalogue) -> tf.Tensor:
+    """Vectors float32 [rows, d] of the items that can be recommended, and of padding and unknown."""
+    return recommender.item_vectors()[: catalogue.candidate_rows]
+
+
 def describe_index(
     recommender: Recommender,
+    catalogue: Catalogue,
     index: InterestIndex | None,
     n: int,
     histories: Sequences | None,
-    features: Mapping[str, Feature],
     *,
+    features: Mapping[str, Feature],
     target_recall: float | None = None,
 ) -> dict[str, Any]:
     """Kind, parameters, and the share of the exact best n items of a query that the index finds.
@@ -75,10 +81,10 @@ def describe_index(
     if index is None or not isinstance(recommender, VectorRecommender):
         return {"kind": "direct"}
     if histories is None or not len(histories):
-        queries, of = sample_rows(recommender.item_vectors().numpy()[FIRST_INDEX:]), "item vectors"
+        queries, of = sample_rows(candidate_vectors(recommender, catalogue).numpy()[FIRST_INDEX:]), "item vectors"
     else:
         queries, of = _sample_interests(recommender, histories, features), "user interests"
-    exact = index if isinstance(index, ExactIndex) else ExactIndex(recommender.item_vectors())
+    exact = index if isinstance(index, ExactIndex) else ExactIndex(candidate_vectors(recommender, catalogue))
     recall = describe_recall(index, index, RecallProbe(exact, queries, n), of, target_recall)
     return {"kind": index.kind, "parameters": index.parameters(), **recall}
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.core.errors import ConfigError, nearest
-from tfmi.data.dataset import PADDING_INDEX, Catalogue, CategoricalFeature, MultiValuedFeature, NumericFeature
+from tfmi.data.dataset import PADDING_INDEX, Catalogue, CategoricalFeature, MultiValuedFeature, NumericFeature, VectorFeature
 from tfmi.export.graph_checks import require_at_most, require_columns, require_rows, require_vector
 from tfmi.export.lookup import ItemVocabulary, VocabularyTable
 from tfmi.export.profile_inputs import input_names
@@ -124,7 +124,7 @@ class FilterInputs(tf.Module):
             feature, column = catalogue.features[name], key.removeprefix(_PREFIX)
             if isinstance(feature, NumericFeature):
                 self._inputs.append(_RangeInputs(name, column, feature))
-            else:
+            elif not isinstance(feature, VectorFeature):  # which check_filterable has refused
                 self._inputs.append(_ValueInputs(name, column, feature))
 
     def specs(self) -> dict[str, tf.TensorSpec]:
@@ -181,6 +181,8 @@ def check_filterable(columns: Sequence[str], catalogue: Catalogue) -> None:
             raise ConfigError(
                 f"export.filterable: the catalogue has no column {name!r}{nearest(name, known)}; it has: {', '.join(known) or 'none'}"
             )
+        if isinstance(catalogue.features[name], VectorFeature):
+            raise ConfigError(f"export.filterable: {name!r} holds vectors; requests filter by values and numbers")
 
 
 def _padded(lists: tf.RaggedTensor, name: str, most: int) -> tf.Tensor:

@@ -1,9 +1,10 @@
 """What a version folder says of its items and of some users, for programs and people: no server reads it.
 
 ``assets.extra/tfmi_items.parquet`` has a row for each item in index order: ``item_id``, ``events`` (of training), ``title`` if the data
-has titles, and a column ``feature.<name>`` for every feature of the catalogue (strings, lists of strings with ``feature.<name>.weights``
-beside them, or numbers). ``assets.extra/tfmi_sample_users.parquet`` has some users that were held out of training: ``user_id`` where it is
-known, ``history`` (ids, oldest first), ``timestamps`` if the data has them, and ``profile.<column>`` as a request says it.
+has titles, and a column ``feature.<name>`` for every feature of the catalogue but vectors: strings, lists of strings with
+``feature.<name>.weights`` beside them, or numbers. ``assets.extra/tfmi_sample_users.parquet`` has some users that were held out of
+training: ``user_id`` where it is known, ``history`` (ids, oldest first), ``timestamps`` if the data has them, and ``profile.<column>`` as
+a request says it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from tfmi.data.dataset import (
     FIRST_INDEX,
     Catalogue,
     CategoricalFeature,
-    Feature,
+    ItemFeature,
     MultiValuedFeature,
+    NumericFeature,
     Sequences,
     UserProfiles,
     Vocabulary,
@@ -38,13 +40,14 @@ MOST_HISTORY = 500
 
 def write_items(folder: Path, catalogue: Catalogue) -> None:
     """Write the table of items into a version folder."""
+    end = catalogue.candidate_rows
     columns: dict[str, pa.Array] = {
-        "item_id": pa.array(catalogue.vocabulary.ids, pa.large_string()),
-        "events": pa.array(np.asarray(catalogue.counts)[FIRST_INDEX:], pa.int64()),
+        "item_id": pa.array(catalogue.vocabulary.ids[: end - FIRST_INDEX], pa.large_string()),
+        "events": pa.array(np.asarray(catalogue.counts)[FIRST_INDEX:end], pa.int64()),
     }
     if catalogue.titles is not None:
-        columns["title"] = pa.array(list(catalogue.titles[FIRST_INDEX:]), pa.large_string())
-    rows = np.arange(FIRST_INDEX, catalogue.num_rows)
+        columns["title"] = pa.array(list(catalogue.titles[FIRST_INDEX:end]), pa.large_string())
+    rows = np.arange(FIRST_INDEX, end)
     columns |= _feature_columns(catalogue.features, rows, FEATURE)
     _write(folder / ITEMS_PATH, columns)
 
@@ -94,7 +97,7 @@ def _write(path: Path, columns: Mapping[str, pa.Array]) -> None:
     pyarrow.parquet.write_table(pa.table(dict(columns)), path, compression="zstd")
 
 
-def _feature_columns(features: Mapping[str, Feature], rows: np.ndarray, prefix: str) -> dict[str, pa.Array]:
+def _feature_columns(features: Mapping[str, ItemFeature], rows: np.ndarray, prefix: str) -> dict[str, pa.Array]:
     columns: dict[str, pa.Array] = {}
     for name, feature in sorted(features.items()):
         values = feature.values[rows]
@@ -106,7 +109,7 @@ def _feature_columns(features: Mapping[str, Feature], rows: np.ndarray, prefix: 
             columns[f"{prefix}{name}"] = pa.ListArray.from_arrays(offsets, _texts(feature.vocabulary, values[present]))
             weights = pa.array(feature.weights[rows][present], pa.float32())
             columns[f"{prefix}{name}{WEIGHTS}"] = pa.ListArray.from_arrays(offsets, weights)
-        else:
+        elif isinstance(feature, NumericFeature):
             columns[f"{prefix}{name}"] = pa.array(values, pa.float32(), from_pandas=True)
     return columns
 

@@ -20,7 +20,7 @@ from tfmi.models.kind_settings import MODEL_KINDS, KindSettings, read_settings, 
 from tfmi.models.training_step import create_variables
 from tfmi.training.fitting import Fitted, fit_model, restore_best, set_precision
 from tfmi.training.run_folder import RunFolder
-from tfmi.training.trainer import BatchStream, TrainingTask
+from tfmi.training.trainer import BatchStream, Trainer, TrainingTask
 
 
 class LoadedData(Protocol):
@@ -300,7 +300,12 @@ class TrainedKind(ModelKind[Data, Model, Evaluator]):
             resume=resume,
             about=self.about,
             callbacks=callbacks,
+            begin=lambda trainer: self.begin(trainer, data, config),
         )
+
+    def begin(self, trainer: Trainer, data: Data, config: RunConfig) -> None:
+        """Called before the first step of a new run; a kind may bring weights from elsewhere."""
+        del trainer, data, config
 
     def _restored(self, config: RunConfig, data: Data, folder: RunFolder) -> Model:
         set_precision(config)

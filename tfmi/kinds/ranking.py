@@ -73,6 +73,8 @@ class RankingKind(TrainedKind[RankingDataset, InterestRanker, ImpressionEvaluato
             **_unread_of_heads(config),
             "data.tagging": of_tags,
             "export.audience_size": of_tags,
+            "export.state": "a version of two stages is not made from its parts without training",
+            "training.warm_start": "only retrievers go on where another run ended",
         }
 
     def check(self, config: RunConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,11 +35,13 @@ from tfmi.models.retrieval.build_retriever import build_heuristic, build_model
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.retrieval.part_checks import check_parts, check_sequences, usage_of
 from tfmi.plots.training_plots import plot_routing
+from tfmi.refresh.stored_state import STATE_FOLDER, write_state
+from tfmi.refresh.warm_start import start_from, store_for_warm_starts
 from tfmi.training.fingerprint import data_fingerprint
 from tfmi.training.fitting import Fitted
 from tfmi.training.monitors import AUTO, Monitor, retrieval_monitor
 from tfmi.training.run_folder import RunFolder
-from tfmi.training.trainer import TrainingTask
+from tfmi.training.trainer import Trainer, TrainingTask
 
 log = logging.getLogger(__name__)
 
@@ -160,11 +162,16 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
                 lines.append(f"{name:<10} " + " ".join(f"{metrics['test'][f'{name}@{cutoff}']:>8.4f}" for cutoff in cutoffs))
         return "\n".join(lines)
 
+    def state_writer(self, config: RunConfig, data: Dataset, model: AnyRecommender) -> Callable[[Path], None] | None:
+        """Writes into a version's folder what another version can be made from; None if there is nothing."""
+        del config, data, model
+        return None
+
     def exporter(self, config: RunConfig, data: Dataset, folder: RunFolder, target: Path) -> Exporter[AnyRecommender]:
         """See ``ModelKind.exporter``."""
         del folder
         check_filterable(config.export.filterable or [], data.catalogue)
-        return _RetrieverExporter(config, data, target)
+        return _RetrieverExporter(config, data, target, self.state_writer)
 
 
 @register_kind
@@ -278,6 +285,30 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
             targets_per_example=examples_per_epoch(data.train, wanted.min_history) / examples,
         )
 
+    def begin(self, trainer: Trainer, data: Dataset, config: RunConfig) -> None:
+        """See ``TrainedKind.begin``: a warm start goes on where an earlier run ended."""
+        if config.training.warm_start is not None:
+            start_from(Path(config.training.warm_start), trainer, data)
+
+    def fit(
+        self,
+        config: RunConfig,
+        data: Dataset,
+        folder: RunFolder | None = None,
+        *,
+        resume: bool = False,
+        callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    ) -> Fitted[InterestRetrieval, CatalogueEvaluator] | None:
+        """See ``ModelKind.fit``. Beside the checkpoints it stores what their rows stand for, for warm starts on newer data."""
+        fitted = super().fit(config, data, folder, resume=resume, callbacks=callbacks)
+        if fitted is not None and folder is not None:
+            store_for_warm_starts(folder, config, data)
+        return fitted
+
+    def state_writer(self, config: RunConfig, data: Dataset, model: InterestRetrieval) -> Callable[[Path], None] | None:
+        """See ``RetrievalKind.state_writer``."""
+        return lambda version: write_state(version / STATE_FOLDER, config, data, model)
+
     def measure(
         self, fitted: Fitted[InterestRetrieval, CatalogueEvaluator], data: Dataset, config: RunConfig, plots: Path | None = None
     ) -> dict[str, Any]:
@@ -307,6 +338,7 @@ class HeuristicKind(RetrievalKind[DirectRecommender]):
             "data.min_history": counts,
             "data.examples": counts,
             "optimizer": counts,
+            "export.state": counts,
             "training": counts,
             "evaluation.best_test_epoch": counts,
             "index": no_index,
@@ -369,8 +401,14 @@ def load_retriever(path: str | Path) -> LoadedRun[Dataset, Recommender]:
 
 
 class _RetrieverExporter(Exporter[AnyRecommender]):
-    def __init__(self, config: RunConfig, data: Dataset, target: Path) -> None:
-        self._config, self._data, self._target = config, data, target
+    def __init__(
+        self,
+        config: RunConfig,
+        data: Dataset,
+        target: Path,
+        state_writer: Callable[[RunConfig, Dataset, AnyRecommender], Callable[[Path], None] | None],
+    ) -> None:
+        self._config, self._data, self._target, self._state_writer = config, data, target, state_writer
 
     def publish(self, model: AnyRecommender, metrics: Mapping[str, Any]) -> Path:
         log.info("Exporting (index, warm-up, checks) ...")
@@ -384,6 +422,7 @@ class _RetrieverExporter(Exporter[AnyRecommender]):
             profiles=data.profiles,
             histories=data.valid.histories,
             metadata=run_metadata(config, data, metrics),
+            write_state=self._state_writer(config, data, model),
         )
 
 

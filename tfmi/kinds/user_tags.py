@@ -80,6 +80,8 @@ class UserTagsKind(TrainedKind[TagDataset, UserTagModel, TagEvaluator]):
             "export.most_results": of_retrievers,
             "export.item_details": of_retrievers,
             "export.sample_users": of_retrievers,
+            "export.state": of_retrievers,
+            "training.warm_start": of_retrievers,
             "export.ranking_pool": of_rankers,
             "export.retrieval_weight": of_rankers,
         }

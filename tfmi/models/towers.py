@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from tfmi.core.errors import ConfigError, nearest
-from tfmi.data.dataset import PADDING_INDEX, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
+from tfmi.data.dataset import (
+    PADDING_INDEX,
+    CategoricalFeature,
+    Feature,
+    ItemFeature,
+    MultiValuedFeature,
+    NumericFeature,
+    VectorFeature,
+)
 from tfmi.data.features import standardized
 from tfmi.layers.base import variable_name
 from tfmi.layers.common.dense_network import mlp
 from tfmi.layers.common.fields import weighted_mean
+from tfmi.layers.common.randomness import RandomStream
 from tfmi.layers.graph.propagation import ItemPropagation
 
+log = logging.getLogger(__name__)
+
 Activation = str
+AnyFeature = TypeVar("AnyFeature", Feature, ItemFeature)
 
 
-def select_features(wanted: Sequence[str] | str, available: Mapping[str, Feature], path: str) -> dict[str, Feature]:
+def select_features(wanted: Sequence[str] | str, available: Mapping[str, AnyFeature], path: str) -> dict[str, AnyFeature]:
     """The features called ``wanted`` ("auto": all); raises ``ConfigError`` naming ``path`` and the nearest name for an unknown one."""
     if wanted == "auto":
         return dict(available)
@@ -32,13 +45,25 @@ def select_features(wanted: Sequence[str] | str, available: Mapping[str, Feature
     return {name: available[name] for name in wanted}
 
 
+def without_vectors(features: Mapping[str, ItemFeature]) -> dict[str, Feature]:
+    """The features that rankers can read; the log says which vectors they leave out."""
+    vectors = sorted(name for name, feature in features.items() if isinstance(feature, VectorFeature))
+    if vectors:
+        log.info("The catalogue's vectors %s are for item towers; a ranker does not read them", ", ".join(vectors))
+    return {name: feature for name, feature in features.items() if not isinstance(feature, VectorFeature)}
+
+
 class ItemTower(tf.keras.layers.Layer):
     """Item vectors from the item's id and catalogue features, the same for histories, targets and candidates.
 
     Every feature is embedded to ``dimension``: ids and categories by table, multi-valued features by the weighted mean of their values'
-    embeddings, numbers (standardised, missing 0) together by one linear map. The embeddings are combined by mean over the features that
-    the item has (Li et al., CIKM 2019, embedding and pooling layer), by sum, or by concatenation; then come optional ReLU layers and a
-    linear one.
+    embeddings, numbers (standardised, missing 0) together by one linear map, vectors (of mean length 1) by one each. The embeddings are
+    combined by mean over the features that the item has (Li et al., CIKM 2019, embedding and pooling layer), by sum, or by
+    concatenation; then come optional ReLU layers and a linear one.
+
+    With ``id_dropout`` the id's embedding is left out of some items at every training step, so that an item's features alone come to say
+    where it belongs (Volkovs et al., "DropoutNet", NIPS 2017): that is what items that training has not seen are known by. An item of which
+    nothing else is known keeps its id.
 
     With a ``propagation`` items then hear from each other. That takes the whole table at once: within ``propagated`` it is computed
     from the current weights, for a loss; elsewhere vectors are those of the last ``refresh``, so that answering a request is a lookup.
@@ -51,6 +76,8 @@ class ItemTower(tf.keras.layers.Layer):
         combine: "mean", "sum" or "concat".
         hidden: Widths of ReLU layers after combining.
         dropout: Dropout after each hidden layer.
+        id_dropout: In training, the probability that an item's id is left out.
+        without_id: bool [num_rows]: items whose id's embedding was never trained, and is always left out; None: no item.
         initializer_deviation: Deviation of the embeddings at the start; None: 1 / sqrt(dimension).
         propagation: What items hear from each other, adapted to the training data; None: nothing.
         seed: Seed of the dropout.
@@ -58,19 +85,21 @@ class ItemTower(tf.keras.layers.Layer):
     Shapes: item indices int32 [...] to vectors [..., dimension].
 
     Raises:
-        ConfigError: There is neither an id nor a feature to embed.
+        ConfigError: There is neither an id nor a feature to embed, or an id to leave out without a feature that is left.
     """
 
     def __init__(
         self,
         num_rows: int,
         dimension: int,
-        features: Mapping[str, Feature] | None = None,
+        features: Mapping[str, ItemFeature] | None = None,
         *,
         use_id: bool = True,
         combine: str = "mean",
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
+        id_dropout: float = 0.0,
+        without_id: np.ndarray | None = None,
         initializer_deviation: float | None = None,
         propagation: ItemPropagation | None = None,
         seed: int = 0,
@@ -80,16 +109,27 @@ class ItemTower(tf.keras.layers.Layer):
         features = dict(features or {})
         if not use_id and not features:
             raise ConfigError("model.item_tower: nothing to embed: use_id is false and there are no features")
+        if id_dropout and not (use_id and features):
+            what = "the catalogue has no features" if use_id else "use_id is false"
+            raise ConfigError(f"model.item_tower.id_dropout: leaves ids out where features say what an item is, but {what}; set it to 0")
         self.num_rows, self.dimension, self.combine = num_rows, dimension, combine
         deviation = initializer_deviation or dimension**-0.5
         self._is_lookup = use_id and not features and not hidden and combine != "concat"
         self._id_table = self._table("item_id", num_rows, deviation) if use_id else None
+        self._id_dropout = id_dropout
+        self._id_choices = RandomStream(seed, "ids left out") if id_dropout else None
+        self._with_id = None if without_id is None else self._constant("with_id", ~without_id)
         self._categorical: dict[str, tuple[tf.Variable, tf.Variable]] = {}
         self._multi_valued: dict[str, tuple[tf.Variable, tf.Variable, tf.Variable]] = {}
+        self._vectors: dict[str, tuple[tf.Variable, tf.Variable]] = {}
         numbers = []
         for name, feature in sorted(features.items()):
             if isinstance(feature, NumericFeature):
                 numbers.append(standardized(feature))
+                continue
+            if isinstance(feature, VectorFeature):
+                kernel = self._table(f"{name}_vectors", feature.values.shape[1], deviation)
+                self._vectors[name] = (self._constant(f"{name}_values", feature.values / feature.scale), kernel)
                 continue
             table = self._table(name, feature.vocabulary.num_rows, deviation)
             values = self._constant(f"{name}_values", feature.values)
@@ -126,6 +166,12 @@ class ItemTower(tf.keras.layers.Layer):
             return tf.convert_to_tensor(self._refreshed) if self._current is None else self._current
         return tf.convert_to_tensor(self._id_table) if self._is_lookup else None
 
+    def tables(self) -> dict[str, tf.Variable]:
+        """The trained tables whose rows stand for something: "" for items, then by feature; "numbers" has a row for each number."""
+        tables = {} if self._id_table is None else {"": self._id_table}
+        tables |= {name: parts[-1] for group in (self._categorical, self._multi_valued, self._vectors) for name, parts in group.items()}
+        return tables if self._number_kernel is None else {**tables, "numbers": self._number_kernel}
+
     @contextmanager
     def propagated(self, training: bool | None = None) -> Iterator[None]:
         """While this is entered, every vector comes from one propagation of the current weights, and gradients pass through it."""
@@ -157,9 +203,6 @@ class ItemTower(tf.keras.layers.Layer):
     def _embed(self, items: tf.Tensor, training: bool | None) -> tf.Tensor:
         parts: list[tf.Tensor] = []  # each [M, d]
         present: list[tf.Tensor] = []  # each bool [M]: does the item have this feature?
-        if self._id_table is not None:
-            parts.append(tf.gather(self._id_table, items))
-            present.append(tf.ones_like(items, dtype=tf.bool))
         for values, table in self._categorical.values():
             value = tf.gather(values, items)
             parts.append(tf.gather(table, value))
@@ -168,10 +211,27 @@ class ItemTower(tf.keras.layers.Layer):
             weight = tf.gather(weights, items)  # [M, width]
             parts.append(weighted_mean(tf.gather(table, tf.gather(values, items)), weight))
             present.append(tf.reduce_any(weight > 0, axis=-1))
+        for values, kernel in self._vectors.values():
+            vector = tf.gather(values, items)  # [M, width]
+            known = tf.reduce_all(tf.math.is_finite(vector), axis=-1)
+            parts.append(tf.matmul(tf.where(known[:, None], vector, 0.0), kernel))
+            present.append(known)
         if self._numbers is not None:
             parts.append(tf.matmul(tf.gather(self._numbers, items), self._number_kernel))
             present.append(tf.ones_like(items, dtype=tf.bool))
+        if self._id_table is not None:
+            parts.insert(0, tf.gather(self._id_table, items))
+            present.insert(0, self._has_id(items, present, training))
         return self._combine(parts, present, training)
+
+    def _has_id(self, items: tf.Tensor, others: list[tf.Tensor], training: bool | None) -> tf.Tensor:
+        """bool [M]: of which items the id counts, now."""
+        counts = tf.ones_like(items, dtype=tf.bool) if self._with_id is None else tf.gather(self._with_id, items)
+        if training and self._id_choices is not None:
+            counts &= self._id_choices.coins(tf.shape(items), 1 - self._id_dropout)
+        if not others:
+            return counts
+        return counts | ~tf.reduce_any(tf.stack(others), axis=0)
 
     def _combine(self, parts: list[tf.Tensor], present: list[tf.Tensor], training: bool | None) -> tf.Tensor:
         masks = tf.cast(tf.stack(present, axis=1), parts[0].dtype)[..., None]  # [M, features, 1]
@@ -213,6 +273,10 @@ class ProfileEncoder(tf.keras.layers.Layer):
     def field_widths(self) -> list[int]:
         """How many columns of the profile vector each feature takes, in their order; together p."""
         return [self._tables[name].shape[1] if name in self._tables else 1 for name in self.feature_names]
+
+    def tables(self) -> dict[str, tf.Variable]:
+        """The trained tables by feature, a row for each of its values."""
+        return dict(self._tables)
 
     def call(self, profile: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """The profile vector [B, p]."""

@@ -52,6 +52,7 @@ def fit_model(
     resume: bool = False,
     about: Callable[[Model], str] | None = None,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    begin: Callable[[Trainer], None] = lambda trainer: None,
 ) -> Fitted[Model, Evaluator] | None:
     """Build a model as the run's determinism and precision ask for, train it, and draw its curves.
 
@@ -64,6 +65,7 @@ def fit_model(
         resume: Continue from the folder's last checkpoint.
         about: What to say of the model beside the number of its parameters.
         callbacks: Keras callbacks for ``fit``.
+        begin: Called before the first step of a run that is not continued, for weights from elsewhere.
 
     Returns:
         The trained model, or None if training was stopped.
@@ -78,6 +80,8 @@ def fit_model(
         if resume and trainer.restore():
             where = f"step {trainer.state.step:,} of {trainer.total_steps:,}"
             log.info("Training had finished at %s" if trainer.state.finished else "Resuming at %s", where)
+        else:
+            begin(trainer)
         parameters = count_parameters(model)
         more = "" if about is None else about(model)
         log.info(

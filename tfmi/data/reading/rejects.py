@@ -35,6 +35,8 @@ REASONS = {
     "time_out_of_range": "a time in the years 1 to 9999; if the numbers do not count seconds, set data.log.time_unit",
     "empty_number": "a number",
     "not_a_number": "a number",
+    "not_a_vector": "a list of numbers, such as [0.1, -0.2]",
+    "vector_of_another_length": "a vector as long as the first one of its column",
     "not_finite": "a finite number, not NaN or infinity",
     "not_positive": "a number above 0",
     "not_storable": "0 or a number between 1.2e-38 and 3.4e38 in size, which is what 32 bits can hold",

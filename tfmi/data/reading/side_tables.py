@@ -17,6 +17,7 @@ from tfmi.data.reading.long_catalogue import read_long_catalogue
 from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.rows import ColumnRequest, RowChunk
+from tfmi.data.reading.vectors import VectorCells, read_vector_file
 from tfmi.data.tables import ItemTable, UserTable
 
 # The values of one chunk by name: float64 arrays for numbers, lists for everything else; all rows, good and bad.
@@ -43,12 +44,14 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
     roles = {"item": columns.item, **texts}
     hints = {column: f"Name the catalogue's column in data.log.catalogue_columns.{role}" for role, column in roles.items()}
     hints |= dict.fromkeys(columns.numbers, "data.log.catalogue_columns.numbers must name columns of the catalogue")
+    hints |= dict.fromkeys(columns.vectors, "data.log.catalogue_columns.vectors must name columns of the catalogue")
+    cells = VectorCells(columns.vectors)
     request = ColumnRequest(
-        required=[columns.item, *named, *columns.numbers],
+        required=[columns.item, *named, *columns.numbers, *columns.vectors],
         optional=list(texts.values()),
         codes=frozenset([columns.item, *(texts[name] for name in ("category", "brand") if name in texts)]),
         texts=frozenset(texts[name] for name in ("title",) if name in texts),
-        lists=frozenset(texts[name] for name in ("tags",) if name in texts),
+        lists=frozenset([*columns.vectors, *(texts[name] for name in ("tags",) if name in texts)]),
         hints=hints,
     )
 
@@ -57,6 +60,7 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
         values: ChunkValues = {name: _trimmed(rows, column) for name, column in texts.items() if name != "tags" and column in rows.columns}
         if texts.get("tags") in rows.columns:
             values["tags"] = checks.tags(texts["tags"], config.tag_separator)
+        values |= {f"vector:{name}": cells.parse(name, rows, checks) for name in columns.vectors}
         return {**values, **{f"number:{name}": checks.numbers(name) for name in columns.numbers}}
 
     item_ids, values, report = _read_unique(
@@ -76,6 +80,10 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
         brands=values.get("brand"),
         tags=values.get("tags"),
         numbers={name: values[f"number:{name}"].astype(np.float32) for name in columns.numbers},
+        vectors={
+            **{name: cells.table(name, values[f"vector:{name}"]) for name in columns.vectors},
+            **{name: read_vector_file(name, Path(path).parent, file, item_ids) for name, file in columns.vector_files.items()},
+        },
         report=report,
     )
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tfmi.config import ExportConfig, IndexConfig, check_server
 from tfmi.core.errors import ExportError, settings_at
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature, Sequences, UserProfiles
-from tfmi.export.describing import describe_index, describe_servable, describe_stages, summarize_index
+from tfmi.export.describing import candidate_vectors, describe_index, describe_servable, describe_stages, summarize_index
 from tfmi.export.item_details import write_items, write_sample_users
 from tfmi.export.releasing import check_run_metadata, export_errors, release
 from tfmi.export.retrieval.retrieval_signatures import ServingSignatures, results_per_interest
@@ -35,6 +35,7 @@ def export_savedmodel(
     histories: Sequences | None = None,
     version: int | None = None,
     ranker: Reranker | None = None,
+    write_state: Callable[[Path], None] | None = None,
 ) -> Path:
     """Publish a recommender, or a recommender and a ranker behind it, as a SavedModel for TensorFlow Serving.
 
@@ -53,6 +54,7 @@ def export_savedmodel(
         version: The version number; None takes 1 + the highest one.
         ranker: Ranks the best ``export.ranking_pool`` x ``export.num_results`` items that the recommender finds, and gives them their
             scores. It must know the same items in the same order, and histories of the same length.
+        write_state: Writes into the version folder what another version can be made from without training.
 
     Returns:
         The published ``<directory>/<version>``.
@@ -66,11 +68,17 @@ def export_savedmodel(
     if ranker is not None:
         _check_ranker(ranker, recommender, catalogue)
     profile_features = _profile_features(recommender, ranker, profiles)
-    search = _build_index(recommender, index, export.server)
+    search = _build_index(recommender, index, export.server, catalogue)
     with export_errors(directory):
         # Before any signature is traced: it may have the index search further.
         description_of_index = describe_index(
-            recommender, search, results_per_interest(export, ranker), histories, profile_features, target_recall=index.target_recall
+            recommender,
+            catalogue,
+            search,
+            results_per_interest(export, ranker),
+            histories,
+            features=profile_features,
+            target_recall=index.target_recall,
         )
         servable = ServingSignatures(
             recommender, search, catalogue, export, profile_features, quota_exponent=index.allotment(), ranker=ranker
@@ -94,6 +102,8 @@ def export_savedmodel(
                 write_items(folder, catalogue)
             if histories is not None and export.sample_users:
                 write_sample_users(folder, histories, catalogue, profiles, export.sample_users)
+            if write_state is not None and export.state:
+                write_state(folder)
 
         published = release(directory, servable, requests, description, version=version, write_details=write_details)
     log.info("Published %s (%s)", published, summarize_index(description["index"]))
@@ -110,7 +120,7 @@ def signatures_in_memory(
     """
     _check(recommender, catalogue, {})
     features = _profile_features(recommender, None, profiles)
-    search = _build_index(recommender, index, export.server)
+    search = _build_index(recommender, index, export.server, catalogue)
     servable = ServingSignatures(recommender, search, catalogue, export, features, quota_exponent=index.allotment())
     return servable, {**describe_servable(servable, catalogue, export), **describe_stages(None, catalogue, export)}
 
@@ -171,11 +181,11 @@ def _profile_features(recommender: Recommender, ranker: Reranker | None, profile
     return {name: features[name] for name in sorted(names)}
 
 
-def _build_index(recommender: Recommender, config: IndexConfig, server: str) -> InterestIndex | None:
+def _build_index(recommender: Recommender, config: IndexConfig, server: str, catalogue: Catalogue) -> InterestIndex | None:
     if isinstance(recommender, DirectRecommender):
         return None
     check_server(config.kind, server)
-    vectors = recommender.item_vectors()
-    kind = resolve_kind(config.kind, recommender.num_rows - FIRST_INDEX, int(vectors.shape[1]), server)
+    vectors = candidate_vectors(recommender, catalogue)
+    kind = resolve_kind(config.kind, int(vectors.shape[0]) - FIRST_INDEX, int(vectors.shape[1]), server)
     with settings_at("index.kind"):
         return build_index(kind, vectors, **config.search_parameters())

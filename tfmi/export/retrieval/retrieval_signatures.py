@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from tfmi.config import ExportConfig
-from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Catalogue, Feature
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX, Catalogue, Feature
 from tfmi.export.cold_start import ColdStart
 from tfmi.export.filter_inputs import FilterInputs, Restrictions
 from tfmi.export.graph_checks import require_at_most, require_columns, require_rows, require_vector
@@ -82,9 +83,12 @@ class ServingSignatures(Servable):
             self._source = RankedCandidates(self._source, ranker, self.results_per_interest, weight_of_retrieval(export))
         self._export = export
         self.history_length = recommender.history_length
-        self._num_items = catalogue.num_rows - FIRST_INDEX
+        # Items that are gone from the catalogue come last: histories may hold them, answers do not.
+        self._candidate_rows = catalogue.candidate_rows
+        self._num_items = catalogue.candidate_rows - FIRST_INDEX
+        self._has_gone_items = catalogue.candidate_rows < catalogue.num_rows
         self._items = ItemVocabulary(catalogue.vocabulary)
-        self._cold_start = ColdStart(catalogue.counts)
+        self._cold_start = ColdStart(np.asarray(catalogue.counts)[: catalogue.candidate_rows])
         categories = catalogue.category_indices()
         self._categories = None if categories is None else tf.Variable(categories, trainable=False, name="categories")
         self._most_exclusions = max(MOST_EXCLUSIONS, export.exclusion_width)
@@ -196,6 +200,8 @@ class ServingSignatures(Servable):
 
     def _similar_items(self, item_ids: tf.Tensor) -> Tensors:
         items = self._items.indices(require_vector(item_ids, "item_ids"))
+        if self._has_gone_items:
+            items = tf.where(items < self._candidate_rows, items, UNKNOWN_INDEX)
         neighbours = self._source.similar(items, self._export.num_results)
         return {"item_ids": self._items.identifiers(neighbours.items), "scores": neighbours.scores}
 
@@ -240,9 +246,14 @@ class ServingSignatures(Servable):
         return {"item_ids": self._items.identifiers(chosen.items), "scores": chosen.scores, "interests": chosen.interests}
 
     def _excluded(self, history: tf.Tensor, exclude: tf.Tensor | None) -> tf.Tensor | None:
-        if not self._export.leaves_out_history:
+        if self._export.leaves_out_history:
+            own = history
+        elif self._has_gone_items:
+            # A model that scores a user's own items would answer with those that are gone, too.
+            own = tf.where(history >= self._candidate_rows, history, PADDING_INDEX)
+        else:
             return exclude
-        return history if exclude is None else tf.concat([exclude, history], axis=1)
+        return own if exclude is None else tf.concat([exclude, own], axis=1)
 
     def _pool_size(self, n: tf.Tensor | int, diversity: tf.Tensor | None) -> tf.Tensor | int:
         """Candidates that compete for the n places: n, or more if any user of the batch asks for diversity."""

@@ -11,7 +11,7 @@ from tfmi.layers.backbones.backbone import BACKBONES
 from tfmi.losses.tasks.soft_coarse_loss import SoftCoarseLoss
 from tfmi.models.ranking.item_fields import ItemFields
 from tfmi.models.ranking.ranker import InterestRanker
-from tfmi.models.towers import select_features
+from tfmi.models.towers import select_features, without_vectors
 
 
 def build_ranker(config: RunConfig, dataset: RankingDataset) -> InterestRanker:
@@ -27,7 +27,7 @@ def build_ranker(config: RunConfig, dataset: RankingDataset) -> InterestRanker:
         items=ItemFields(
             dataset.catalogue,
             ranker.dimension,
-            select_features(ranker.features, dataset.catalogue.features, "model.ranker.features"),
+            select_features(ranker.features, without_vectors(dataset.catalogue.features), "model.ranker.features"),
             use_id=ranker.use_id,
             use_popularity=ranker.use_popularity,
             initializer_deviation=ranker.initializer_deviation,

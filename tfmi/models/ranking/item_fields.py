@@ -9,7 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.core.errors import ConfigError
-from tfmi.data.dataset import FIRST_INDEX, Catalogue, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature
+from tfmi.data.dataset import (
+    FIRST_INDEX,
+    Catalogue,
+    CategoricalFeature,
+    Feature,
+    ItemFeature,
+    MultiValuedFeature,
+    NumericFeature,
+    VectorFeature,
+)
 from tfmi.data.features import standardized
 from tfmi.layers.base import variable_name, zero_padding
 from tfmi.layers.common.fields import WEIGHTS_SUFFIX, FieldEmbedding
@@ -55,7 +64,7 @@ class ItemFields(tf.keras.layers.Layer):
     Args:
         catalogue: The items, with their counts in the training part.
         dimension: d, the width of every field.
-        features: Those of the catalogue's features to use, by name.
+        features: Those of the catalogue's features to use, by name; no vectors.
         use_id: Whether the item itself is a field.
         use_popularity: Whether the logarithm of the item's count in the training part is a field. It tells what is clicked in general,
             also of items whose ids are too rare to learn of. The catalogue should count training rows whether clicked or not: counts of
@@ -65,14 +74,14 @@ class ItemFields(tf.keras.layers.Layer):
     Shapes: item indices int32 [...] to ``ItemVectors``.
 
     Raises:
-        ConfigError: There is no field, or a feature has the name of one of the fields above.
+        ConfigError: There is no field, a feature has the name of one of the fields above, or it holds vectors.
     """
 
     def __init__(
         self,
         catalogue: Catalogue,
         dimension: int,
-        features: Mapping[str, Feature],
+        features: Mapping[str, ItemFeature],
         *,
         use_id: bool = True,
         use_popularity: bool = True,
@@ -82,7 +91,11 @@ class ItemFields(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         for name in {ID_FIELD, POPULARITY_FIELD} & set(features):
             raise ConfigError(f"the catalogue's number column {name!r} has the name of a field of the ranker's own; rename the column")
-        fields = dict(features)
+        fields: dict[str, Feature] = {}
+        for name, feature in features.items():
+            if isinstance(feature, VectorFeature):
+                raise ConfigError(f"model.ranker.features: {name!r} holds vectors, which a ranker does not read; leave it out")
+            fields[name] = feature
         if use_id:
             fields[ID_FIELD] = CategoricalFeature(catalogue.vocabulary, np.arange(catalogue.num_rows, dtype=np.int32))
         if use_popularity:
@@ -96,13 +109,13 @@ class ItemFields(tf.keras.layers.Layer):
         self.names = self._embedding.field_names
         self.dimension = dimension
         self._values: dict[str, tf.Variable] = {}
-        for name, feature in fields.items():
-            if isinstance(feature, NumericFeature):
-                self._hold(name, standardized(feature))
+        for name, field in fields.items():
+            if isinstance(field, NumericFeature):
+                self._hold(name, standardized(field))
                 continue
-            self._hold(name, feature.values)
-            if isinstance(feature, MultiValuedFeature):
-                self._hold(f"{name}{WEIGHTS_SUFFIX}", feature.weights)
+            self._hold(name, field.values)
+            if isinstance(field, MultiValuedFeature):
+                self._hold(f"{name}{WEIGHTS_SUFFIX}", field.weights)
         known = [
             np.isfinite(fields[name].values) if isinstance(fields[name], NumericFeature) else np.ones(catalogue.num_rows, bool)
             for name in self.names

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from tfmi.config import ModelConfig, RunConfig
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.layers.common.adapting import AdaptsToSequences
 from tfmi.layers.graph.propagation import PROPAGATIONS
@@ -24,8 +25,13 @@ def build_heuristic(config: RunConfig, dataset: Dataset) -> DirectRecommender:
     return heuristic
 
 
-def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
+def build_model(config: RunConfig, dataset: Dataset, *, adapt: bool = True) -> InterestRetrieval:
     """A retrieval model for the dataset, adapted to it. Sets the global random seed, from which initial weights come.
+
+    Args:
+        config: The run.
+        dataset: The data.
+        adapt: Whether components count in the training sequences what they have to.
 
     Raises:
         ConfigError: A component's parameters, a feature's name or a combination is wrong.
@@ -76,7 +82,7 @@ def build_model(config: RunConfig, dataset: Dataset) -> InterestRetrieval:
         seed=config.seed + 5000,
     )
     adapting = [component for component in _components(model) if isinstance(component, AdaptsToSequences)]
-    if adapting:
+    if adapting and adapt:
         sequences = dataset.train.in_memory()
         for component in adapting:
             component.adapt(sequences, dataset.catalogue.num_rows)
@@ -111,7 +117,18 @@ def _item_tower(config: ModelConfig, dataset: Dataset, seed: int) -> ItemTower:
         combine=tower.combine,
         hidden=tower.hidden,
         dropout=tower.dropout,
+        id_dropout=tower.id_dropout,
+        without_id=_without_trained_id(dataset.catalogue),
         initializer_deviation=tower.initializer_deviation,
         propagation=None if tower.propagation is None else PROPAGATIONS.build(tower.propagation, "model.item_tower.propagation"),
         seed=seed,
     )
+
+
+def _without_trained_id(catalogue: Catalogue) -> np.ndarray | None:
+    """bool [rows]: items without a training event, whose id means nothing; None where there is no such item, or no feature to go by."""
+    unseen = np.asarray(catalogue.counts) == 0
+    unseen[:FIRST_INDEX] = False
+    if catalogue.without_id is not None:
+        unseen |= catalogue.without_id
+    return unseen if catalogue.features and unseen.any() else None
