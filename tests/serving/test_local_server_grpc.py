@@ -86,6 +86,23 @@ def test_output_filter(predictions: Any) -> None:
     assert set(predictions.Predict(request, timeout=20).outputs) == {"item_ids"}
 
 
+def test_sets_of_outputs_are_filtered_and_not_prepared_one_by_one(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session keeps an executor for every set of outputs, of which there are exponentially many."""
+    fetched: list[set[str]] = []
+    with server.models.acquire("toy") as (_, servable):
+        run = servable._session.run
+
+        def watched(fetches: dict[str, str], *arguments: Any, **named: Any) -> Any:
+            fetched.append(set(fetches))
+            return run(fetches, *arguments, **named)
+
+        monkeypatch.setattr(servable._session, "run", watched)
+        rows = np.array(HISTORY, dtype=object)
+        for outputs in (["scores"], ["item_ids", "scores"], []):
+            assert set(servable.predict("", {"history": rows}, outputs)) == (set(outputs) or {"item_ids", "scores", "interests"})
+    assert fetched == [{"item_ids", "scores", "interests"}] * 3
+
+
 def test_metadata_and_status(predictions: Any, models: Any) -> None:
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = "toy"

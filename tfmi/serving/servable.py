@@ -103,8 +103,8 @@ class Servable:
         if unknown:
             raise invalid(f"signature {name!r}: no output {', '.join(unknown)}; it gives {', '.join(sorted(signature.outputs))}")
         feeds = {signature.inputs[key].name: array for key, array in arrays.items()}
-        # What is not asked for is not computed.
-        fetches = {key: info.name for key, info in signature.outputs.items() if not outputs or key in outputs}
+        # All outputs, also where few are asked for: a session prepares, and keeps, an executor for every set of outputs that it has met.
+        fetches = {key: info.name for key, info in signature.outputs.items()}
         try:
             results = self._session.run(fetches, feeds, options=self._run_options(deadline))
         except tf.errors.OpError as error:
@@ -112,7 +112,7 @@ class Servable:
         except UnicodeDecodeError:
             # TensorFlow repeats the request's bytes in its message, and cannot turn them into text.
             raise invalid(f"signature {name!r}: the model cannot read its input, which holds bytes that are not UTF-8") from None
-        return {key: np.asarray(value) for key, value in results.items()}
+        return {key: np.asarray(value) for key, value in results.items() if not outputs or key in outputs}
 
     def _run_options(self, deadline: float | None) -> tf.compat.v1.RunOptions:
         seconds = self._timeout_seconds
