@@ -84,9 +84,14 @@ def _metrics(path: Path) -> dict[str, Any]:
         (STEPS, []),
         pytest.param(17, ["model.objective={name: in_batch}"], marks=pytest.mark.long),
         pytest.param(17, ["data.examples=random_position"], marks=pytest.mark.long),
+        pytest.param(
+            17,
+            ["data.examples=sequences", "model.encoder={name: transformer}", "model.readout={name: sampled_interest, balance: 1.0}"],
+            marks=pytest.mark.long,
+        ),
         (18, ["training.steps_per_execution=4"]),  # ends of executions: 4, 8, 10 in each round
     ],
-    ids=["mid-round", "round's end", "run's end", "in_batch", "random_position", "several steps per execution"],
+    ids=["mid-round", "round's end", "run's end", "in_batch", "random_position", "whole sequences", "several steps per execution"],
 )
 def test_ctrl_c_and_resume_equal_an_uninterrupted_run(
     *,
