@@ -44,14 +44,18 @@ DOCS = [
     "mkdocs-material>=9.6,<10",  # its theme
     "mkdocstrings[python]>=1.0,<2",  # pages of the API from docstrings
 ]
-# The benchmarks need nothing beyond the above; a peer that does has an environment of its own.
-BENCH: list[str] = []
+# What benchmarks and some tests compare with; a peer that needs more has an environment of its own.
+BENCH = [
+    "faiss-cpu>=1.9,<2",  # another vector store, which exported item vectors are searched with
+]
 
 # Each is also a file to run from a checkout: training/train.py, serving/client.py and so on.
 PROGRAMS = [
     "tfmi-train = tfmi.cli.train:main",
     "tfmi-evaluate = tfmi.cli.evaluate:main",
     "tfmi-compare-versions = tfmi.cli.compare_versions:main",
+    "tfmi-export-vectors = tfmi.cli.export_vectors:main",
+    "tfmi-reindex = tfmi.cli.reindex:main",
     "tfmi-recommend-users = tfmi.cli.recommend_users:main",
     "tfmi-score-users = tfmi.cli.score_users:main",
     "tfmi-explain-tags = tfmi.cli.explain_tags:main",

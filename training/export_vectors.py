@@ -1,0 +1,13 @@
+"""Item vectors with their ids, for other vector stores. See ``--help``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tfmi.cli.export_vectors import main
+
+if __name__ == "__main__":
+    sys.exit(main())
