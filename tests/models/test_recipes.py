@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,10 @@ def test_every_configuration_begins_with_how_it_is_run(path: Path) -> None:
     words = " ".join(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")).split()
     assert words[:1] == ["#"]
     assert {path.relative_to(ROOT).as_posix(), "benchmarks/README.md"} & set(words)
+
+
+def test_the_page_of_papers_names_every_recipe_and_files_that_exist() -> None:
+    page = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tfmi/[\w/]+\.(?:py|yaml))`", page))
+    assert all((ROOT / name).is_file() for name in named)
+    assert {f"tfmi/models/recipes/{path.name}" for path in (ROOT / "tfmi" / "models" / "recipes").glob("*.yaml")} <= named
