@@ -77,10 +77,11 @@ def _run(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     model = ExportedModel(folder)
     logging.info("Loaded %s (%s) in %.1f s", folder, model.metadata["system"], time.perf_counter() - started)
+    if "recommend" not in model.signature_names:
+        answers = "tags" if "user_tags" in model.signature_names else "something else than items"
+        raise ExportError(f"{folder}: answers with {answers}, which are not measured here but by the run itself, in its metrics.json")
     config = _changed(_configuration(model.metadata, folder), options)
     kind, evaluation = kind_of(config), config.evaluation
-    if kind.answers != "items":
-        raise ExportError(f"{folder}: answers with {kind.answers}, which are not measured here but by the run itself, in its metrics.json")
     if evaluation.exclude_history == "auto":  # as it is served
         evaluation = evaluation.model_copy(update={"exclude_history": bool(model.metadata["exclude_history"])})
     cutoffs = usable_cutoffs(model, evaluation.cutoffs, required=options.num_results is not None)
