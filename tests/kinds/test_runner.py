@@ -128,9 +128,10 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path: Path, small_run_flags: list[s
 
 @pytest.mark.slow
 def test_training_beats_popularity_by_a_wide_margin(tmp_path: Path) -> None:
-    base = ["data.embedded.users=800", "data.embedded.items=400", "training.tensorboard=false"]
+    base = ["data.embedded.users=800", "data.embedded.items=400"]
     popular = _run(load_config(system="popularity", settings=base), tmp_path / "popularity")
-    trained = _run(load_config(system="mind", settings=[*base, "training.max_steps=300", "training.evaluate_every=100"]), tmp_path / "mind")
+    steps = ["training.tensorboard=false", "training.max_steps=300", "training.evaluate_every=100"]
+    trained = _run(load_config(system="mind", settings=[*base, *steps]), tmp_path / "mind")
     assert trained["test"]["recall@20"] > 2 * popular["test"]["recall@20"]
 
 

@@ -15,6 +15,7 @@ from tfmi.config import ModelConfig, RunConfig, merge, parse_settings, parse_yam
 from tfmi.core.errors import ConfigError, nearest
 from tfmi.core.registry import outside_modules
 from tfmi.data.public.public_sets import with_set
+from tfmi.layers.common.randomness import only_checked
 from tfmi.models.kind_settings import (
     MODEL_KINDS,
     refuse_unread,
@@ -143,6 +144,7 @@ def check_components(config: RunConfig) -> None:
     kind = settings_of_kind(config.model.kind)
     described = repr((kind.name, *kind.checked(config)))  # JSON would have no word for nan
     if described not in _passed:
-        kind.check(config)
+        with only_checked():
+            kind.check(config)
         _passed.add(described)
     kind.check_monitor(config)

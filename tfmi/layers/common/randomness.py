@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import tensorflow as tf
 
 _STATE_KEY = "state"
+
+
+_only_checked: ContextVar[bool] = ContextVar("only_checked", default=False)
+
+
+@contextmanager
+def only_checked() -> Iterator[None]:
+    """Layers that are made inside are only made to check their arguments: their streams get no state, which would wake devices."""
+    token = _only_checked.set(True)
+    try:
+        yield
+    finally:
+        _only_checked.reset(token)
 
 
 class RandomStream(tf.keras.layers.Layer):
@@ -37,10 +52,11 @@ class RandomStream(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.seed = seed
         self.purpose = purpose
+        if not _only_checked.get():
+            self.begin()
 
     def __getattr__(self, name: str) -> Any:
-        # The state is a variable, which wakes devices: a layer that is only made to check its arguments has none. Set as an attribute, it
-        # is where checkpoints look for it.
+        # See ``only_checked``. Set as an attribute, the state is where checkpoints look for it.
         if name != "generator" or "_begins" in vars(self):  # Keras looks for an attribute that it is about to set
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         digest = hashlib.blake2b(f"{self.purpose}\n{self.seed}".encode(), digest_size=8).digest()
@@ -51,7 +67,7 @@ class RandomStream(tf.keras.layers.Layer):
         return self.generator
 
     def begin(self) -> None:
-        """Make the state now, before a checkpoint looks for it; otherwise the first draw makes it."""
+        """Make the state, where a checkpoint looks for it."""
         self.generator  # noqa: B018 - reading it makes it
 
     def normal(self, shape: Any, deviation: float = 1.0) -> tf.Tensor:
