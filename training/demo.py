@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from tfmi.serving.client import Client, ProfileValue, RecommendedItem, ServingEr
 from tfmi.training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
+LAST_WORDS = "Ctrl-C stops."  # of the local server's greeting
 SERVER_START_SECONDS = 120
 LISTED_HISTORY, LISTED_ITEMS, LISTED_CATEGORIES = 8, 9, 3
 # A history that fits on a screen and still holds several interests.
@@ -77,9 +79,11 @@ def _server(model: Path, log: Path) -> Iterator[Client]:
         port = probe.getsockname()[1]
     program = [sys.executable, str(ROOT / "serving" / "local_server.py"), "--rest-port", str(port), "--port", "0"]
     with log.open("w", encoding="utf-8") as stream:
-        server = subprocess.Popen([*program, "--model-name", model.name, "--model-base-path", str(model)], stderr=stream)
+        command = [*program, "--model-name", model.name, "--model-base-path", str(model)]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True)
     client = Client(f"http://127.0.0.1:{port}", model.name)
     try:
+        _pass_on_greeting(server)
         if not _is_available(server, client):
             raise SystemExit(f"The local server did not start:\n{log.read_text(encoding='utf-8')}")
         yield client
@@ -90,7 +94,18 @@ def _server(model: Path, log: Path) -> Iterator[Client]:
         server.wait(timeout=30)
 
 
-def _is_available(server: subprocess.Popen[bytes], client: Client) -> bool:
+def _pass_on_greeting(server: subprocess.Popen[str]) -> None:
+    """Show what the server says when it has started, so that it stands before the answers; a server that says nothing is ended."""
+    giving_up = threading.Timer(SERVER_START_SECONDS, server.kill)
+    giving_up.start()
+    for line in server.stdout or ():
+        print(line, end="", flush=True)
+        if line.rstrip().endswith(LAST_WORDS):
+            break
+    giving_up.cancel()
+
+
+def _is_available(server: subprocess.Popen[str], client: Client) -> bool:
     """Wait until the server serves the model; False if it ends before, or takes too long."""
     deadline = time.monotonic() + SERVER_START_SECONDS
     while server.poll() is None and time.monotonic() < deadline:
