@@ -67,7 +67,7 @@ def test_attributes_by_split_number_are_told_apart_and_taken(tmp_path: Path, cap
     caplog.set_level(logging.INFO)
     write_comirec(tmp_path, ATTRIBUTES)
     assert "tags" in load_comirec(tmp_path, SplitConfig()).catalogue.features
-    assert "60 of 60 items have attributes" in caplog.text
+    assert "60 of 60 items (100.0%) have attributes" in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

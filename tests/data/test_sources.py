@@ -18,6 +18,7 @@ import pytest
 from tfmi.config import CatalogueColumns, FileConfig, LogColumns, LogConfig
 from tfmi.core.errors import DataError
 from tfmi.data.reading.log import find_log_files, read_log, read_log_files
+from tfmi.data.reading.sources import table_source
 from tfmi.data.tables import EventTable
 
 ROWS = [("u1", "a", "10"), ("u2", "b", "20"), ("u1", "c", "30"), ("u3", "ä", "40")]
@@ -323,3 +324,15 @@ def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     path = tmp_path / ("l" * 251 + ".csv")
     path.write_text(CSV)
     assert events(path) == EXPECTED
+
+
+def test_options_that_a_format_does_not_have_are_said(tmp_path: Path) -> None:
+    csv, parquet, lines = tmp_path / "log.csv", tmp_path / "log.parquet", tmp_path / "log.jsonl"
+    csv.write_text("user,item\na,b\n", encoding="utf-8")
+    lines.write_text('{"user": "a", "item": "b"}\n', encoding="utf-8")
+    pyarrow.parquet.write_table(pa.table({"user": ["a"], "item": ["b"]}), parquet)
+    options = FileConfig(header=False, delimiter=";", encoding="latin-1")
+    assert table_source(csv, options).unused(options) == []
+    assert table_source(lines, options).unused(options) == ["header", "delimiter"]
+    assert table_source(parquet, options).unused(options) == ["header", "delimiter", "encoding"]
+    assert table_source(parquet).unused(FileConfig()) == []

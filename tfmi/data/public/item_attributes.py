@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tfmi.core.errors import DataError
+from tfmi.data.reading.joins import likely_reason
 from tfmi.data.tables import ItemTable
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,12 @@ def check_join(
     """
     known = set(table.item_ids)
     joined = sum(identifier in known for identifier in item_ids)
-    log.info("%s: %s of %s items have attributes", path, f"{joined:,}", f"{len(item_ids):,}")
+    example = ""
+    if 0 < joined < len(item_ids):
+        lacking = [identifier for identifier in item_ids if identifier not in known][:1000]
+        example = f"; {likely_reason(lacking, list(table.item_ids))}"
+    share = joined / max(len(item_ids), 1)
+    log.info("%s: %s of %s items (%s) have attributes%s", path, f"{joined:,}", f"{len(item_ids):,}", f"{share:.1%}", example)
     if not joined:
         example = f"{table.item_ids[0]!r} there, {item_ids[0]!r} here" if len(table.item_ids) and len(item_ids) else "one of them is empty"
         raise DataError(f"{path}: none of the {len(item_ids):,} items is in it ({example}); {mend}")

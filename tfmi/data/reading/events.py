@@ -21,7 +21,7 @@ from tfmi.data.reading.joins import Join
 from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.rows import ColumnRequest, ListText, RowChunk
-from tfmi.data.reading.sources import TableSource
+from tfmi.data.reading.sources import TableSource, table_source
 from tfmi.data.reading.time_span import TimeSpan
 from tfmi.data.reading.times import UNITS_PER_SECOND
 from tfmi.data.tables import TEST, TRAIN, VALID
@@ -121,7 +121,11 @@ class EventReader:
         """
         request = self._request()
         good = 0
-        for rows in read_rows(self._source, request, rejects, self.config.log_file(), block_bytes=self._block_bytes):
+        options = self.config.log_file()
+        source = self._source if isinstance(self._source, TableSource) else table_source(self._source, options)
+        for name in source.unused(options):
+            logger.warning("data.log.%s does nothing here: %s is %s, which has no such thing", name, self.path, source.parts[0].format)
+        for rows in read_rows(source, request, rejects, options, block_bytes=self._block_bytes):
             before = self.counts.rows
             self.counts.rows += rows.seen
             if self.counts.rows // PROGRESS_ROWS > before // PROGRESS_ROWS:

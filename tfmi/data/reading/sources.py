@@ -32,6 +32,11 @@ _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _PATTERN = re.compile(r"[*?\[]")
 
 
+# How text is written, which files that are no text do not have; and what lines of cells have, which JSON does not.
+_OF_TEXT = ("encoding",)
+_OF_CELLS = ("header", "column_names", "delimiter", "quoting", "decimal")
+
+
 @dataclass(frozen=True)
 class TableSource:
     """The files of one table.
@@ -43,6 +48,13 @@ class TableSource:
 
     path: Path
     parts: tuple[TableFile, ...]
+
+    def unused(self, options: FileConfig) -> list[str]:
+        """Which of the options were given though no file of the table has what they describe."""
+        plain = FileConfig()
+        formats = {part.format for part in self.parts}
+        nothing = (*_OF_CELLS, *_OF_TEXT) if formats == {"parquet"} else _OF_CELLS if formats <= {"parquet", "json"} else ()
+        return [name for name in nothing if getattr(options, name) != getattr(plain, name)]
 
     def state(self) -> dict[str, Any]:
         """What tells this state of the files from another one: their paths, sizes and times of change."""
