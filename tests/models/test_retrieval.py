@@ -82,8 +82,18 @@ COMBINATIONS = [
 ]
 
 
+# Each extractor with one readout, and each readout with these extractors; the other pairs repeat both, and are left to `make test-all`.
+WITH_EVERY_READOUT = {"capsule_routing", "sparse_interests"}
+
+
+def _repeats(extractor: str, readout: str) -> bool:
+    return readout != "label_aware" and extractor not in WITH_EVERY_READOUT
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("extractor", "readout"), COMBINATIONS)
+@pytest.mark.parametrize(
+    ("extractor", "readout"), [pytest.param(e, r, marks=pytest.mark.long if _repeats(e, r) else ()) for e, r in COMBINATIONS]
+)
 def test_every_extractor_trains_with_every_readout(extractor: str, readout: str) -> None:
     model = _model(extractor, readout, history_dropout=0.1)
     batch = _batch()
