@@ -12,6 +12,9 @@ import pytest
 import yaml
 
 from tfmi.kinds.base import TrainedKind, kind_of
+from tfmi.layers.backbones.backbone import BACKBONES
+from tfmi.layers.base import EXTRACTORS
+from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS
 from tfmi.models.systems import load_config
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "new_paper.md").read_text(encoding="utf-8")
@@ -21,6 +24,11 @@ RECIPES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.fixture
 def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose modules can be imported; what they register is gone afterwards, so that no other test meets it."""
+    registries = (EXTRACTORS, BACKBONES, USER_ENCODERS)
+    for registry in registries:
+        registry.names()  # finds the package's own first
+        monkeypatch.setattr(registry, "_components", dict(registry._components))
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("paper_of_ones_own")]:
@@ -42,3 +50,7 @@ def test_a_component_copied_from_the_page_learns(importable: Path, number: int) 
     (batch,) = kind.batches(model, data, config).from_step(0).take(1)
     assert np.isfinite(float(model.compute_loss(batch, training=True)))
     assert len(MODULES) == len(RECIPES) == 3
+
+
+def test_nothing_of_the_page_stays_registered() -> None:
+    assert not {"recent_and_all", "squares", "scaled_towers"} & {*EXTRACTORS.names(), *BACKBONES.names(), *USER_ENCODERS.names()}
