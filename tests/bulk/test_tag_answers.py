@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tests.export.tag_datasets import NUM_RESULTS, ExportedTags, export_tags
-from tests.models.user_tag_models import UTPM
+from tests.export.tags.tag_datasets import NUM_RESULTS, ExportedTags, export_tags
+from tests.models.user_tags.user_tag_models import UTPM
 from tests.storage import room_for
 from tfmi.bulk import trained_users
 from tfmi.bulk.parts import MANIFEST, parts_folder, write_answers

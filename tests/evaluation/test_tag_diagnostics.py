@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.models.user_tag_models import DIMENSION, KERNELS, NUM_TAGS, make_model
+from tests.models.user_tags.user_tag_models import DIMENSION, KERNELS, NUM_TAGS, make_model
 from tfmi.evaluation.tag_diagnostics import expert_shares, gate_entropy, kernel_cosines, tag_gates
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 

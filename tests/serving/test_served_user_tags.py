@@ -12,8 +12,8 @@ import pytest
 from benchmarks.fuzz import Fuzzer
 from benchmarks.serving_load.target import Target
 from benchmarks.soak import Soak
-from tests.export.tag_datasets import NUM_RESULTS, WIDTH, ExportedTags, export_tags
-from tests.models.user_tag_models import KERNELS
+from tests.export.tags.tag_datasets import NUM_RESULTS, WIDTH, ExportedTags, export_tags
+from tests.models.user_tags.user_tag_models import KERNELS
 from tfmi.export.tags.explanations import explain_tag
 from tfmi.export.tags.user_fields import UserFields
 from tfmi.serving.client import Client, ServingError, UserTags, main

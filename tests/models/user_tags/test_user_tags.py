@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.models.training import train
-from tests.models.user_tag_models import (
+from tests.models.user_tags.user_tag_models import (
     BODY,
     DIMENSION,
     ENCODERS,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.user_tag_models import KERNELS, NUM_TAGS, TWO_TOWER, UTPM, make_batch, make_model
+from tests.models.user_tags.user_tag_models import KERNELS, NUM_TAGS, TWO_TOWER, UTPM, make_batch, make_model
 from tfmi.config import IndexConfig
 from tfmi.export.tags import tag_search
 from tfmi.export.tags.tag_search import EveryTag, EveryUser, TagSearch, UserSearch

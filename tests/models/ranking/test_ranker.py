@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.test_item_fields import make_catalogue
+from tests.models.ranking.test_item_fields import make_catalogue
 from tests.models.training import train
 from tfmi.core.errors import ConfigError
 from tfmi.data.dataset import Catalogue, CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Vocabulary

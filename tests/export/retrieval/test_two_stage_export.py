@@ -24,8 +24,8 @@ from tests.export.fake_recommenders import (
     make_catalogue,
     make_profiles,
 )
+from tests.export.retrieval.test_signatures import HISTORIES, USERS, categories_of, greedy, identifiers, padded, request_of, true_scores
 from tests.export.test_c_api import ask
-from tests.export.test_signatures import HISTORIES, USERS, categories_of, greedy, identifiers, padded, request_of, true_scores
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.core.errors import ExportError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Vocabulary

@@ -29,7 +29,7 @@ from tfmi.data.streaming.shard_reading import ShardedSequences, UserPart
 from tfmi.data.streaming.shard_writing import open_sharded_log, shard_of, write_sharded_log
 from tfmi.data.tables import ItemTable, UserTable
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CONFIG = LogConfig(columns=LogColumns(weight="weight"), shards=3, max_reject_share=0.2)
 
 
@@ -308,7 +308,7 @@ class TestSeveralRuns:
     SCRIPT = """
 import sys
 import tfmi.data.streaming.shard_writing as tfrecord
-from tests.data.test_tfrecord import CONFIG, write
+from tests.data.streaming.test_tfrecord import CONFIG, write
 from pathlib import Path
 
 write_events = tfrecord._write_events

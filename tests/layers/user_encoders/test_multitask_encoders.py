@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.field_examples import DIMENSION, user_fields
-from tests.layers.test_user_encoders import build
+from tests.layers.user_encoders.test_user_encoders import build
 from tfmi.layers.user_encoders.gated_mixture import GatedMixture
 from tfmi.layers.user_encoders.user_encoder import UserEncoder
 

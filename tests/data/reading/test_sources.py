@@ -189,7 +189,7 @@ class TestFormats:
 
     @pytest.mark.parametrize("block_bytes", [9, 1 << 20])
     def test_delimiters_of_several_characters_and_quotes(self, tmp_path: Path, block_bytes: int) -> None:
-        from tests.data.test_reading import read
+        from tests.data.reading.test_reading import read
 
         (tmp_path / "a.dat").write_text('1::"x::y"::z\n2::a:b::\x1fc\n3::only two\n4::"two\nlines::"::q\n')
         texts, lines, rejects, _ = read(tmp_path / "a.dat", ["2", "3"], delimiter="::", header=False, block_bytes=block_bytes)
@@ -223,7 +223,7 @@ class TestFormats:
     @pytest.mark.parametrize("indent", [None, 1])
     @pytest.mark.parametrize("block_bytes", [1, 20, 1 << 20])
     def test_an_array_of_objects(self, tmp_path: Path, indent: int | None, block_bytes: int) -> None:
-        from tests.data.test_reading import read
+        from tests.data.reading.test_reading import read
 
         rows = [{"a": "},{", "b": 1}, {"a": "]", "b": [2]}, {"b": 3.0, "a": "é"}, 4, {"a": "z", "b": None}]
         (tmp_path / "a.json").write_text(json.dumps(rows, indent=indent))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.models.user_tag_models import NUM_CITIES, NUM_TAGS, make_model
+from tests.models.user_tags.user_tag_models import NUM_CITIES, NUM_TAGS, make_model
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.data.dataset import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Sequences, Vocabulary
 from tfmi.data.tags.tag_dataset import TagDataset, TagEvaluation, TagRows, TagUsers, UserStates

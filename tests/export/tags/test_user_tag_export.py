@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export.tag_datasets import (
+from tests.export.tags.tag_datasets import (
     AUDIENCE,
     EXCLUSION_WIDTH,
     NOBODY,
@@ -21,7 +21,7 @@ from tests.export.tag_datasets import (
     make_tag_dataset,
 )
 from tests.export.test_c_api import ask
-from tests.models.user_tag_models import KERNELS, NUM_TAGS, TWO_TOWER, UTPM, make_model
+from tests.models.user_tags.user_tag_models import KERNELS, NUM_TAGS, TWO_TOWER, UTPM, make_model
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.core.errors import ExportError
 from tfmi.data.features import feature_arrays

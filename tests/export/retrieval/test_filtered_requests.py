@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.export.fake_recommenders import NUM_RESULTS, Exported, NextInLine, TableRecommender, make_catalogue
-from tests.export.test_signatures import HISTORIES, padded, true_scores
+from tests.export.retrieval.test_signatures import HISTORIES, padded, true_scores
 from tfmi.config import ExportConfig, IndexConfig, validate_config
 from tfmi.core.errors import ConfigError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, MultiValuedFeature, NumericFeature, Vocabulary
