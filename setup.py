@@ -37,6 +37,7 @@ DEV = [
     "pytest>=8.3,<10",
     "pytest-xdist>=3.6,<4",  # test files side by side, one per core
     "hypothesis>=6.100,<7",
+    "selenium>=4.25,<5",  # tests of pages in Chromium; they skip where there is no browser
     "types-PyYAML>=6,<7",
 ]
 DOCS = [

@@ -7,10 +7,15 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import tfmi  # noqa: F401 - selects Keras 2 before any test imports TensorFlow
+from tests.browser import NoBrowserError, console_errors, set_window, start_browser
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
 
 DATA_DIRECTORY = Path(os.environ.get("TFMI_DATA_DIR", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -42,3 +47,24 @@ def own_log_handlers() -> Iterator[None]:
     yield
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[WebDriver]:
+    """One headless Chromium for all tests of a process; they are skipped, saying so, where there is none."""
+    try:
+        started = start_browser()
+    except NoBrowserError as error:
+        pytest.skip(str(error))
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def browser(chromium: WebDriver) -> Iterator[WebDriver]:
+    """A browser with an empty page of 1280 x 900 pixels and an empty console; see ``tests/browser.py`` for what to ask of it."""
+    set_window(chromium, 1280, 900)
+    chromium.get("about:blank")
+    console_errors(chromium)
+    yield chromium
+    chromium.get("about:blank")
