@@ -6,9 +6,10 @@ right; ``mask`` is True at real items, and padding never changes a result.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
@@ -36,23 +37,56 @@ class InterestOutput(NamedTuple):
 
 
 class ConfiguredLayer(tf.keras.layers.Layer):
-    """A Keras layer whose constructor arguments are attributes of the same names, so that ``get_config`` is complete by construction."""
+    """A Keras layer whose constructor arguments are attributes of the same names, so that ``get_config`` is complete by construction.
+
+    ``super().__init__(**kwargs)``, which begins a constructor, records them: the arguments of the layer's own class and of those between.
+    What a constructor then assigns itself, such as a tuple made of a list, replaces what was recorded; a property of an argument's name
+    is left alone. Type checkers learn of the attributes from ``tfmi.mypy``.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _noting_arguments(cls.__init__)  # type: ignore[method-assign]
         tf.keras.utils.register_keras_serializable(package="tfmi")(cls)
 
     def __init__(self, **kwargs: Any) -> None:
-        # Without this, a subclass without constructor would seem to take all of Keras' own arguments.
         super().__init__(**kwargs)
+        for name, value in self.__dict__.pop(_NOTED, {}).items():
+            if not isinstance(getattr(type(self), name, None), property):
+                setattr(self, name, value)
 
     def get_config(self) -> dict[str, Any]:
         """Every constructor argument by name, read from the attribute of the same name."""
         config: dict[str, Any] = super().get_config()
-        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
-            if name != "self" and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                config[name] = getattr(self, name)
+        config.update({name: getattr(self, name) for name in _arguments(inspect.signature(type(self).__init__))})
         return config
+
+
+_NOTED = "_noted_arguments"  # where arguments wait until Keras takes attributes
+
+
+def _arguments(signature: inspect.Signature) -> list[str]:
+    """The arguments that a constructor names, without ``self``."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [name for name, parameter in signature.parameters.items() if name != "self" and parameter.kind in named]
+
+
+def _noting_arguments(constructor: Callable[..., None]) -> Callable[..., None]:
+    """``constructor``, noting its arguments, defaults included, before it runs; those of a subclass that calls it are stronger."""
+    signature = inspect.signature(constructor)
+    names = _arguments(signature)
+
+    @functools.wraps(constructor)
+    def noting(self: ConfiguredLayer, *args: Any, **kwargs: Any) -> None:
+        given = signature.bind(self, *args, **kwargs)
+        given.apply_defaults()
+        noted = self.__dict__.setdefault(_NOTED, {})
+        for name in names:
+            noted.setdefault(name, given.arguments[name])
+        constructor(self, *args, **kwargs)
+
+    return noting
 
 
 class ItemLookup(Protocol):

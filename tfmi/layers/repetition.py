@@ -54,10 +54,6 @@ class LearnedGate(RepeatScorer):
     ) -> None:
         super().__init__(**kwargs)
         require_at_least(1, max_count=max_count, hidden_dimension=hidden_dimension)
-        self.max_count = max_count
-        self.hidden_dimension = hidden_dimension
-        self.similarity_start = similarity_start
-        self.by_user = by_user
 
     def build(self, input_shape: Any) -> None:
         """Create w, b [64], c [max_count], W1 [d + 2, hidden] (or [2, hidden]), b1, W2 [hidden, 1] and b2; all in float32."""

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, assert_type
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.base import MASKED_LOGIT, masked_softmax, num_real_items, repeat_first_where_inactive, squash, variable_name, zero_padding
+from tfmi.layers.base import (
+    MASKED_LOGIT,
+    ConfiguredLayer,
+    masked_softmax,
+    num_real_items,
+    repeat_first_where_inactive,
+    squash,
+    variable_name,
+    zero_padding,
+)
 from tfmi.layers.common.arguments import require_at_least, require_choice
 from tfmi.layers.common.positions import items_after
 from tfmi.layers.common.slots import first_slots, num_slots
@@ -95,3 +107,47 @@ def test_variables_are_called_what_a_saved_model_takes(name: str) -> None:
     with tf.Graph().as_default(), tf.name_scope(variable_name(name)):
         pass
     assert variable_name("plain_name") == "plain_name"
+
+
+class _Stretched(ConfiguredLayer):
+    def __init__(self, length: int, *, steps: Sequence[int] = (1, 2), label: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.steps = tuple(steps)
+        self.total = self.length * len(self.steps)
+
+
+class _Halved(_Stretched):
+    def __init__(self, length: int = 8, *, rate: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(length // 2, steps=[3], **kwargs)
+
+    @property
+    def rate(self) -> float:
+        return 0.25
+
+
+def test_constructor_arguments_are_attributes_by_the_time_that_the_constructor_goes_on() -> None:
+    layer = _Stretched(3, steps=[4, 5, 6], name="stretched")
+    assert (layer.length, layer.steps, layer.label, layer.total) == (3, (4, 5, 6), None, 9)
+    assert_type(layer.length, int)  # the type checker knows what the constructor does not write down (tfmi.mypy)
+    assert_type(layer.label, str | None)
+    assert_type(layer.steps, tuple[int, ...])
+    config = layer.get_config()
+    assert [config[name] for name in ("name", "length", "steps", "label")] == ["stretched", 3, (4, 5, 6), None]
+    assert _Stretched.from_config(config).get_config() == config
+
+
+def test_a_subclass_keeps_its_own_arguments_and_records_its_base_class_arguments_too() -> None:
+    layer = _Halved(10, name="halved")
+    assert layer.length == 10
+    assert layer.steps == (3,)
+    assert layer.rate == 0.25, "a property of an argument's name is left alone"
+    config = layer.get_config()
+    assert (config["length"], config["rate"]) == (10, 0.25)
+    assert "steps" not in config
+
+
+def test_a_wrong_argument_is_a_type_error_that_names_it() -> None:
+    with pytest.raises(TypeError, match="missing a required argument: 'length'"):
+        _Stretched()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="'lenght'"):
+        _Stretched(1, lenght=2)

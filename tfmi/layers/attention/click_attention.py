@@ -49,11 +49,6 @@ class ClickAttention(ConfiguredLayer):
         require_at_least(1, num_contexts=num_contexts)
         require_at_least(0, initializer_deviation=initializer_deviation)
         require_choice(("glorot", "uniform"), start=start)
-        self.num_contexts = num_contexts
-        self.use_bias = use_bias
-        self.softmax = softmax
-        self.start = start
-        self.initializer_deviation = initializer_deviation
 
     def build(self, input_shape: Any) -> None:
         """Create W [d, d], the matrices of the contexts, together [contexts d, d], v [d, 1] and b [d]."""

@@ -41,8 +41,6 @@ class SoftAttention(ConfiguredLayer):
         super().__init__(**kwargs)
         require_choice(("newest", "none"), positions=positions)
         require_at_least(1, max_length=max_length)
-        self.positions = positions
-        self.max_length = max_length
         self.attention = ClickAttention(use_bias=True, start="uniform", name="attention")
 
     def build(self, input_shape: Any) -> None:

@@ -30,10 +30,6 @@ class AutoInt(Backbone):
     def __init__(self, num_layers: int = 3, num_heads: int = 2, head_dimension: int = 16, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(1, num_layers=num_layers)
-        self.num_layers = num_layers
-        self.num_heads = num_heads
-        self.head_dimension = head_dimension
-        self.seed = seed
         # Each layer has four matrices, whose seeds follow one another.
         self.attention = [FieldAttention(num_heads, head_dimension, seed=seed + 4 * layer) for layer in range(num_layers)]
 

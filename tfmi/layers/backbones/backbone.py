@@ -77,7 +77,6 @@ class BackboneHead(ConfiguredLayer):
     def __init__(self, hidden: Sequence[int], seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})  # see Backbone
         self.hidden = tuple(hidden)
-        self.seed = seed
         initializers = [tf.keras.initializers.GlorotUniform(seed=seed + position) for position in range(len(self.hidden) + 1)]
         self.network = [
             tf.keras.layers.Dense(width, activation="relu", kernel_initializer=initializer)

@@ -34,9 +34,6 @@ class DeepCrossNetwork(Backbone):
     def __init__(self, num_layers: int = 3, projection_dimension: int | None = None, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(1, num_layers=num_layers, projection_dimension=projection_dimension)
-        self.num_layers = num_layers
-        self.projection_dimension = projection_dimension
-        self.seed = seed
         self.crosses = [
             tfrs.layers.dcn.Cross(
                 projection_dimension, kernel_initializer=tf.keras.initializers.TruncatedNormal(stddev=0.05, seed=seed + layer)

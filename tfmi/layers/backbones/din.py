@@ -34,8 +34,6 @@ class DeepInterestNetwork(Backbone):
     def __init__(self, attention_hidden: Sequence[int] = (80, 40), softmax: bool = False, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.attention_hidden = tuple(attention_hidden)
-        self.softmax = softmax
-        self.seed = seed
         self.attention = TargetAttention(attention_hidden, softmax=softmax, seed=seed)
 
     def call(self, inputs: RankingInputs, training: bool | None = None) -> SharedInteraction:

@@ -32,9 +32,6 @@ class FieldAttention(ConfiguredLayer):
     def __init__(self, num_heads: int = 2, head_dimension: int = 16, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(1, num_heads=num_heads, head_dimension=head_dimension)
-        self.num_heads = num_heads
-        self.head_dimension = head_dimension
-        self.seed = seed
 
     def build(self, input_shape: Any) -> None:
         """Create the matrices of queries, keys, values and the residual, [d, M w] each."""

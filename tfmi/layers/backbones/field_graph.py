@@ -32,8 +32,6 @@ class FieldGraph(ConfiguredLayer):
     def __init__(self, num_steps: int = 3, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(1, num_steps=num_steps)
-        self.num_steps = num_steps
-        self.seed = seed
 
     def build(self, input_shape: Any) -> None:
         """Create w as two vectors [d, 2], W_out and W_in [F, d, d], b [d] and the GRU."""

@@ -29,7 +29,6 @@ class FieldScoringHead(ConfiguredLayer):
 
     def __init__(self, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})
-        self.seed = seed
         uniform = tf.keras.initializers.GlorotUniform
         self.score = tf.keras.layers.Dense(1, use_bias=False, kernel_initializer=uniform(seed=seed), dtype=tf.float32)
         self.weight = tf.keras.layers.Dense(1, activation="sigmoid", kernel_initializer=uniform(seed=seed + 1), dtype=tf.float32)
@@ -61,8 +60,6 @@ class FieldGraphNetwork(Backbone):
 
     def __init__(self, num_steps: int = 3, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_steps = num_steps
-        self.seed = seed
         self.graph = FieldGraph(num_steps, seed=seed)
 
     def make_head(self, hidden: Sequence[int], seed: int, name: str) -> FieldScoringHead:

@@ -30,9 +30,6 @@ class BilinearFusionHead(ConfiguredLayer):
 
     def __init__(self, first_width: int, num_heads: int = 1, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})
-        self.first_width = first_width
-        self.num_heads = num_heads
-        self.seed = seed
         uniform = tf.keras.initializers.GlorotUniform(seed=seed)
         self.linear = tf.keras.layers.Dense(1, kernel_initializer=uniform, dtype=tf.float32)  # w, v and b at once
 
@@ -96,7 +93,6 @@ class FinalMLP(Backbone):
         self.first_hidden = tuple(first_hidden)
         self.second_hidden = tuple(second_hidden)
         self.gate_hidden = tuple(gate_hidden)
-        self.num_heads = num_heads
         self.streams = [
             mlp(hidden[:-1], hidden[-1], dropout=0.0, final_activation="relu", seed=0) for hidden in (self.first_hidden, self.second_hidden)
         ]

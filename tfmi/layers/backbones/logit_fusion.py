@@ -28,7 +28,6 @@ class LogitFusion(ConfiguredLayer):
     def __init__(self, use_bias: bool = False, **kwargs: Any) -> None:
         # Logits are float32 under any policy, and stay it.
         super().__init__(**{"autocast": False, **kwargs})
-        self.use_bias = use_bias
 
     def build(self, input_shape: Any) -> None:
         """Create w [C + 1], and b."""

@@ -44,8 +44,6 @@ class TargetAttention(ConfiguredLayer):
         for width in hidden:
             require_at_least(1, hidden=width)
         self.hidden = tuple(hidden)
-        self.softmax = softmax
-        self.seed = seed
         self.activations = [tf.keras.layers.PReLU(shared_axes=[1, 2]) for _ in self.hidden]
         self.network = [
             tf.keras.layers.Dense(width, kernel_initializer=tf.keras.initializers.GlorotUniform(seed=seed + position))

@@ -40,9 +40,6 @@ class XDeepFM(Backbone):
     ) -> None:
         super().__init__(**kwargs)
         self.map_sizes = tuple(map_sizes)
-        self.activation = activation
-        self.split_half = split_half
-        self.seed = seed
         self.interaction = CompressedInteraction(map_sizes, activation, split_half, seed=seed, dtype=tf.float32)
         initializer = tf.keras.initializers.GlorotUniform(seed=seed + len(self.map_sizes))
         self.weighing = tf.keras.layers.Dense(1, use_bias=False, kernel_initializer=initializer, dtype=tf.float32)

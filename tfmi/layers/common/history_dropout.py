@@ -27,8 +27,6 @@ class ElementDropout(ConfiguredLayer):
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise ValueError(f"rate: expected a number of at least 0 and below 1, got {rate}")
-        self.rate = rate
-        self.seed = seed
         self.supports_masking = True
         self._choices = RandomStream(seed, "dropout")
 
@@ -58,7 +56,6 @@ class HistoryDropout(ElementDropout):
 
     def __init__(self, rate: float, seed: int = 0, per_item: bool = False, **kwargs: Any) -> None:
         super().__init__(rate, seed, **kwargs)
-        self.per_item = per_item
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Drop from a history [B, L, d]."""

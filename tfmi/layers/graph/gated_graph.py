@@ -32,7 +32,6 @@ class GatedGraphCell(ConfiguredLayer):
 
     def __init__(self, *, message_bias: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.message_bias = message_bias
 
     def build(self, input_shape: Any) -> None:
         """Create W [d, 2 d], c [2 d], U [2 d, 3 d], V [d, 3 d] and the biases."""
@@ -87,8 +86,6 @@ class GatedGraph(ConfiguredLayer):
     def __init__(self, steps: int = 1, *, message_bias: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(1, steps=steps)
-        self.steps = steps
-        self.message_bias = message_bias
         self.cell = GatedGraphCell(message_bias=message_bias, name="cell")
 
     def build(self, input_shape: Any) -> None:

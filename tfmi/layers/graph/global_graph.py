@@ -88,12 +88,6 @@ class GlobalGraphAttention(ConfiguredLayer):
     ) -> None:
         super().__init__(**kwargs)
         require_at_least(1, num_rows=num_rows, neighbours=neighbours, distance=distance)
-        self.num_rows = num_rows
-        self.neighbours = neighbours
-        self.distance = distance
-        self.log_counts = log_counts
-        self.dropout = dropout
-        self.seed = seed
         self.joined_dropout = ElementDropout(dropout, seed=seed, dtype="float32")
         if num_rows is not None:
             # No item has a neighbour until ``adapt`` has counted.

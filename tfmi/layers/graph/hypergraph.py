@@ -63,8 +63,6 @@ class HypergraphPropagation(ItemPropagation):
     def __init__(self, layers: int = 3, edges: HyperedgeKind = "prefixes", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(0, layers=layers)
-        self.layers = layers
-        self.edges = edges
 
     def adapt(self, sequences: Sequences, num_rows: int) -> None:
         """Keep P as ``H B^-1 H^T``, which is symmetric, and D."""

@@ -45,10 +45,6 @@ class NeighbourPropagation(ItemPropagation):
             raise ValueError(f"power: expected a number from 0 to 1, got {power}")
         if not 0 < share_start < 1:
             raise ValueError(f"share_start: expected a number above 0 and below 1, got {share_start}")
-        self.neighbours = neighbours
-        self.shrink = shrink
-        self.power = power
-        self.share_start = share_start
         start = tf.keras.initializers.Constant(float(np.log(share_start / (1 - share_start))))
         self.offset = self.add_weight("offset", [], initializer=start, experimental_autocast=False)
         self.slope = self.add_weight("slope", [], initializer="zeros", experimental_autocast=False)

@@ -55,9 +55,6 @@ class CompressedInteraction(ConfiguredLayer):
         if split_half and any(size % 2 for size in map_sizes[:-1]):
             raise ValueError(f"map_sizes: expected even sizes before the last for split_half, got {list(map_sizes)}")
         self.map_sizes = tuple(map_sizes)
-        self.activation = activation
-        self.split_half = split_half
-        self.seed = seed
 
     @property
     def output_width(self) -> int:

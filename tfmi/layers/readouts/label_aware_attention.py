@@ -47,8 +47,6 @@ class LabelAwareAttention(Readout):
         super().__init__(**kwargs)
         require_at_least(0, power=power)
         require_choice(("pow", "scale"), mode=mode)
-        self.power = power
-        self.mode = mode
 
     def call(self, interests: tf.Tensor, active: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
         """Attend to the interests.

@@ -49,8 +49,6 @@ class PredictedIntention(Readout):
         super().__init__(**kwargs)
         require_above(0, temperature=temperature)
         require_choice(("aggregated", "interests"), served=served)
-        self.temperature = temperature
-        self.served = served
 
     def call(self, interests: tf.Tensor, active: tf.Tensor, target: tf.Tensor, output: InterestOutput) -> tf.Tensor:
         """Mix the interests.

@@ -44,10 +44,6 @@ class SampledInterest(Readout):
         require_at_least(0, balance=balance)
         if usage_rate > 1:
             raise ValueError(f"usage_rate: expected a number of at most 1, got {usage_rate}")
-        self.temperature = temperature
-        self.balance = balance
-        self.usage_rate = usage_rate
-        self.seed = seed
         self.stream = RandomStream(seed, purpose="trained interests")
 
     def build(self, input_shape: Any) -> None:

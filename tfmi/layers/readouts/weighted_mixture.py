@@ -35,7 +35,6 @@ class WeightedMixture(Readout):
     def __init__(self, hidden_dimension: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(1, hidden_dimension=hidden_dimension)
-        self.hidden_dimension = hidden_dimension
 
     def build(self, input_shape: Any) -> None:
         """Create W [2 d, hidden], b and u [hidden], in float32."""

@@ -30,8 +30,6 @@ class CausalConvolution(ConfiguredLayer):
     def __init__(self, width: int = 3, dilation: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(1, width=width, dilation=dilation)
-        self.width = width
-        self.dilation = dilation
 
     def build(self, input_shape: Any) -> None:
         """Create W [width, d, d], the newest item's first, as one matrix [width d, d], and b [d]."""
@@ -75,8 +73,6 @@ class ResidualConvolutionBlock(ConfiguredLayer):
 
     def __init__(self, width: int = 3, dilation: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.width = width
-        self.dilation = dilation
         self.convolutions = [CausalConvolution(width, factor * dilation, name=f"convolution_{factor}") for factor in (1, 2)]
 
     def build(self, input_shape: Any) -> None:
@@ -120,7 +116,6 @@ class DilatedConvolutionEncoder(SequenceEncoder):
         super().__init__(**kwargs)
         require_at_least(1, number_of_dilations=len(dilations))
         self.dilations = tuple(dilations)
-        self.width = width
         self.blocks = [
             ResidualConvolutionBlock(width, dilation, name=f"block_{position}") for position, dilation in enumerate(self.dilations)
         ]

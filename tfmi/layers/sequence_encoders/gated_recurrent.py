@@ -40,8 +40,6 @@ class GatedRecurrentEncoder(SequenceEncoder):
     def __init__(self, hidden_dimension: int | None = None, *, use_bias: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(1, hidden_dimension=hidden_dimension)
-        self.hidden_dimension = hidden_dimension
-        self.use_bias = use_bias
 
     def state_dimension(self, dimension: int) -> int:
         """h."""

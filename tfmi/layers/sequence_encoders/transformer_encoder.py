@@ -104,11 +104,6 @@ class MultiHeadAttention(ConfiguredLayer):
         super().__init__(**kwargs)
         require_at_least(1, num_heads=num_heads)
         require_at_least(0, initializer_deviation=initializer_deviation)
-        self.num_heads = num_heads
-        self.dropout = dropout
-        self.initializer_deviation = initializer_deviation
-        self.rotary = rotary
-        self.seed = seed
         self.weights_dropout = ElementDropout(dropout, seed=seed)
 
     def build(self, input_shape: Any) -> None:
@@ -245,16 +240,6 @@ class TransformerBlock(ConfiguredLayer):
         require_choice(("post", "pre"), norm=norm)
         if gate and norm != "pre":
             raise ValueError("gate: opens by a part's input, which norm 'pre' alone keeps apart from its output; set norm to pre")
-        self.num_heads = num_heads
-        self.inner_dimension = inner_dimension
-        self.activation = activation
-        self.norm = norm
-        self.gate = gate
-        self.rotary = rotary
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.initializer_deviation = initializer_deviation
-        self.seed = seed
         self.attention = MultiHeadAttention(
             num_heads, dropout=attention_dropout, initializer_deviation=initializer_deviation, rotary=rotary, seed=seed, name="attention"
         )
@@ -376,19 +361,6 @@ class TransformerEncoder(SequenceEncoder):
         require_at_least(0, num_blocks=num_blocks)
         require_at_least(1, num_heads=num_heads, inner_dimension=inner_dimension, max_length=max_length)
         require_choice(("oldest", "newest", "none", "rotary"), positions=positions)
-        self.num_blocks = num_blocks
-        self.num_heads = num_heads
-        self.inner_dimension = inner_dimension
-        self.activation = activation
-        self.norm = norm
-        self.positions = positions
-        self.gate = gate
-        self.causal = causal
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.initializer_deviation = initializer_deviation
-        self.max_length = max_length
-        self.seed = seed
         self.input_dropout = ElementDropout(dropout, seed=seed)
         self.blocks = [
             TransformerBlock(

@@ -60,10 +60,6 @@ class AttentionFusion(ConfiguredLayer):
         super().__init__(**kwargs)
         require_at_least(1, num_queries=num_queries, attention_dimension=attention_dimension)
         require_choice(("attention", "mean"), pooling=pooling)
-        self.num_queries = num_queries
-        self.attention_dimension = attention_dimension
-        self.weigh_values = weigh_values
-        self.pooling = pooling
         self._attends = pooling == "attention"
         self._heads = num_queries if self._attends else 1
 

@@ -66,17 +66,7 @@ class AttentionFusionEncoder(UserEncoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(dimension, num_tasks, **kwargs)
-        self.num_queries = num_queries
-        self.attention_dimension = attention_dimension
-        self.weigh_values = weigh_values
-        self.pooling = pooling
-        self.crossing = crossing
-        self.latent_dimension = latent_dimension
-        self.cross_norm = cross_norm
         self.hidden = tuple(hidden)
-        self.dropout = dropout
-        self.final_relu = final_relu
-        self.seed = seed
         self.fusion = AttentionFusion(num_queries, attention_dimension, weigh_values, pooling, name="fusion")
         self.cross = FeatureCrossing(latent_dimension, cross_norm, name="crossing") if crossing else None
         activation = "relu" if final_relu else "linear"

@@ -52,8 +52,6 @@ class DeepFMBody(ExpertBody):
         if not hidden:
             raise ValueError("hidden: expected at least one width")
         self.hidden = tuple(hidden)
-        self.dropout = dropout
-        self.scale_products = scale_products
         self.deep = mlp(self.hidden[:-1], self.hidden[-1], dropout, "relu", seed)
         self.join = tf.keras.layers.Dense(dimension)
 

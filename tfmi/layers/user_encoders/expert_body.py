@@ -27,8 +27,6 @@ class ExpertBody(ConfiguredLayer):
 
     def __init__(self, dimension: int, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dimension = dimension
-        self.seed = seed
 
 
 EXPERT_BODIES: Registry[ExpertBody] = Registry("expert body", "tfmi.layers")

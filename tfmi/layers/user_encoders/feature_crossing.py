@@ -38,8 +38,6 @@ class FeatureCrossing(ConfiguredLayer):
         super().__init__(**kwargs)
         require_at_least(1, latent_dimension=latent_dimension)
         require_choice(("none", "layernorm", "l2"), cross_norm=cross_norm)
-        self.latent_dimension = latent_dimension
-        self.cross_norm = cross_norm
         self.normalization = tf.keras.layers.LayerNormalization(epsilon=1e-6, dtype=tf.float32) if cross_norm == "layernorm" else None
 
     def build(self, input_shape: Any) -> None:

@@ -33,9 +33,6 @@ class GatedMixture(ConfiguredLayer):
     def __init__(self, num_experts: int, dropout: float = 0.0, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(1, num_experts=num_experts)
-        self.num_experts = num_experts
-        self.dropout = dropout
-        self.seed = seed
         self.drop = ElementDropout(dropout, seed, dtype=tf.float32)
         noise = tf.keras.initializers.RandomNormal(stddev=0.01)
         self.logits = tf.keras.layers.Dense(num_experts, kernel_initializer=noise, name="gate") if num_experts > 1 else None

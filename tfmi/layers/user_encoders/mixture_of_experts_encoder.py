@@ -64,14 +64,7 @@ class MixtureOfExpertsEncoder(UserEncoder):
         super().__init__(dimension, num_tasks, **kwargs)
         if num_experts < 1:
             raise ValueError(f"num_experts: expected a number of at least 1, got {num_experts}")
-        self.num_experts = num_experts
-        self.task_experts = task_experts
-        self.body = body
-        self.expert_dimension = expert_dimension
         self.tower_hidden = None if tower_hidden is None else tuple(tower_hidden)
-        self.dropout = dropout
-        self.gate_dropout = gate_dropout
-        self.seed = seed
         width = dimension if expert_dimension is None else expert_dimension
         self._subsets = check_task_experts(
             [range(num_experts)] * num_tasks if task_experts is None else task_experts, num_tasks, num_experts

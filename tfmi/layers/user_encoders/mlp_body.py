@@ -29,7 +29,6 @@ class MlpBody(ExpertBody):
     def __init__(self, dimension: int, hidden: Sequence[int] = (128, 64), dropout: float = 0.0, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(dimension, seed, **kwargs)
         self.hidden = tuple(hidden)
-        self.dropout = dropout
         self.network = mlp(self.hidden, dimension, dropout, "linear", seed)
 
     def call(self, fields: tf.Tensor, training: bool | None = None) -> tf.Tensor:

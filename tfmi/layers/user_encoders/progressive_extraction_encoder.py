@@ -47,14 +47,6 @@ class ExtractionLevel(ConfiguredLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_tasks = num_tasks
-        self.experts_per_task = experts_per_task
-        self.shared_experts = shared_experts
-        self.dimension = dimension
-        self.body = body
-        self.feeds_another = feeds_another
-        self.gate_dropout = gate_dropout
-        self.seed = seed
         # The last stream is the shared one.
         counts = [experts_per_task] * num_tasks + [shared_experts]
         firsts = [sum(counts[:stream]) for stream in range(len(counts))]
@@ -141,16 +133,8 @@ class ProgressiveExtractionEncoder(UserEncoder):
             raise ValueError("experts_per_task, shared_experts: expected at least one expert for a task")
         if num_levels > 1 and shared_experts == 0:
             raise ValueError("shared_experts: levels above the first need at least one")
-        self.num_levels = num_levels
-        self.experts_per_task = experts_per_task
-        self.shared_experts = shared_experts
-        self.body = body
         self.upper_hidden = tuple(upper_hidden)
-        self.expert_dimension = expert_dimension
         self.tower_hidden = None if tower_hidden is None else tuple(tower_hidden)
-        self.dropout = dropout
-        self.gate_dropout = gate_dropout
-        self.seed = seed
         width = dimension if expert_dimension is None else expert_dimension
         upper = {"name": "mlp", "hidden": list(upper_hidden)}
         self.levels = [

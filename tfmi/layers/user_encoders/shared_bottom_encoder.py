@@ -55,12 +55,7 @@ class SharedBottomEncoder(UserEncoder):
     ) -> None:
         super().__init__(dimension, num_tasks, **kwargs)
         require_choice(("bottom", "embeddings"), share=share)
-        self.share = share
-        self.body = body
-        self.body_dimension = body_dimension
         self.tower_hidden = tuple(tower_hidden)
-        self.dropout = dropout
-        self.seed = seed
         num_bodies = 1 if share == "bottom" else num_tasks
         width = dimension if body_dimension is None else body_dimension
         self.bodies = [build_body(body, width, seed + 100 * position) for position in range(num_bodies)]

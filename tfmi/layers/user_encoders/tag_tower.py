@@ -50,15 +50,7 @@ class TagTower(ConfiguredLayer):
         require_at_least(3, num_rows=num_rows)
         require_at_least(1, dimension=dimension, num_tasks=num_tasks, embedding_dimension=embedding_dimension)
         require_choice(("per_task", "shared"), networks=networks)
-        self.num_rows = num_rows
-        self.dimension = dimension
-        self.num_tasks = num_tasks
         self.hidden = None if hidden is None else tuple(hidden)
-        self.networks = networks
-        self.embedding_dimension = embedding_dimension
-        self.dropout = dropout
-        self.initializer_deviation = initializer_deviation
-        self.seed = seed
         if hidden is None and embedding_dimension not in (None, dimension):
             raise ValueError(f"embedding_dimension: without a network tags have the width of users, {dimension}, got {embedding_dimension}")
         self._own_table: tf.Variable | None = None

@@ -29,8 +29,6 @@ class TwoTowerEncoder(UserEncoder):
 
     def __init__(self, dimension: int, num_tasks: int = 1, *, body: dict[str, Any] | None = None, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(dimension, num_tasks, **kwargs)
-        self.body = body
-        self.seed = seed
         self.bodies = [build_body(body, dimension, seed + 100 * task) for task in range(num_tasks)]
 
     def call(self, fields: FieldVectors, training: bool | None = None) -> tf.Tensor:

@@ -59,8 +59,6 @@ class UserEncoder(ConfiguredLayer):
         # Embeddings come in the right type, and the weights of their values stay float32.
         super().__init__(**{"autocast": False, **kwargs})
         require_at_least(1, dimension=dimension, num_tasks=num_tasks)
-        self.dimension = dimension
-        self.num_tasks = num_tasks
 
     def experts_of(self, task: int) -> tuple[int, ...]:
         """S_a: which of the E vectors a task uses, in the order of its gate's weights. By default every task has one of its own."""

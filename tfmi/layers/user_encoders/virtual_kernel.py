@@ -57,13 +57,6 @@ class VirtualKernels(ConfiguredLayer):
         require_at_least(0, gamma=gamma, kernel_deviation=kernel_deviation, projection_deviation=projection_deviation)
         require_choice(("per_field", "pooled"), experts=experts)
         require_choice(("linear", "relu"), projections=projections)
-        self.num_kernels = num_kernels
-        self.dimension = dimension
-        self.experts = experts
-        self.projections = projections
-        self.gamma = gamma
-        self.kernel_deviation = kernel_deviation
-        self.projection_deviation = projection_deviation
         # Made at once: a gate may be asked for before any user has been seen.
         noise = tf.keras.initializers.RandomNormal(stddev=kernel_deviation)
         self.kernels = self.add_weight("kernels", [num_kernels, dimension], initializer=noise, experimental_autocast=False)

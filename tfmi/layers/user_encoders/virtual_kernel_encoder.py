@@ -68,16 +68,6 @@ class VirtualKernelEncoder(UserEncoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(dimension, num_tasks, **kwargs)
-        self.num_experts = num_experts
-        self.task_experts = task_experts
-        self.body = body
-        self.shared_body = shared_body
-        self.experts = experts
-        self.projections = projections
-        self.gamma = gamma
-        self.kernel_deviation = kernel_deviation
-        self.projection_deviation = projection_deviation
-        self.seed = seed
         self.virtual_kernels = VirtualKernels(
             num_experts,
             dimension,

@@ -55,10 +55,7 @@ class XDeepFMBody(ExpertBody):
         if not hidden:
             raise ValueError("hidden: expected at least one width")
         self.map_sizes = tuple(map_sizes)
-        self.activation = activation
-        self.split_half = split_half
         self.hidden = tuple(hidden)
-        self.dropout = dropout
         self.interaction = CompressedInteraction(self.map_sizes, activation, split_half, seed)
         self.deep = mlp(self.hidden[:-1], self.hidden[-1], dropout, "relu", seed)
         self.join = tf.keras.layers.Dense(dimension)

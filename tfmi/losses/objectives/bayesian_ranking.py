@@ -33,7 +33,6 @@ class BayesianRanking(Objective):
 
     def __init__(self, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.seed = seed
         self.stream = RandomStream(seed, purpose="pairwise negatives")
 
     def contrast(

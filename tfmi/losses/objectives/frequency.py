@@ -34,7 +34,6 @@ class StreamingFrequency(ConfiguredLayer):
         super().__init__(autocast=False, **kwargs)
         if not 0.0 < update_rate <= 1.0:
             raise ValueError(f"update_rate must be in (0, 1], got {update_rate}")
-        self.update_rate = update_rate
         self._variables_exist = False
 
     def create_variables(self, num_rows: int) -> None:

@@ -325,8 +325,6 @@ class FullSoftmax(Objective):
             raise ValueError(f"block_rows must be at least 1, got {block_rows}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: expected a number of at least 0 and below 1, got {label_smoothing}")
-        self.block_rows = block_rows
-        self.label_smoothing = label_smoothing
 
     @property
     def why_no_softmax(self) -> str | None:

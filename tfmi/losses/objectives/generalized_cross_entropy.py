@@ -47,9 +47,6 @@ class GeneralizedBinaryCrossEntropy(Objective):
         require_at_least(1, num_negatives=num_negatives)
         if not 0 <= calibration <= 1:
             raise ValueError(f"calibration: expected a number from 0 to 1, got {calibration}")
-        self.num_negatives = num_negatives
-        self.calibration = calibration
-        self.seed = seed
         self.stream = RandomStream(seed, purpose="binary negatives")
 
     @property

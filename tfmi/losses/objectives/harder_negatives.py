@@ -60,11 +60,6 @@ class HarderNegatives(Objective):
                 raise ValueError(f"{name} must be at least {minimum}, got {value}")
         if pool_size is not None and pool_size < num_hard:
             raise ValueError(f"pool_size must be at least num_hard ({num_hard}), got {pool_size}")
-        self.num_uniform = num_uniform
-        self.num_hard = num_hard
-        self.pool_size = pool_size
-        self.start_after_steps = start_after_steps
-        self.seed = seed
         self.stream = RandomStream(seed, purpose="harder negatives")
         self.steps = self.add_weight("steps", [], dtype=tf.int64, initializer="zeros", trainable=False, experimental_autocast=False)
 

@@ -45,9 +45,6 @@ class InBatchSoftmax(Objective):
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.correct_frequency = correct_frequency
-        self.remove_accidental_hits = remove_accidental_hits
-        self.frequency_update_rate = frequency_update_rate
         self.frequency = StreamingFrequency(frequency_update_rate)
         self._task = tfrs.tasks.Retrieval(
             loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True, reduction=tf.keras.losses.Reduction.NONE)

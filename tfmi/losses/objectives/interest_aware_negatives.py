@@ -159,12 +159,6 @@ class InterestAwareNegatives(Objective):
             raise ValueError(f"beta: expected a finite number, got {beta}")
         if tau_plus >= 1:
             raise ValueError(f"tau_plus: expected a share below 1, got {tau_plus}")
-        self.beta = beta
-        self.tau_plus = tau_plus
-        self.stop_gradient_weights = stop_gradient_weights
-        self.num_sampled = num_sampled
-        self.sampler = sampler
-        self.seed = seed
         self.stream = RandomStream(seed, purpose="sampled negatives")
 
     def contrast(

@@ -133,11 +133,6 @@ class SampledSoftmax(Objective):
         super().__init__(autocast=False, **kwargs)
         if num_sampled < 1:
             raise ValueError(f"num_sampled must be at least 1, got {num_sampled}")
-        self.num_sampled = num_sampled
-        self.sampler = sampler
-        self.correct_frequency = correct_frequency
-        self.remove_accidental_hits = remove_accidental_hits
-        self.seed = seed
         self.stream = RandomStream(seed, purpose="sampled negatives")
 
     def contrast(

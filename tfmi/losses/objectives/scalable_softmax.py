@@ -48,9 +48,6 @@ class ScalableSoftmax(Objective):
         require_at_least(1, bucket_items=bucket_items)
         if coverage <= 0:
             raise ValueError(f"coverage: expected a number above 0, got {coverage}")
-        self.coverage = coverage
-        self.bucket_items = bucket_items
-        self.seed = seed
         self.stream = RandomStream(seed, purpose="bucket directions")
 
     # The interests of a user would be in different buckets.

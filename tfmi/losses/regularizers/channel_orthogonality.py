@@ -32,7 +32,6 @@ class ChannelOrthogonality(Regularizer):
     def __init__(self, weight: float = 0.1, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)  # the internals are float32 whatever the policy
         require_at_least(0, weight=weight)
-        self.weight = weight
 
     def check(self, extractor: InterestExtractor) -> None:
         """Raise ``ValueError`` if the extractor has no channels."""

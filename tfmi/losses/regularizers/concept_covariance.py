@@ -52,9 +52,6 @@ class ConceptCovariance(Regularizer):
         super().__init__(autocast=False, **kwargs)  # the internals are float32 whatever the policy
         require_at_least(0, weight=weight)
         require_at_least(2, reg_subsample=reg_subsample)
-        self.weight = weight
-        self.reg_subsample = reg_subsample
-        self.seed = seed
         self._draws = RandomStream(seed, "compared prototypes")
 
     def check(self, extractor: InterestExtractor) -> None:

@@ -44,7 +44,6 @@ class InterestCosine(Regularizer):
     def __init__(self, weight: float = 0.1, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         require_at_least(0, weight=weight)
-        self.weight = weight
 
     def check(self, extractor: InterestExtractor) -> None:
         """Raise ``ValueError`` if ``extractor`` gives one interest only."""

@@ -41,7 +41,6 @@ class InterestUsage(Regularizer):
     def __init__(self, hidden_dimension: int | None = None, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)  # float32 whatever the policy, weights included
         require_at_least(1, hidden_dimension=hidden_dimension)
-        self.hidden_dimension = hidden_dimension
 
     def check(self, extractor: InterestExtractor) -> None:
         """Raise ``ValueError`` if there is only one interest to use."""

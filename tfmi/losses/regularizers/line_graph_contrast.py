@@ -76,10 +76,6 @@ class LineGraphContrast(Regularizer):
     def __init__(self, weight: float = 0.02, *, layers: int = 3, stop_gradient: bool = True, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         require_at_least(0, weight=weight, layers=layers)
-        self.weight = weight
-        self.layers = layers
-        self.stop_gradient = stop_gradient
-        self.seed = seed
         self._order = RandomStream(seed, "shuffled sessions")
 
     def check(self, extractor: InterestExtractor) -> None:

@@ -59,11 +59,6 @@ class ReAttend(Regularizer):
         require_choice(("dot", "cosine"), similarity=similarity)
         if not temperature > 0:
             raise ValueError(f"temperature: expected a number above 0, got {temperature}")
-        self.weight = weight
-        self.stop_gradient_target = stop_gradient_target
-        self.use_transformed = use_transformed
-        self.similarity = similarity
-        self.temperature = temperature
 
     def check(self, extractor: InterestExtractor) -> None:
         """Raise ``ValueError`` if no gradient passes through the extractor's weights: its attention could not follow."""

@@ -55,11 +55,7 @@ class ReConstruct(Regularizer):
         super().__init__(autocast=False, **kwargs)
         require_backward_flow(weight, threshold, reduction)
         require_at_least(0, initializer_deviation=initializer_deviation)
-        self.weight = weight
-        self.threshold = threshold
-        self.stop_gradient_target = stop_gradient_target
         self.reduction: Reduction = reduction
-        self.initializer_deviation = initializer_deviation
 
     def build(self, input_shape: Any) -> None:
         """Create Up [d, L d] with its bias, W3 [d, d], w [L, d] and W5 [d, d], from the shapes of a ``BatchContext``."""

@@ -60,12 +60,7 @@ class ReContrast(Regularizer):
         require_at_least(0, warmup_steps=warmup_steps)
         if not temperature > 0:
             raise ValueError(f"temperature: expected a number above 0, got {temperature}")
-        self.weight = weight
-        self.temperature = temperature
-        self.threshold = threshold
-        self.include_all_positives = include_all_positives
         self.reduction: Reduction = reduction
-        self.warmup_steps = warmup_steps
 
     def build(self, input_shape: Any) -> None:
         """Create the count of training steps, if there is a warm-up."""

@@ -68,10 +68,6 @@ class RoutingRegularization(Regularizer):
         require_at_least(0, weight=weight)
         require_choice(("dim", "length"), normalizer=normalizer)
         require_choice(("sum", "mean"), reduction=reduction)
-        self.weight = weight
-        self.normalizer = normalizer
-        self.reduction = reduction
-        self.masked = masked
 
     def check(self, extractor: InterestExtractor) -> None:
         """Refuse extractors whose weights carry no gradient; see ``Regularizer``."""

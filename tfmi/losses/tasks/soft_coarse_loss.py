@@ -39,9 +39,6 @@ class SoftCoarseLoss(ConfiguredLayer):
         for name, weight in (("partial_interest", partial_interest), ("no_interest", no_interest)):
             if not 0 <= weight <= 1:
                 raise ValueError(f"{name}: expected a weight of at least 0 and at most 1, got {weight}")
-        self.partial_interest = partial_interest
-        self.no_interest = no_interest
-        self.soft = soft
 
     def row_weights(self, labels: tf.Tensor, coarse_labels: tf.Tensor) -> tf.Tensor:
         """float32 [B, C]: omega."""

@@ -45,9 +45,6 @@ class AdaptiveWeight(Weighting):
     def __init__(self, gamma: float = 2.0, stop_gradient_weight: bool = False, all_items_terms: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(0, gamma=gamma)
-        self.gamma = gamma
-        self.stop_gradient_weight = stop_gradient_weight
-        self.all_items_terms = all_items_terms
 
     def check(self, objective: Objective, readout: Readout) -> None:
         """See ``Weighting``."""

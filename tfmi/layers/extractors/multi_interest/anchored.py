@@ -64,12 +64,6 @@ class AnchoredInterests(InterestExtractor):
         super().__init__(**kwargs)
         require_at_least(1, num_interests=num_interests)
         require_choice(("learned", "mean"), anchor=anchor)
-        self.num_interests = num_interests
-        self.extractor = extractor
-        self.anchor = anchor
-        self.recency_decay = recency_decay
-        self.anchor_start = anchor_start
-        self.seed = seed
         base_interests = num_interests + (anchor == "learned")
         self.base = _build_base(extractor or {"name": "self_attentive", "positions": "newest"}, base_interests, seed)
         self.mean = MeanPooling(recency_decay, name="mean")

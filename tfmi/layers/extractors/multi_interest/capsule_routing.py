@@ -93,12 +93,6 @@ class CapsuleRouting(RandomStartRouting):
         require_at_least(0, initializer_deviation=initializer_deviation)
         require_choice(("accumulate", "replace"), logit_update=logit_update)
         require_updates(iterations, stop_gradient_routing)
-        self.iterations = iterations
-        self.initializer_deviation = initializer_deviation
-        self.initial_identity = initial_identity
-        self.adaptive = adaptive
-        self.logit_update = logit_update
-        self.stop_gradient_routing = stop_gradient_routing
 
     @property
     def why_weights_are_constant(self) -> str | None:

@@ -70,13 +70,6 @@ class ComiRecRouting(InterestExtractor):
         require_at_least(0, initializer_deviation=initializer_deviation)
         require_choice(("oldest", "newest"), positions=positions)
         require_updates(iterations, stop_gradient_routing)
-        self.num_interests = num_interests
-        self.iterations = iterations
-        self.initializer_deviation = initializer_deviation
-        self.initial_identity = initial_identity
-        self.positions = positions
-        self.stop_gradient_routing = stop_gradient_routing
-        self.max_length = max_length
 
     @property
     def why_weights_are_constant(self) -> str | None:

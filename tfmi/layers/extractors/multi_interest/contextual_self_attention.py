@@ -59,9 +59,6 @@ class ContextualSelfAttentiveInterests(SelfAttentiveInterests):
     ) -> None:
         super().__init__(num_interests, hidden_dimension=hidden_dimension, positions="none", **kwargs)
         require_choice(("items", "states"), values=values)
-        self.encoder = encoder
-        self.values = values
-        self.seed = seed
         self.sequence_encoder = build_encoder(encoder or {"name": "transformer", "num_blocks": 1}, seed)
 
     @property

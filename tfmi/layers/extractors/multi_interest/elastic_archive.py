@@ -100,12 +100,6 @@ class ElasticArchive(InterestExtractor):
             raise ValueError(f"temperature: expected a number above 0, got {temperature}")
         if assignment_normalize and attention == "cosine":
             raise ValueError("assignment_normalize: expected False with attention 'cosine', which assigns by cosine already, got True")
-        self.num_channels = num_channels
-        self.max_channels = max_channels
-        self.attention = attention
-        self.temperature = temperature
-        self.assignment_normalize = assignment_normalize
-        self.assignment_grad = assignment_grad
         self.num_interests = min(max_channels, num_channels)
 
     def build(self, input_shape: Any) -> None:

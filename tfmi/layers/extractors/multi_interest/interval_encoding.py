@@ -71,8 +71,6 @@ class IntervalEncoding(ConfiguredLayer):
         # Timestamps lose seconds as float32, to which Keras would cast them.
         super().__init__(autocast=False, **kwargs)
         require_at_least(1, dimension=dimension, time_span=time_span)
-        self.dimension = dimension
-        self.time_span = time_span
 
     def build(self, input_shape: Any) -> None:
         """Create E [time_span + 1, d] and w [d, 1]."""

@@ -84,13 +84,6 @@ class PeriodicInteractiveInterests(SelfAttentiveInterests):
         )
         require_at_least(0, blocks=blocks)
         require_at_least(1, time_span=time_span)
-        self.time_span = time_span
-        self.blocks = blocks
-        self.num_heads = num_heads
-        self.dropout = dropout
-        self.centre = centre
-        self.parity_padding = parity_padding
-        self.seed = seed
         self.star_blocks = [
             StarAttention(num_heads, dropout=dropout, parity_padding=parity_padding, seed=seed + block) for block in range(blocks)
         ]

@@ -105,11 +105,6 @@ class RandomStartRouting(InterestExtractor):
         require_at_least(1, num_interests=num_interests, max_length=max_length)
         require_at_least(0, logit_deviation=logit_deviation)
         require_choice(("random", "fixed"), routing_init=routing_init)
-        self.num_interests = num_interests
-        self.logit_deviation = logit_deviation
-        self.routing_init = routing_init
-        self.max_length = max_length
-        self.seed = seed
         self._noise = RandomStream(seed, "routing logits of a training batch")
 
     def build(self, input_shape: Any) -> None:

@@ -79,15 +79,6 @@ class SelfAttentiveInterests(InterestExtractor):
         require_choice(("none", "tanh_dense"), output_transform=output_transform)
         if identity_start and not value_projection and output_transform == "none":
             raise ValueError("identity_start: there is nothing to start; it needs value_projection or an output_transform")
-        self.num_interests = num_interests
-        self.hidden_dimension = hidden_dimension
-        self.positions = positions
-        self.use_bias = use_bias
-        self.value_projection = value_projection
-        self.output_transform = output_transform
-        self.identity_start = identity_start
-        self.initializer_deviation = initializer_deviation
-        self.max_length = max_length
 
     def build(self, input_shape: Any) -> None:
         """Create W1 [d, hidden], W2 [hidden, K], and, if asked for, P [max_length, d], the biases, W3 [d, d] and Wo [d, d]."""

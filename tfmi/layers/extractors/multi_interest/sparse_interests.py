@@ -100,15 +100,6 @@ class SparseInterests(InterestExtractor):
             raise ValueError("tie_w3: assignment 'cosine' has no W3 to share")
         if assignment == "cosine" and small_initial_gains:
             raise ValueError("small_initial_gains: assignment 'cosine' has no LN1 and LN2 to start")
-        self.num_interests = num_interests
-        self.num_prototypes = num_prototypes
-        self.assignment = assignment
-        self.assign_temperature = assign_temperature
-        self.small_initial_gains = small_initial_gains
-        self.positions = positions
-        self.tie_w3 = tie_w3
-        self.residual_items = residual_items
-        self.max_length = max_length
 
     @property
     def has_item_kernel(self) -> bool:

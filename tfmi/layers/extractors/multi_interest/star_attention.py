@@ -38,10 +38,6 @@ class StarAttention(ConfiguredLayer):
     def __init__(self, num_heads: int = 4, *, dropout: float = 0.1, parity_padding: bool = False, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(1, num_heads=num_heads)
-        self.num_heads = num_heads
-        self.dropout = dropout
-        self.parity_padding = parity_padding
-        self.seed = seed
         self.weights_dropout = ElementDropout(dropout, seed=seed)
 
     def build(self, input_shape: Any) -> None:

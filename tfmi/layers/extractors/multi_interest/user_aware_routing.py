@@ -93,13 +93,6 @@ class UserAwareRouting(RandomStartRouting):
         require_choice(("replace", "accumulate"), logit_update=logit_update)
         for position, width in enumerate(profile_fields):
             require_at_least(1, **{f"profile_fields[{position}]": width})
-        self.iterations = iterations
-        self.logit_update = logit_update
-        self.initializer_deviation = initializer_deviation
-        self.initial_identity = initial_identity
-        self.gate_dimension = gate_dimension
-        self.hidden_dimension = hidden_dimension
-        self.residual = residual
         self.profile_fields = tuple(profile_fields)
 
     def build(self, input_shape: Any) -> None:

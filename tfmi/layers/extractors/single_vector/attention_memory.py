@@ -46,8 +46,6 @@ class AttentionMemoryInterest(InterestExtractor):
     def __init__(self, *, add_mean: bool = True, initializer_deviation: float = 0.05, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(0, initializer_deviation=initializer_deviation)
-        self.add_mean = add_mean
-        self.initializer_deviation = initializer_deviation
         self.attention = ClickAttention(2, use_bias=True, initializer_deviation=initializer_deviation, name="attention")
 
     def build(self, input_shape: Any) -> None:

@@ -40,7 +40,6 @@ class ConvolutionalInterest(InterestExtractor):
     def __init__(self, dilations: Sequence[int] = (1, 4, 1, 4, 1, 4, 1, 4, 1, 4), *, width: int = 3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dilations = tuple(dilations)
-        self.width = width
         self.encoder = DilatedConvolutionEncoder(dilations, width=width, name="encoder")
 
     @property

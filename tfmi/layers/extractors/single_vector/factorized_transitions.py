@@ -45,7 +45,6 @@ class FactorizedTransitions(InterestExtractor):
     def __init__(self, num_rows: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_at_least(1, num_rows=num_rows)
-        self.num_rows = num_rows
 
     @property
     def why_weights_are_constant(self) -> str:

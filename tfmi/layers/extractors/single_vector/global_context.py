@@ -57,15 +57,6 @@ class GlobalContextInterest(InterestExtractor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_rows = num_rows
-        self.neighbours = neighbours
-        self.distance = distance
-        self.log_counts = log_counts
-        self.graph_dropout = graph_dropout
-        self.session_dropout = session_dropout
-        self.global_dropout = global_dropout
-        self.max_length = max_length
-        self.seed = seed
         # Their attention multiplies items by items, which float16 would overflow.
         self.in_session = TypedGraphAttention(dtype="float32", name="in_session")
         self.in_all_sessions = GlobalGraphAttention(

@@ -66,16 +66,6 @@ class GraphSelfAttentionInterest(InterestExtractor):
         require_at_least(1, num_blocks=num_blocks)
         if not 0 <= attention_share <= 1:
             raise ValueError(f"attention_share: expected a number from 0 to 1, got {attention_share}")
-        self.attention_share = attention_share
-        self.steps = steps
-        self.num_blocks = num_blocks
-        self.num_heads = num_heads
-        self.inner_dimension = inner_dimension
-        self.activation = activation
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.initializer_deviation = initializer_deviation
-        self.seed = seed
         self.graph = GatedGraph(steps, message_bias=False, name="graph")
         self.blocks = [
             TransformerBlock(

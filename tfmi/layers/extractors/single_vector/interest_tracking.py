@@ -62,12 +62,6 @@ class InterestTrackingEncoder(SequenceEncoder):
         require_at_least(1, max_length=max_length)
         require_choice(("oldest", "newest", "none"), positions=positions)
         require_choice(("tracked", "item"), residual=residual)
-        self.positions = positions
-        self.residual = residual
-        self.dropout = dropout
-        self.initializer_deviation = initializer_deviation
-        self.max_length = max_length
-        self.seed = seed
         self.output_dropout = ElementDropout(dropout, seed=seed)
 
     def build(self, input_shape: Any) -> None:

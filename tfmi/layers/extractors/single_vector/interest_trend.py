@@ -62,13 +62,6 @@ class InterestTrend(InterestExtractor):
     ) -> None:
         super().__init__(**kwargs)
         require_choice(("newest", "mean"), query=query)
-        self.query = query
-        self.positions = positions
-        self.residual = residual
-        self.dropout = dropout
-        self.initializer_deviation = initializer_deviation
-        self.max_length = max_length
-        self.seed = seed
         self.encoder = InterestTrackingEncoder(
             positions=positions,
             residual=residual,

@@ -38,7 +38,6 @@ class MeanPooling(InterestExtractor):
         super().__init__(**kwargs)
         if not 0 < recency_decay <= 1:
             raise ValueError(f"recency_decay: expected a number above 0 and at most 1, got {recency_decay}")
-        self.recency_decay = recency_decay
 
     @property
     def why_weights_are_constant(self) -> str:

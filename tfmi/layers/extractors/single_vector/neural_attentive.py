@@ -59,11 +59,6 @@ class NeuralAttentiveInterest(InterestExtractor):
     ) -> None:
         super().__init__(**kwargs)
         require_at_least(1, hidden_dimension=hidden_dimension)
-        self.hidden_dimension = hidden_dimension
-        self.dropout = dropout
-        self.softmax = softmax
-        self.use_bias = use_bias
-        self.seed = seed
         self.encoder = GatedRecurrentEncoder(hidden_dimension, use_bias=use_bias, name="encoder")
         self.attention = ClickAttention(softmax=softmax, name="attention")
         self.joined_dropout = ElementDropout(dropout, seed=seed)

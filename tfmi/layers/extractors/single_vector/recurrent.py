@@ -47,10 +47,6 @@ class RecurrentInterest(InterestExtractor):
         self, hidden_dimension: int | None = None, *, dropout: float = 0.0, use_bias: bool = True, seed: int = 0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.hidden_dimension = hidden_dimension
-        self.dropout = dropout
-        self.use_bias = use_bias
-        self.seed = seed
         self.encoder = GatedRecurrentEncoder(hidden_dimension, use_bias=use_bias, name="encoder")
         self.state_dropout = ElementDropout(dropout, seed=seed)
 

@@ -43,7 +43,6 @@ class SessionGraphInterest(InterestExtractor):
 
     def __init__(self, *, steps: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.steps = steps
         self.graph = GatedGraph(steps, name="graph")
         self.attention = ClickAttention(use_bias=True, start="uniform", name="attention")
 

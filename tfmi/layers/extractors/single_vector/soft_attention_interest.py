@@ -37,8 +37,6 @@ class SoftAttentionInterest(InterestExtractor):
 
     def __init__(self, positions: Literal["newest", "none"] = "newest", max_length: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.positions = positions
-        self.max_length = max_length
         self.attention = SoftAttention(positions, max_length, name="attention")
 
     def build(self, input_shape: Any) -> None:

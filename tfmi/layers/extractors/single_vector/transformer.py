@@ -53,18 +53,6 @@ class TransformerInterest(InterestExtractor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_blocks = num_blocks
-        self.num_heads = num_heads
-        self.inner_dimension = inner_dimension
-        self.activation = activation
-        self.norm = norm
-        self.positions = positions
-        self.gate = gate
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.initializer_deviation = initializer_deviation
-        self.max_length = max_length
-        self.seed = seed
         self.encoder = TransformerEncoder(
             num_blocks,
             num_heads=num_heads,
