@@ -65,7 +65,7 @@ class Outcome:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; returns the exit code: 0 done, 1 a run has failed or the user can mend something, 130 stopped by Ctrl-C."""
+    """Run the program; returns the exit code: 0 done, 1 a run has failed or the user can fix something, 130 stopped by Ctrl-C."""
     options = _parser().parse_args(arguments)
     return run_program(lambda: _compare(options))
 

@@ -50,7 +50,7 @@ DATA = "sessions"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; returns the exit code: 0 done, 1 a run has failed or the user can mend something, 130 stopped by Ctrl-C."""
+    """Run the program; returns the exit code: 0 done, 1 a run has failed or the user can fix something, 130 stopped by Ctrl-C."""
     options = parse_arguments(arguments)
     return run_program(lambda: options.study(options))
 

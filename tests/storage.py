@@ -1,4 +1,4 @@
-"""Little room to write in, without a disk of one's own: the operating system's limit on the size of a file."""
+"""Little space to write in, without a disk for it: the operating system's limit on the size of a file."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def test_cutoffs_come_in_any_order() -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        # A misspelt system is not a system of one's own, whatever else the file says.
+        # A misspelt system is not a system of your own, whatever else the file says.
         ("system: comirec_das\nmodel: {dimension: 32}\n", "unknown system 'comirec_das' (did you mean 'comirec_sa'?)"),
         ("system: my_recipe\nmodel: {extractor: {num_interests: 3}}\n", "unknown system 'my_recipe'"),
         (

@@ -29,7 +29,7 @@ METRICS = {
     *("expected_calibration_error", "grouped_auc", "log_loss", "per_user_metrics", "ranking_metrics", "reliability_bins"),
     "session_metrics",
 }
-# What a component of one's own is derived from, and where it registers; all registered components are public besides.
+# What a component of your own is derived from, and where it registers; all registered components are public besides.
 LAYER_BASES = {
     *("AdaptsToSequences", "Backbone", "ConfiguredLayer", "EncodedSequence", "ExpertBody", "FieldEmbedding", "FieldVectors"),
     *("InterestExtractor", "InterestOutput", "ItemPropagation", "RandomStream", "RankingInputs", "Readout", "RepeatScorer"),

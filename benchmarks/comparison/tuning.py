@@ -9,7 +9,7 @@ A space is a YAML file: settings with the values to try, and further ones of sin
       comirec_sa: {model.history_dropout: []}          # [] takes a common setting away
       item_knn: {model.heuristic.decay: [0.7, 0.8, 0.9]}
 
-A system takes the common settings that it reads: those of training do nothing to systems that count.
+A system takes the common settings that it reads: those of training do nothing to heuristic systems.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The server under test: one that is running already, or a local server of one's own in a process of its own."""
+"""The server under test: one that is running already, or a local server in a process of its own."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def target_of(options: argparse.Namespace) -> Iterator[Target]:
     """The server that the arguments name, or one that is started and, at the end, stopped.
 
     Raises:
-        ServerError: The server of one's own cannot start.
+        ServerError: The local server cannot start.
     """
     if options.start is None:
         yield Target(options.rest, options.grpc, options.process)

@@ -121,7 +121,7 @@ class RestTransport:
         return Reply("OK", {name: _from_json(value, dtypes[name]) for name, value in outputs.items()})
 
     def send(self, method: str, path: str, body: bytes | None = None) -> Reply:
-        """Send a request and return its status and text. A connection that an earlier request has closed is opened anew."""
+        """Send a request and return its status and text. A connection that an earlier request has closed is opened again."""
         for attempt in (1, 2):
             fresh = self._connection is None
             connection = self._connection or http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)

@@ -18,7 +18,7 @@ from tfmi.core.registry import Registry
 from tfmi.export import load_metadata
 from tfmi.models.heuristics.heuristic import HEURISTICS
 
-MODULE = "own_counting.heuristics"
+MODULE = "own_heuristics.heuristics"
 CODE = """
 from tfmi.models.heuristics.heuristic import HEURISTICS, Popularity
 
@@ -32,16 +32,16 @@ RECIPE: dict[str, Any] = {"system": "mine", "model": {"kind": "heuristic", "heur
 
 def forget(registry: Registry[Any], name: str) -> None:
     registry._components.pop(name, None)
-    for module in [each for each in sys.modules if each.startswith("own_counting")]:
+    for module in [each for each in sys.modules if each.startswith("own_heuristics")]:
         del sys.modules[module]
 
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "elsewhere"
-    (folder / "own_counting").mkdir(parents=True)
-    (folder / "own_counting" / "__init__.py").touch()
-    (folder / "own_counting" / "heuristics.py").write_text(CODE)
+    (folder / "own_heuristics").mkdir(parents=True)
+    (folder / "own_heuristics" / "__init__.py").touch()
+    (folder / "own_heuristics" / "heuristics.py").write_text(CODE)
     monkeypatch.syspath_prepend(folder)
     yield folder
     forget(HEURISTICS, "own_popularity")
@@ -60,7 +60,7 @@ def test_the_library_names_it_and_says_when_it_is_missing(plugin: Path, tmp_path
     forget(HEURISTICS, "own_popularity")
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(plugin)])
     sys.path_importer_cache.pop(str(plugin), None)
-    with pytest.raises(tfmi.ConfigError, match=r"plugins: there is no module 'own_counting\.heuristics' in this environment"):
+    with pytest.raises(tfmi.ConfigError, match=r"plugins: there is no module 'own_heuristics\.heuristics' in this environment"):
         tfmi.load(run)
     answers = tfmi.load(version).recommend(histories=[["a1"]], n=3)  # what is exported needs no code
     assert len(answers) == 3
@@ -83,5 +83,5 @@ def test_the_program_finds_it(plugin: Path, tmp_path: Path, capsys: pytest.Captu
 def test_one_that_an_installed_package_announces_is_named_too(plugin: Path) -> None:
     __import__(MODULE)  # as an entry point does
     assert tfmi.Recommender(RECIPE).config.plugins == [MODULE]
-    assert tfmi.Recommender(RECIPE, plugins=["own_counting"]).config.plugins == ["own_counting"]
+    assert tfmi.Recommender(RECIPE, plugins=["own_heuristics"]).config.plugins == ["own_heuristics"]
     assert tfmi.Recommender("popularity").config.plugins == []

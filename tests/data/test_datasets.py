@@ -1,4 +1,4 @@
-"""Named datasets: the counts of the real files, small files of every format, and what is said of damaged ones."""
+"""Public datasets: the counts of the real files, small files of every format, and what is said of damaged ones."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ NAME, LENGTH, ITEMS, DAY = "test_recency", 5, 30, 86_400.0
 
 
 class RecencyInterests(InterestExtractor):
-    """Two interests: items weighted by how long before the newest they were met, over one day and over ten."""
+    """Two interests: items weighted by how long before the newest they were seen, over one day and over ten."""
 
     num_interests = 2
 

@@ -102,7 +102,7 @@ def test_a_warm_up_longer_than_training_is_noted(tmp_path: Path, small_run: list
     assert "2 steps of warm-up fill all 2 training steps" in caplog.text
 
 
-def test_counting_refuses_what_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_heuristic_systems_refuse_what_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--system", "popularity", "--max-steps", "7", "--set", "optimizer.learning_rate=0.1", "--no-export"]
     small = ["--set", "data.embedded.users=60", "--set", "data.embedded.items=40", "--set", "data.split.min_item_events=1"]
     assert main([*flags, *small, "--output", str(tmp_path / "run")]) == 1

@@ -153,7 +153,7 @@ def test_a_streamed_run_that_is_killed_and_resumed_equals_one_that_is_not(
     assert (first["test"], first["valid"]) == (second["test"], second["valid"])
 
 
-def test_a_counting_system_reads_a_streamed_log(tmp_path: Path, flags: list[str]) -> None:
+def test_a_heuristic_system_reads_a_streamed_log(tmp_path: Path, flags: list[str]) -> None:
     output, models = tmp_path / "run", tmp_path / "models"
     places = ["--output", str(output), "--savedmodels", str(models)]
     assert main([*flags, *STREAMED, *WITHOUT_PROFILES, "--system", "item_knn", *places]) == 0

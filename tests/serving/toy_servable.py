@@ -1,4 +1,4 @@
-"""A SavedModel with the signatures of an exported model and an answer that tests can foresee; nothing of tfmi in it.
+"""A SavedModel with the signatures of an exported model and an answer that tests can predict; nothing of tfmi in it.
 
 Items "a" to "h" are ranked by the history's newest known item: that item's successors in the alphabet first, going round. Scores count
 down from 1 in steps of 1/8, the interest is 0 for even positions and 1 for odd ones. A history without a known item answers "a", "b", ...

@@ -448,7 +448,7 @@ _ARGUMENTS = {
     "data.log.columns.time: null": "time=None",
     **{f"data.log.columns.{name}": f"the argument {name}" for name in ("user", "item", "time", "event", "weight")},
     "the file has: ": "the table has: ",
-    "Mend the file": "Mend the table",
+    "Fix the file": "Fix the table",
 }
 
 

@@ -94,7 +94,7 @@ class Estimator(ABC):
 
     @property
     def model(self) -> Any:
-        """The model itself, a ``tfrs.Model`` for Keras' ``compile`` and ``fit``; a counting model for a system that counts.
+        """The model itself, a ``tfrs.Model`` for Keras' ``compile`` and ``fit``; a ``HeuristicModel`` for a heuristic system.
 
         Raises:
             ConfigError: There is none yet.
@@ -142,7 +142,7 @@ class Estimator(ABC):
         return self._configured(dataset.settings)
 
     def build(self, dataset: Dataset) -> Any:
-        """Build the model with fresh weights, for a loop of one's own: ``model.compile`` and ``model.fit`` on ``dataset.batches(self)``.
+        """Build the model with fresh weights, for a loop of your own: ``model.compile`` and ``model.fit`` on ``dataset.batches(self)``.
 
         Returns:
             ``self``.

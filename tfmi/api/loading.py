@@ -27,7 +27,7 @@ def load(path: str | Path) -> Any:
         path: ``runs/<run>``; ``savedmodels/<name>/<version>``, or ``savedmodels/<name>`` for the newest version.
 
     Returns:
-        A ``Recommender``, ``Ranker`` or ``TagModel``. Of a run it has its data again, and can be evaluated, exported and trained anew; an
+        A ``Recommender``, ``Ranker`` or ``TagModel``. Of a run it has its data again, and can be evaluated, exported and trained again; an
         exported version answers without its data or any of its Python code.
 
     Raises:

@@ -49,7 +49,7 @@ def asked_users(
         users: Ids of users of the data, or None.
         histories: A list of item ids for each user, oldest first, or None.
         profiles: A mapping from field to value for each user, or a table; may stand alone or beside ``histories``.
-        timestamps: Seconds at which the items of each history were met, or None.
+        timestamps: Seconds at which the items of each history were seen, or None.
         known: From user ids to columns, see ``Dataset.histories``; None where no data is at hand.
         kinds: The model's profile fields.
         method: What was called, for messages.

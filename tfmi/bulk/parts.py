@@ -123,7 +123,7 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
     differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if differing:
         raise ConfigError(
-            f"{folder}: was begun with other settings ({', '.join(differing)}); remove it to begin afresh, or name another output"
+            f"{folder}: was begun with other settings ({', '.join(differing)}); remove it to start over, or name another output"
         )
     log.info("Going on with %s", folder)
 

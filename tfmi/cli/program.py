@@ -50,7 +50,7 @@ def quiet_libraries() -> None:
 
 
 def run_program(work: Callable[[], int]) -> int:
-    """Run a program's work and turn what its user can mend into one message on the standard error.
+    """Run a program's work and turn what its user can fix into one message on the standard error.
 
     Args:
         work: Returns the exit code.

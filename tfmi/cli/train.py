@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="PATH", help="file or folder of the data")
     parser.add_argument("--set", metavar="a.b=value", action="append", default=[], help="set one configuration value; may be repeated")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of initial weights, order of examples, negatives and dropout")
-    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps; systems that count take none")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N steps; heuristic systems take none")
     parser.add_argument(
         "--print-config",
         metavar="NAME",
@@ -98,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; returns the exit code: 0 done, 1 a problem the user can mend, 130 stopped by Ctrl-C."""
+    """Run the program; returns the exit code: 0 done, 1 a problem that the user can fix, 130 stopped by Ctrl-C."""
     quiet_libraries()
     options = build_parser().parse_args(arguments)
     return run_program(lambda: _run(options))

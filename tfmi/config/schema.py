@@ -100,7 +100,7 @@ class LogColumns(Section):
     event: str | None = Field(None, description="event type; None if there is none")
     weight: str | None = Field(None, description="event weight, a number")
     offset: str | None = Field(None, description="a number in time_unit that is added to the time, such as the moment within a session")
-    part: str | None = Field(None, description="which part an event belongs to: train, valid or test; a split of one's own")
+    part: str | None = Field(None, description="which part an event belongs to: train, valid or test; a split of your own")
 
     @pydantic.model_validator(mode="after")
     def _check_offset(self) -> Self:
@@ -394,7 +394,7 @@ class ItemTowerConfig(Section):
         0.0, ge=0, lt=1, description="how often training leaves an item's id out, so that features alone give vectors to new items"
     )
     initializer_deviation: float | None = Field(None, gt=0, description="deviation of embeddings; None: 1/sqrt(dimension)")
-    propagation: ComponentSpec | None = Field(None, description="what items hear from each other, such as {name: hypergraph, layers: 3}")
+    propagation: ComponentSpec | None = Field(None, description="message passing among items, such as {name: hypergraph, layers: 3}")
 
 
 class UserTowerConfig(Section):

@@ -10,7 +10,7 @@ from tfmi.core.text import printable, shown_name
 
 
 class TfmiError(Exception):
-    """Base of every error that a user of tfmi can mend: the message says what was found, what was expected and what to do.
+    """Base of every error that a user of tfmi can fix: the message says what was found, what was expected and what to do.
 
     What it cites of files, requests and settings may hold anything; control characters, which a terminal would obey, are escaped.
     """

@@ -47,7 +47,7 @@ class Registry(Generic[T]):
 
         def decorate(component: type[T]) -> type[T]:
             taken = self._components.get(name)
-            # A module that is executed again registers its class anew.
+            # A module that is executed twice registers its class twice.
             if taken is not None and (taken.__module__, taken.__qualname__) != (component.__module__, component.__qualname__):
                 raise ValueError(f"{self.kind} {name!r} is already registered by {taken.__module__}.{taken.__qualname__}")
             self._components[name] = component

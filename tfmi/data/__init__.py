@@ -1,1 +1,1 @@
-"""From files to examples: reading and checking a log, the catalogue, splits, named datasets, ``tf.data`` and TFRecord."""
+"""From files to examples: reading and checking a log, the catalogue, splits, public datasets, ``tf.data`` and TFRecord."""

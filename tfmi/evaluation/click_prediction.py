@@ -62,7 +62,7 @@ def impression_metrics(rows: ImpressionRows, logits: np.ndarray) -> dict[str, fl
 
 
 def impression_slices(rows: ImpressionRows, logits: np.ndarray, dataset: RankingDataset) -> dict[str, dict[str, float]]:
-    """The metrics of slices of the rows: by how often the item, and whether the user, was met in training."""
+    """The metrics of slices of the rows: by how often the item, and whether the user, was seen in training."""
     rare = dataset.catalogue.counts[rows.items] < RARE_IMPRESSIONS
     known = np.isin(rows.users, dataset.train.users)
     slices = {"items:rare": rare, "items:frequent": ~rare, "users:known": known, "users:new": ~known}

@@ -1,4 +1,4 @@
-"""How well a model of tags orders labelled items, and how well it foresees the tags of what users do later, beside two ways of counting."""
+"""How well a model of tags orders labelled items, and how well it predicts the tags of later events, beside two heuristic baselines."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ class TagEvaluator:
         self, evaluation: TagEvaluation, scorer_of: Callable[[TagEvaluation, int], Scorer], *, only_new: bool = False
     ) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:
         """Per task, ``precision``, ``recall`` and ``ndcg`` at every cutoff, float64 [users] each; and bool [users], whom they count for:
-        users with a history and something to foresee.
+        users with a history and something to predict.
 
         Args:
             evaluation: Users, and what they did later.
             scorer_of: What tags are ranked by.
-            only_new: Foresee tags that a user had not met before: those that the user had are neither answers nor targets.
+            only_new: Predict tags that a user had not seen before: those that the user had are neither answers nor targets.
         """
         ranked = []
         for task in range(len(self.dataset.task_names)):
@@ -129,7 +129,7 @@ class TagEvaluator:
         """The model beside popular tags and own-history tags.
 
         Returns:
-            By task; by what is to be foreseen, ``all`` later tags or the ``new`` ones alone; by ``model``, ``popular_tags`` and
+            By task; by what is to be predicted, ``all`` later tags or the ``new`` ones alone; by ``model``, ``popular_tags`` and
             ``own_tags``: the mean metrics, and ``users``, how many they are over.
         """
         scorers = {"model": self.model_scores, "popular_tags": self.popular_scores, "own_tags": self.own_scores}

@@ -89,7 +89,7 @@ def choose_retrieval_weight(
     reported. Arguments as for ``two_stage_metrics``."""
     stages = TwoStageRanker(recommender, ranker, pool, quota_exponent=quota_exponent)
     found = stages.retrieve(examples, batch_size=config.batch_size, exclude_history=config.leaves_out_history, profiles=profiles)
-    # The ranker's logits once; every weight then orders them anew.
+    # The ranker's logits once; every weight then reorders them.
     ranked = stages.order(found, examples, batch_size=config.batch_size, profiles=profiles)
     logits = np.take_along_axis(ranked.scores, _places(ranked.items, found.items), axis=1)
     cutoff = max(config.cutoffs)

@@ -66,7 +66,7 @@ class ModelKind(KindSettings, Generic[Data, Model, Evaluator]):
     """A kind of model, from a configuration to a published SavedModel. Nothing else asks what kind a model is of.
 
     A new kind is one class in ``tfmi.kinds``, registered with ``register_kind``. ``tfmi.kinds.runner`` puts the methods together; a
-    program of one's own may call them one by one, with data that is already in memory:
+    program of your own may call them one by one, with data that is already in memory:
 
         kind = kind_of(config)
         data = kind.load_data(config)

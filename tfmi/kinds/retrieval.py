@@ -321,7 +321,7 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
 
 @register_kind
 class HeuristicKind(RetrievalKind[DirectRecommender]):
-    """Models that count: they rank by themselves, without vectors or an index."""
+    """Heuristic models: they rank by themselves, without vectors or an index."""
 
     name = "heuristic"
     model_keys = ("heuristic",)
@@ -354,7 +354,7 @@ class HeuristicKind(RetrievalKind[DirectRecommender]):
         """Nothing is monitored."""
 
     def build(self, config: RunConfig, data: Dataset) -> DirectRecommender:
-        """See ``ModelKind.build``: counting is all there is."""
+        """See ``ModelKind.build``: counting is all that it does."""
         return build_heuristic(config, data)
 
     def fit(

@@ -1,4 +1,4 @@
-"""The kind that knows users by tags: trained on labelled items with tags, measured beside counting."""
+"""The kind that knows users by tags: trained on labelled items with tags, measured beside two heuristic baselines."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class UserTagsKind(TrainedKind[TagDataset, UserTagModel, TagEvaluator]):
         evaluator: TagEvaluator | None = None,
         plots: Path | None = None,
     ) -> dict[str, Any]:
-        """Metrics of labelled rows, of tags to foresee beside two ways of counting, and how tasks use experts."""
+        """Metrics of labelled rows, of later tags beside two heuristic baselines, and how tasks use experts."""
         evaluator = evaluator or self.evaluator(model, data, config)
         tags = evaluator.tag_metrics(data.test_tags)
         experts = expert_diagnostics(model, data)
@@ -207,7 +207,7 @@ class UserTagsKind(TrainedKind[TagDataset, UserTagModel, TagEvaluator]):
         }
 
     def describe(self, config: RunConfig, metrics: Mapping[str, Any]) -> str:
-        """The test metrics as tables: of labelled rows, and of tags to foresee, the model beside the two ways of counting."""
+        """The test metrics as tables: of labelled rows, and of later tags, the model beside the two heuristic baselines."""
         rows = {name: value for name, value in metrics["test"].items() if name.partition(":")[0] in ROW_MONITORS}
         lines = [f"{'labelled rows':<28} {'':>10}", *(f"{name:<28} {value:>10.4f}" for name, value in rows.items())]
         shown = [f"{name}@{cutoff}" for name in TAG_METRICS for cutoff in config.evaluation.cutoffs]

@@ -160,7 +160,7 @@ class BatchContext(NamedTuple):
         mask: bool [B, L].
         target: [B, d] item vector of the target.
         interests: [B, K, d] the vectors used for scoring (after the user tower and normalisation).
-        unpropagated: [B, L, d] ``history`` before the items heard from each other; None where the item tower does not propagate.
+        unpropagated: [B, L, d] ``history`` before message passing; None where the item tower does not propagate.
     """
 
     output: InterestOutput

@@ -17,7 +17,7 @@ class UserInputs(NamedTuple):
     Attributes:
         history: int32 [B, L] item indices, oldest to newest.
         profile: Profile features: a feature's name to its indices or numbers, row by row; empty for models without profile.
-        timestamps: float64 [B, L] seconds at which the items of ``history`` were met; 0 where that is unknown, and at padding. None
+        timestamps: float64 [B, L] seconds at which the items of ``history`` were seen; 0 where that is unknown, and at padding. None
             where no times are known at all; a recommender that does not request them ignores them.
     """
 

@@ -65,7 +65,7 @@ class ItemTower(tf.keras.layers.Layer):
     where it belongs (Volkovs et al., "DropoutNet", NIPS 2017): that is what items that training has not seen are known by. An item of which
     nothing else is known keeps its id.
 
-    With a ``propagation`` items then hear from each other. That takes the whole table at once: within ``propagated`` it is computed
+    With a ``propagation`` items then exchange messages. That takes the whole table at once: within ``propagated`` it is computed
     from the current weights, for a loss; elsewhere vectors are those of the last ``refresh``, so that answering a request is a lookup.
 
     Args:
@@ -79,7 +79,7 @@ class ItemTower(tf.keras.layers.Layer):
         id_dropout: In training, the probability that an item's id is left out.
         without_id: bool [num_rows]: items whose id's embedding was never trained, and is always left out; None: no item.
         initializer_deviation: Deviation of the embeddings at the start; None: 1 / sqrt(dimension).
-        propagation: What items hear from each other, adapted to the training data; None: nothing.
+        propagation: Message passing among items, adapted to the training data; None: nothing.
         seed: Seed of the dropout.
 
     Shapes: item indices int32 [...] to vectors [..., dimension].
@@ -191,7 +191,7 @@ class ItemTower(tf.keras.layers.Layer):
         return propagation(self.own_vectors(tf.range(self.num_rows), training))  # [num_rows, d]
 
     def own_vectors(self, item_indices: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """Vectors [..., d] of items before they hear from each other."""
+        """Vectors [..., d] of items before message passing."""
         if self._is_lookup:
             return tf.cast(tf.gather(self._id_table, item_indices), self.compute_dtype)
         # A batch repeats items: their features are embedded once.

@@ -170,9 +170,9 @@ def _merged(old: ItemFeature, encoded: Any, old_rows: np.ndarray, new_rows: np.n
         for row, cell in enumerate(encoded):
             for place, (code, weight) in enumerate(sorted(cell, key=lambda pair: -pair[1])):
                 table[row, place], heavy[row, place] = code, weight
-        room = ((0, 0), (0, width - values.shape[1]))
-        values = _overlaid(np.pad(values, room), table, new_rows)
-        weights = _overlaid(np.pad(weights, room), heavy, new_rows)
+        padding = ((0, 0), (0, width - values.shape[1]))
+        values = _overlaid(np.pad(values, padding), table, new_rows)
+        weights = _overlaid(np.pad(weights, padding), heavy, new_rows)
     return MultiValuedFeature(old.vocabulary, values, weights)
 
 

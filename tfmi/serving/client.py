@@ -324,7 +324,7 @@ class Client:
             profiles: One mapping per user from profile column to value: a string, a number, or for a multi-valued column a list of
                 strings or a mapping from string to weight. What is left out counts as unknown. Columns may be named as in the data
                 or as in ``ModelMetadata.profile_columns``.
-            timestamps: For models that read them (``ModelMetadata.reads_timestamps``): when each item of the histories was met, in
+            timestamps: For models that read them (``ModelMetadata.reads_timestamps``): when each item of the histories was seen, in
                 seconds as in the training data, one number per item; 0 for an unknown time, which all are if this is left out.
             num_results: How many items to answer with, one number for all or one per user; by default the model's own.
             filters: What items must be, one mapping for all or one per user from column (``ModelMetadata.filter_columns``) to a value, a
@@ -492,7 +492,7 @@ class Client:
         ]
 
     def metadata(self) -> ModelMetadata:
-        """The signatures of the version that answers, asked afresh."""
+        """The signatures of the version that answers, asked again."""
         self._metadata = _parse_metadata(self._retry(self._transport.metadata))
         return self._metadata
 
@@ -1175,7 +1175,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SECONDS",
-        help="when each item of --history was met, for models that read it; once per --history",
+        help="when each item of --history was seen, for models that read it; once per --history",
     )
     recommend.add_argument("--num-results", type=int, metavar="N", help="how many items to ask for (default: the model's own number)")
     recommend.add_argument(

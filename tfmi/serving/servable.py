@@ -103,7 +103,7 @@ class Servable:
         if unknown:
             raise invalid(f"signature {name!r}: no output {', '.join(unknown)}; it gives {', '.join(sorted(signature.outputs))}")
         feeds = {signature.inputs[key].name: array for key, array in arrays.items()}
-        # All outputs, also where few are asked for: a session prepares, and keeps, an executor for every set of outputs that it has met.
+        # All outputs, also where few are asked for: a session prepares, and keeps, an executor for every set of outputs that it has seen.
         fetches = {key: info.name for key, info in signature.outputs.items()}
         try:
             results = self._session.run(fetches, feeds, options=self._run_options(deadline))

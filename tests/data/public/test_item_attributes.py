@@ -56,7 +56,7 @@ def write_comirec(folder: Path, attributes: dict[int, list[str]]) -> None:
 def test_split_numbers_with_original_attributes_are_refused(tmp_path: Path) -> None:
     """Without the map every number is an original id, too: that of another item."""
     write_comirec(tmp_path, {SHUFFLED[item]: names for item, names in ATTRIBUTES.items()})
-    with pytest.raises(DataError, match=r"two numberings have met; put comirec_item_map\.txt"):
+    with pytest.raises(DataError, match=r"two numberings are mixed; put comirec_item_map\.txt"):
         load_comirec(tmp_path, SplitConfig())
     lines = [f"{SHUFFLED[item]},{item}" for item in ATTRIBUTES]
     (tmp_path / "comirec_item_map.txt").write_text("\n".join(lines) + "\n")
@@ -81,4 +81,4 @@ def test_sequences_with_strange_attributes_are_a_warning(tmp_path: Path, caplog:
     (tmp_path / "sequences.txt").write_text("\n".join(f"u{user} {' '.join(map(str, row))}" for user, row in enumerate(SEQUENCES)) + "\n")
     (tmp_path / "item_attributes.json").write_text(json.dumps({SHUFFLED[item]: names for item, names in ATTRIBUTES.items()}))
     load_sequences(tmp_path, SplitConfig())
-    assert "two numberings have met, or say nothing of what users do" in caplog.text
+    assert "two numberings are mixed, or say nothing of what users do" in caplog.text

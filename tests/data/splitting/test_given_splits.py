@@ -1,4 +1,4 @@
-"""Splits of one's own, by a column or by files; and everybody in a file as somebody to test."""
+"""Splits of your own, by a column or by files; and everybody in a file as somebody to test."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ def test_field_attention_by_hand() -> None:
     np.testing.assert_allclose(output[1], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_missing_fields_do_not_change_what_the_others_hear() -> None:
+def test_missing_fields_do_not_change_the_messages_to_others() -> None:
     inputs = _inputs(rows=2, missing=(4,))
     without = inputs._replace(fields=inputs.fields[:, :4], present=inputs.present[:, :4])
     attention = FieldAttention(num_heads=2, head_dimension=3)

@@ -70,17 +70,17 @@ def test_equals_the_equations(log_counts: bool) -> None:
     likeness, count, logit, output = (kernel.numpy() for kernel in kernels)
     for row, item in enumerate(indices):
         near = neighbours[item][neighbours[item] > 0]
-        heard = np.zeros(WIDTH)
+        received = np.zeros(WIDTH)
         if len(near):
             number = np.log1p(times[item][: len(near)]) if log_counts else times[item][: len(near)]
             hidden = leaky((means[row] * table.values[near]) @ likeness + number[:, None] * count)
             scores = np.exp(hidden @ logit)[:, 0]
-            heard = (scores / scores.sum()) @ table.values[near]
-        expected = np.maximum(np.concatenate([clicks[row], heard]) @ output, 0)
+            received = (scores / scores.sum()) @ table.values[near]
+        expected = np.maximum(np.concatenate([clicks[row], received]) @ output, 0)
         np.testing.assert_allclose(result[row], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_an_item_without_neighbours_hears_nothing_from_any_other() -> None:
+def test_an_item_without_neighbours_gets_no_message_from_any_other() -> None:
     layer, clicks, means = GlobalGraphAttention(NUM_ROWS), tf.ones([1, WIDTH]), tf.ones([1, WIDTH])
     layer.adapt(SESSIONS, NUM_ROWS)
     first, second = Table(), Table()

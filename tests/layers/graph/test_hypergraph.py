@@ -20,7 +20,7 @@ SESSIONS = ragged([[2, 3, 2, 4], [5, 3], [4, 4, 1, 6, 7], [8, 5, 2, 9], [1, 10, 
 
 
 def dense(kind: HyperedgeKind) -> np.ndarray:
-    """P by its definition; items without hyperedge hear themselves."""
+    """P by its definition; items without hyperedge get their own message."""
     rows = [SESSIONS.row(r).tolist() for r in range(len(SESSIONS))]
     edges = [row[:end] for row in rows for end in range(1, len(row))] if kind == "prefixes" else rows
     sets = [set(edge) - {0, 1} for edge in edges]
@@ -68,7 +68,7 @@ def test_without_layers_vectors_are_raw() -> None:
     np.testing.assert_array_equal(HypergraphPropagation(0)(vectors()), vectors())
 
 
-def test_items_in_no_hyperedge_keep_their_vectors_and_others_never_hear_padding() -> None:
+def test_items_in_no_hyperedge_keep_their_vectors_and_padding_sends_no_message() -> None:
     start = vectors().numpy()
     start[:2] = 1e6
     result = adapted()(tf.constant(start)).numpy()

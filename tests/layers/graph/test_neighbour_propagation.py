@@ -53,7 +53,7 @@ def test_equals_the_mixture_written_out(limit: int) -> None:
     np.testing.assert_allclose(layer(vectors()), dense(share, limit) @ vectors().numpy(), rtol=1e-4, atol=1e-6)
 
 
-def test_items_without_neighbours_keep_their_vectors_and_none_hears_padding() -> None:
+def test_items_without_neighbours_keep_their_vectors_and_padding_sends_no_message() -> None:
     start = vectors().numpy()
     start[:2] = 1e6
     result = adapted()(tf.constant(start)).numpy()

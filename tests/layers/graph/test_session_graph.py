@@ -126,14 +126,14 @@ def looped(network: GatedGraph, session: list[int]) -> np.ndarray:
     for _ in range(network.steps):
         updated = []
         for node, state in enumerate(states):
-            heard = c.copy()
+            received = c.copy()
             for other, sent in enumerate(states):
-                heard[:WIDTH] += incoming[node, other] * (sent @ w[:, :WIDTH] + b[:WIDTH])
-                heard[WIDTH:] += outgoing[node, other] * (sent @ w[:, WIDTH:] + b[WIDTH:])
-            heard_reset, heard_update, heard_new = np.split(heard @ u + u_bias, 3)
+                received[:WIDTH] += incoming[node, other] * (sent @ w[:, :WIDTH] + b[:WIDTH])
+                received[WIDTH:] += outgoing[node, other] * (sent @ w[:, WIDTH:] + b[WIDTH:])
+            received_reset, received_update, received_new = np.split(received @ u + u_bias, 3)
             own_reset, own_update, own_new = np.split(state @ v + v_bias, 3)
-            update = sigmoid(heard_update + own_update)
-            new = np.tanh(heard_new + sigmoid(heard_reset + own_reset) * own_new)
+            update = sigmoid(received_update + own_update)
+            new = np.tanh(received_new + sigmoid(received_reset + own_reset) * own_new)
             updated.append((1 - update) * state + update * new)
         states = updated
     return np.array([states[nodes.index(item)] for item in session])
@@ -150,7 +150,7 @@ def test_states_equal_those_of_a_loop_over_nodes_and_neighbours(steps: int, mess
     assert not states[4].any()
 
 
-def test_a_node_without_neighbours_hears_the_message_bias_alone() -> None:
+def test_a_node_without_neighbours_gets_the_message_bias_alone() -> None:
     network = randomized(GatedGraph())
     expected = states_of(network, padded([[5]]))
     network.cell.message_layer.set_weights([weight + 1 for weight in network.cell.message_layer.get_weights()])

@@ -55,7 +55,7 @@ def test_the_loss_outside_of_training_by_its_formula() -> None:
     np.testing.assert_allclose(LineGraphContrast(0.5, layers=2)(batch), expected, rtol=1e-5)
 
 
-def test_shuffling_keeps_the_numbers_and_is_drawn_anew() -> None:
+def test_shuffling_keeps_the_numbers_and_is_drawn_again() -> None:
     layer, sessions = LineGraphContrast(), tf.random.normal([6, 5])
     first, second = (layer._shuffled(sessions, training=True).numpy() for _ in range(2))
     np.testing.assert_allclose(np.sort(first.ravel()), np.sort(sessions.numpy().ravel()))

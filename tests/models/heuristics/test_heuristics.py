@@ -1,4 +1,4 @@
-"""Counting models against brute force, and against the published table where its data is at hand."""
+"""Heuristic models against brute force, and against the published table where its data is at hand."""
 
 from __future__ import annotations
 

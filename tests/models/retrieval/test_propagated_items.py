@@ -1,4 +1,4 @@
-"""A model whose items hear from each other: losses see the current weights, requests see what was computed for the index."""
+"""A model with message passing among items: losses see the current weights, requests see what was computed for the index."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_loss_propagates_once_and_trains_through_it(tower: ItemTower, monkeypa
     expected = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[[0, 1], [2, 7]])
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     gradient = tf.convert_to_tensor(tape.gradient(loss, tower.trainable_weights[0])).numpy()
-    assert (gradient[:2] != 0).any(axis=1).tolist() == [True, False]  # the last item hears from row 0
+    assert (gradient[:2] != 0).any(axis=1).tolist() == [True, False]  # the last item has a message from row 0
     assert (gradient[3:] != 0).any(axis=1).all()
 
 

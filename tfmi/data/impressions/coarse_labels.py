@@ -31,7 +31,7 @@ def pseudo_coarse_labels(users: np.ndarray, labels: np.ndarray, coarse_values: n
     positive = np.asarray(labels) > 0
     known = np.asarray(coarse_values) >= FIRST_INDEX
     if known.any():
-        # User and value in one integer. Users are numbered anew, so that no id is too large for that.
+        # User and value in one integer. Users are renumbered, so that no id is too large for that.
         _, user = np.unique(np.asarray(users)[known], return_inverse=True)
         value = np.asarray(coarse_values)[known].astype(np.int64)
         _, group = np.unique(user.astype(np.int64) * (value.max() + 1) + value, return_inverse=True)

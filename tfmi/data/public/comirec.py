@@ -60,7 +60,7 @@ def load_comirec(folder: Path, config: SplitConfig) -> Dataset:
             train.items.astype(np.int64) - FIRST_INDEX,
             rows,
             certain=(folder / ITEM_MAP_FILE).is_file(),
-            mend=f"put {ITEM_MAP_FILE} with 'original,number' rows beside it, or take {ATTRIBUTES_FILE} away",
+            fix=f"put {ITEM_MAP_FILE} with 'original,number' rows beside it, or take {ATTRIBUTES_FILE} away",
         )
     catalogue = build_catalogue(vocabulary, training_counts(parts.train, vocabulary.num_rows), items)
     report = {

@@ -57,7 +57,7 @@ def broadest_categories(lists: Mapping[str, Sequence[str]]) -> set[str]:
 
 
 def check_join(
-    path: Path, table: ItemTable, item_ids: Sequence[str], items: np.ndarray, rows: np.ndarray, *, certain: bool, mend: str
+    path: Path, table: ItemTable, item_ids: Sequence[str], items: np.ndarray, rows: np.ndarray, *, certain: bool, fix: str
 ) -> None:
     """Say how many items have attributes, and check by the data that these are their own.
 
@@ -71,7 +71,7 @@ def check_join(
         items: int [events] codes, each row's events one after the other.
         rows: int [events] the row of each event.
         certain: Whether a file says which number is which; the data is then warned of only.
-        mend: What to do about the wrong numbering.
+        fix: What to do about the wrong numbering.
 
     Raises:
         DataError: No item has attributes, or they are not those of the items and nothing says otherwise.
@@ -86,20 +86,20 @@ def check_join(
     log.info("%s: %s of %s items (%s) have attributes%s", path, f"{joined:,}", f"{len(item_ids):,}", f"{share:.1%}", example)
     if not joined:
         example = f"{table.item_ids[0]!r} there, {item_ids[0]!r} here" if len(table.item_ids) and len(item_ids) else "one of them is empty"
-        raise DataError(f"{path}: none of the {len(item_ids):,} items is in it ({example}); {mend}")
+        raise DataError(f"{path}: none of the {len(item_ids):,} items is in it ({example}); {fix}")
     fits = attributes_fit(table, item_ids, items, rows)
     if fits:
         return
     if fits is None:
         if not certain:
-            log.warning("%s: taken to be by the numbers of these files; there is too little data to tell. Otherwise %s", path, mend)
+            log.warning("%s: taken to be by the numbers of these files; there is too little data to tell. Otherwise %s", path, fix)
         return
     message = (
         "the attributes are no more alike between neighbours in a sequence than between any two events, so they seem to be of other items: "
-        "two numberings have met"
+        "two numberings are mixed"
     )
     if not certain:
-        raise DataError(f"{path}: {message}; {mend}")
+        raise DataError(f"{path}: {message}; {fix}")
     log.warning("%s: %s, or say nothing of what users do", path, message)
 
 

@@ -22,7 +22,7 @@ from tfmi.config import DatasetName, merge, parse_yaml
 from tfmi.core.errors import ConfigError, nearest
 
 KEYS = ("summary", "home", "log", "split", "impressions", "tagging")
-# What a file of one's own ends in, so that --dataset can tell it from a name.
+# What a file of your own ends in, so that --dataset can tell it from a name.
 SUFFIXES = (".yaml", ".yml")
 
 

@@ -47,8 +47,8 @@ def read_attributes_of(events: EventTable, file: Path) -> ItemTable | None:
     if not path.is_file():
         return None
     table = read_attributes(path)
-    mend = f"write both files with the same ids, or take {ATTRIBUTES_FILE} away"
-    check_join(path, table, events.item_ids, events.item_codes, events.user_codes, certain=True, mend=mend)
+    fix = f"write both files with the same ids, or take {ATTRIBUTES_FILE} away"
+    check_join(path, table, events.item_ids, events.item_codes, events.user_codes, certain=True, fix=fix)
     return table
 
 

@@ -26,7 +26,7 @@ __all__ = ["LogTables", "find_log_files", "read_catalogue", "read_log", "read_lo
 
 logger = logging.getLogger(__name__)
 
-# What files of a split of one's own are called, beside each other.
+# What files of a split of your own are called, beside each other.
 TRAIN_STEMS, VALID_STEMS, TEST_STEMS = ("train",), ("valid", "validation", "val"), ("test",)
 
 

@@ -116,7 +116,7 @@ def _check_alike(table: TableSource, request: ColumnRequest) -> None:
             differences = [f"lacks {shown_names(lacking)}"] * bool(lacking) + [f"has {shown_names(added)} besides"] * bool(added)
             raise DataError(
                 f"{part.path}: its columns differ from those of {first.path}: it {' and '.join(differences)}; the files of one table have "
-                f"the same columns: mend it, or give a pattern of the files that belong together (read as one: {table.path})"
+                f"the same columns: fix it, or give a pattern of the files that belong together (read as one: {table.path})"
             )
         changed = [name for name in expected if name in wanted and found[name] != expected[name]]
         if changed:

@@ -121,7 +121,7 @@ class Rejects:
         raise DataError(
             f"{self.source}: {self.total:,} of {rows:,} rows ({self.total / rows:.1%}) were rejected, more than "
             f"data.log.max_reject_share = {max_share:g} allows:\n{reasons}\nEvery rejected row is in {self.path}. "
-            "Mend the file or the column mapping, or raise data.log.max_reject_share."
+            "Fix the file or the column mapping, or raise data.log.max_reject_share."
         )
 
     def log_summary(self, rows: int) -> None:

@@ -63,7 +63,7 @@ class TimeSpan:
         }
 
     def problems(self, time_unit: str) -> list[str]:
-        """What cannot be about the times, each with the setting that would mend it.
+        """What cannot be about the times, each with the setting that would fix it.
 
         Args:
             time_unit: ``data.log.time_unit``, by which numbers were read.

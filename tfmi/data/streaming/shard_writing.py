@@ -90,7 +90,7 @@ def write_sharded_log(
 ) -> ShardedLog:
     """Turn a log of any size into sharded sequences, or open them if they are there already.
 
-    Memory holds one block of the log, later one shard; the disk needs room for about twice the unpacked log. While another process
+    Memory holds one block of the log, later one shard; the disk needs space for about twice the unpacked log. While another process
     writes the same shards, this one waits, and says so.
 
     Args:
@@ -164,7 +164,7 @@ def shard_of(users: pa.Array, shards: int) -> np.ndarray:
 def _fingerprint(
     source: TableSource, config: LogConfig, catalogue: ItemTable | None, users: UserTable | None, max_user_events: int | None
 ) -> dict[str, Any]:
-    """What the shards depend on: another log, other rules or another catalogue make them anew."""
+    """What the shards depend on: another log, other rules or another catalogue have shards of their own."""
     return {
         "format": FORMAT_VERSION,
         "log": source.state(),

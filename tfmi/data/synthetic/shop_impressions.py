@@ -24,7 +24,7 @@ SHOWN_ZIPF_EXPONENT = 1.7  # what is shown has a longer tail than what is bought
 SHARE_OF_INTEREST, SHARE_OF_CATEGORY = 0.5, 0.2  # of a page; the rest is of any kind
 POSITION_EXPONENT = 0.7  # the share of likes missed at the k-th place of a page ~ k^0.7
 
-# Log-odds of liking an item of one's own interests, of their categories, and of others; and what is added to them.
+# Log-odds of liking an item of the user's own interests, of their categories, and of others; and what is added to them.
 OWN_INTEREST, OWN_CATEGORY, OTHER = 0.0, -1.8, -3.2
 INTEREST_WEIGHT = 0.5  # times the logarithm of the interest's weight over the mean weight
 FAVOURITE_BRAND, FAVOURITE_LEVEL = 1.2, 0.6

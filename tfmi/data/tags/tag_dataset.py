@@ -31,7 +31,7 @@ class UserStates:
 
 @dataclass(frozen=True)
 class TagRows:
-    """Labelled items: a user in a state met an item with some tags, and did or did not act.
+    """Labelled items: a user in a state saw an item with some tags, and did or did not act.
 
     Attributes:
         states: int32 [rows]: rows of ``UserStates``.
@@ -61,7 +61,7 @@ class TagEvaluation:
         states: int32 [users]: rows of ``UserStates``, those of the moment.
         targets: Per task, a row of distinct tags per user, empty where the user did nothing more; index 1 for each tag that training does
             not know, which counts as missed.
-        target_is_new: Per task, bool [targets]: the user had met the tag in no task before the moment.
+        target_is_new: Per task, bool [targets]: the user had seen the tag in no task before the moment.
         own: Per task, a row per user of the known tags of what the user had done before the moment, with the number of events as weight.
     """
 
@@ -78,7 +78,7 @@ class TagEvaluation:
         return np.any([own.lengths() > 0 for own in self.own], axis=0)
 
     def new_targets(self, task: int) -> Sequences:
-        """The targets of a task without the tags that the user had met before."""
+        """The targets of a task without the tags that the user had seen before."""
         targets, new = self.targets[task], self.target_is_new[task]
         running = np.concatenate([[0], np.cumsum(new)]).astype(np.int64)
         return Sequences(running[targets.offsets], targets.items[new], None, None, targets.users)

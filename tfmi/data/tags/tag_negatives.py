@@ -47,12 +47,12 @@ def draw_events(log: TagLog, count: int, *, uniform: bool, seed: int) -> np.ndar
 
 
 def draw_tags(log: TagLog, tags: np.ndarray, met: FirstTimes, *, count: int, seed: int) -> np.ndarray:
-    """Made-up items for each event: as many tags as its own item has, each drawn uniformly from those that the user has not met.
+    """Made-up items for each event: as many tags as its own item has, each drawn uniformly from those that the user has not seen.
 
     Args:
         log: The log.
         tags: int32 [events, N] tag indices of the events' own items.
-        met: When a user first met a tag index, of which it knows the number.
+        met: When a user first saw a tag index, of which it knows the number.
         count: How many items per event.
         seed: Decides the draws.
 

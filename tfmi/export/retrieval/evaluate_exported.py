@@ -104,7 +104,7 @@ class ServedRanker:
 
 
 def share_known(items: np.ndarray) -> float:
-    """The share of recommended items [U, n] that the evaluation data knows: 0 where a model met another catalogue."""
+    """The share of recommended items [U, n] that the evaluation data knows: 0 where a model knows another catalogue."""
     return float((items >= FIRST_INDEX).sum() / max((items > 0).sum(), 1))
 
 

@@ -34,7 +34,7 @@ class AutoInt(Backbone):
         self.attention = [FieldAttention(num_heads, head_dimension, seed=seed + 4 * layer) for layer in range(num_layers)]
 
     def call(self, inputs: RankingInputs, training: bool | None = None) -> SharedInteraction:
-        """The fields, and what they heard from each other."""
+        """The fields, and what attention brings to each of them from the others."""
         attended = inputs.fields
         for layer in self.attention:
             attended = layer(attended, inputs.present)

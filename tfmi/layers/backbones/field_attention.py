@@ -54,9 +54,9 @@ class FieldAttention(ConfiguredLayer):
         """
         queries, keys, values = (self._heads(fields, kernel) for kernel in (self.query_kernel, self.key_kernel, self.value_kernel))
         weights = masked_softmax(tf.einsum("bimw,bjmw->bmij", queries, keys), present[:, None, None, :])  # [B, M, F, F]
-        heard = tf.einsum("bmij,bjmw->bimw", tf.cast(weights, values.dtype), values)
+        received = tf.einsum("bmij,bjmw->bimw", tf.cast(weights, values.dtype), values)
         width = self.num_heads * self.head_dimension
-        joined = tf.reshape(heard, [-1, fields.shape[1], width]) + tf.einsum("bfd,dw->bfw", fields, self.residual_kernel)
+        joined = tf.reshape(received, [-1, fields.shape[1], width]) + tf.einsum("bfd,dw->bfw", fields, self.residual_kernel)
         return zero_padding(tf.nn.relu(joined), present)
 
     def _heads(self, fields: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

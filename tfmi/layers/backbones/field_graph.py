@@ -1,4 +1,4 @@
-"""Fi-GNN's graph of fields: each field is a node that hears from all others."""
+"""Fi-GNN's graph of fields: each field is a node that gets messages from all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fi-GNN as a backbone: fields hear from each other along a graph, and each gives its own opinion."""
+"""Fi-GNN as a backbone: message passing among fields along a graph, and a score and a weight from each."""
 
 from __future__ import annotations
 

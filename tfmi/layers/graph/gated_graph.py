@@ -14,7 +14,7 @@ from tfmi.layers.sequence_encoders.sequence_encoder import built
 
 
 class GatedGraphCell(ConfiguredLayer):
-    r"""One step of a gated graph network: a node hears from its neighbours, and gates decide what it takes over::
+    r"""One step of a gated graph network: a node gets messages from its neighbours, and gates decide what it takes over::
 
         a = [A_in (H W_1 + b_1) + c_1 ; A_out (H W_2 + b_2) + c_2]         [R, 2 d]
         r = sigmoid(a U_r + H V_r)                                          reset gate
@@ -27,7 +27,7 @@ class GatedGraphCell(ConfiguredLayer):
     Networks", AAAI 2019.
 
     Args:
-        message_bias: Whether there are c_1 and c_2, which a node without neighbours hears.
+        message_bias: Whether there are c_1 and c_2, the message to a node without neighbours.
     """
 
     def __init__(self, *, message_bias: bool = True, **kwargs: Any) -> None:
@@ -55,14 +55,14 @@ class GatedGraphCell(ConfiguredLayer):
             [R, d].
         """
         to_next, to_previous = tf.split(real.spread(self.message_layer(states)), 2, axis=-1)  # [B, L, d] each
-        heard = tf.concat([tf.matmul(graph.incoming, to_next), tf.matmul(graph.outgoing, to_previous)], axis=-1)
-        heard = real.rows(heard)  # [R, 2 d]
+        received = tf.concat([tf.matmul(graph.incoming, to_next), tf.matmul(graph.outgoing, to_previous)], axis=-1)
+        received = real.rows(received)  # [R, 2 d]
         if self.message_bias:
-            heard += self.heard_bias
-        heard_reset, heard_update, heard_new = tf.split(self.heard_layer(heard), 3, axis=-1)
+            received += self.heard_bias
+        received_reset, received_update, received_new = tf.split(self.heard_layer(received), 3, axis=-1)
         own_reset, own_update, own_new = tf.split(self.own_layer(states), 3, axis=-1)
-        reset, update = tf.sigmoid(heard_reset + own_reset), tf.sigmoid(heard_update + own_update)
-        return (1 - update) * states + update * tf.tanh(heard_new + reset * own_new)
+        reset, update = tf.sigmoid(received_reset + own_reset), tf.sigmoid(received_update + own_update)
+        return (1 - update) * states + update * tf.tanh(received_new + reset * own_new)
 
 
 class GatedGraph(ConfiguredLayer):

@@ -51,7 +51,7 @@ def near_items(sequences: Sequences, num_rows: int, distance: int, limit: int) -
 
 
 class GlobalGraphAttention(ConfiguredLayer):
-    r"""What a click hears from the items that its item was near to in all training sessions, in view of its own session::
+    r"""The message to a click from the items that its item was near to in all training sessions, in view of its own session::
 
         pi[i, j] = w . leaky_relu(W_1 [m * e[j] ; n(i, j)])                 j one of at most M neighbours of item i
         g[i] = sum over j of softmax_j(pi[i, j]) e[j]                       0 for an item without neighbours
@@ -117,7 +117,7 @@ class GlobalGraphAttention(ConfiguredLayer):
     def call(
         self, clicks: tf.Tensor, indices: tf.Tensor, session_means: tf.Tensor, items: ItemLookup, training: bool | None = None
     ) -> tf.Tensor:
-        """Hear from neighbours.
+        """Pass messages from neighbours.
 
         Args:
             clicks: x [R, d], the item vectors of clicks.
@@ -137,6 +137,6 @@ class GlobalGraphAttention(ConfiguredLayer):
         hidden = tf.nn.leaky_relu(likeness + tf.cast(counts, clicks.dtype)[:, None] * self.count_kernel, LEAKY_SLOPE)
         logits = real.spread(tf.matmul(hidden, self.logit_kernel))[..., 0]  # [R, M]
         weights = masked_softmax(logits, real.mask)
-        heard = tf.cast(tf.matmul(weights[:, None, :], tf.cast(real.spread(vectors), tf.float32))[:, 0], clicks.dtype)  # [R, d]
-        joined = self.joined_dropout(tf.concat([clicks, heard], axis=-1), training=training)
+        received = tf.cast(tf.matmul(weights[:, None, :], tf.cast(real.spread(vectors), tf.float32))[:, 0], clicks.dtype)  # [R, d]
+        joined = self.joined_dropout(tf.concat([clicks, received], axis=-1), training=training)
         return tf.nn.relu(tf.matmul(joined, self.output_kernel))

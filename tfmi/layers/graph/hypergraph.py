@@ -1,4 +1,4 @@
-"""Hypergraph propagation: items that were in one session hear from each other."""
+"""Hypergraph propagation: message passing among items that were in one session."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class HypergraphPropagation(ItemPropagation):
 
     H is the incidence of items and hyperedges, B how many items a hyperedge holds, D how many hyperedges hold an item. A step gives an item
     the mean over its hyperedges of the mean of their items: the rows of P sum to 1. There are no weights and no activations. An item in no
-    hyperedge hears from itself alone, so that it keeps its vector.
+    hyperedge has messages from itself alone, so that it keeps its vector.
 
     A step costs a product of P, which has an entry for each pair of items that share a hyperedge, with the item table: 1.2 million entries
     on Tmall's sessions.

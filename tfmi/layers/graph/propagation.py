@@ -1,4 +1,4 @@
-"""Propagation: item vectors that hear from other items before anything else sees them."""
+"""Propagation: message passing among item vectors, before anything else reads them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ItemPropagation(ConfiguredLayer, abc.ABC):
     """Base of the layers that mix the vectors of a whole catalogue along what the training data says of its items.
 
     Subclasses implement ``adapt`` (see ``AdaptsToSequences``) and ``call(vectors)``, from [num_rows, d] to [num_rows, d]. It is given a
-    table, not a batch: what one item hears may come from anywhere.
+    table, not a batch: messages to one item may come from anywhere.
     """
 
     @abc.abstractmethod

@@ -71,7 +71,7 @@ class GroupedItems(RealItems):
 
 
 class MultiHeadAttention(ConfiguredLayer):
-    r"""Scaled dot-product attention of ``num_heads`` heads between what asks and what is asked::
+    r"""Scaled dot-product attention of ``num_heads`` heads between queries and keys::
 
         A[h] = softmax over items of (Q W_q[h]) (X W_k[h])^T / sqrt(d / heads), 0 where not allowed      [B, H, Q, L]
         output = concat over h of (A[h] X W_v[h]) W_o                                                    [B, Q, d]
@@ -131,8 +131,8 @@ class MultiHeadAttention(ConfiguredLayer):
         """Attend.
 
         Args:
-            queries: What asks: [R, d], one for each real item, or [B, d], the newest item's of each user.
-            items: [R, d], what is asked.
+            queries: [R, d], one for each real item, or [B, d], the newest item's of each user.
+            items: [R, d], what keys and values are made of.
             real: Where the rows stand; with ``GroupedItems`` fewer pairs are compared.
             allowed: bool [B, L, L], or [B, 1, L] for all queries alike: which items a query may see.
             query_per_user: Whether queries are [B, d].

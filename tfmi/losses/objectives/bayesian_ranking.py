@@ -38,7 +38,7 @@ class BayesianRanking(Objective):
     def contrast(
         self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
     ) -> Contrast:
-        """See ``Objective``. Draws anew at every call."""
+        """See ``Objective``. Draws again at every call."""
         num_others = items.num_rows - FIRST_INDEX - 1
         if num_others < 1:
             return Contrast(target_logits(queries, items.embed(targets)), tf.fill(tf.shape(targets), MASKED_LOGIT))

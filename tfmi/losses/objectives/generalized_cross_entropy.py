@@ -57,7 +57,7 @@ class GeneralizedBinaryCrossEntropy(Objective):
     def contrast(
         self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
     ) -> Contrast:
-        """See ``Objective``. Draws anew at every call."""
+        """See ``Objective``. Draws again at every call."""
         num_items = items.num_rows - FIRST_INDEX
         sampled = draw_distinct_items(self.stream, self.num_negatives, num_items, "uniform")  # [D]
         positive, negative = shared_negative_logits(queries, targets, sampled, items)  # [B], [B, D]

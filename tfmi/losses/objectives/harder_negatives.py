@@ -73,7 +73,7 @@ class HarderNegatives(Objective):
         *,
         context: BatchContext,
     ) -> Contrast:
-        """See ``Objective``. Draws anew at every call, and counts those in training."""
+        """See ``Objective``. Draws again at every call, and counts those in training."""
         started = self.steps >= self.start_after_steps
         if training:
             self.steps.assign_add(1)

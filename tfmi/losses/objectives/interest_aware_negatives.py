@@ -164,7 +164,7 @@ class InterestAwareNegatives(Objective):
     def contrast(
         self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
     ) -> Contrast:
-        """See ``Objective``. Draws anew at every call, unless the catalogue is used whole."""
+        """See ``Objective``. Draws again at every call, unless the catalogue is used whole."""
         num_items = items.num_rows - FIRST_INDEX
         log_prior = None
         if num_items <= self.num_sampled:

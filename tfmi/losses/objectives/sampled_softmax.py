@@ -138,7 +138,7 @@ class SampledSoftmax(Objective):
     def contrast(
         self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
     ) -> Contrast:
-        """See ``Objective``. Draws anew at every call."""
+        """See ``Objective``. Draws again at every call."""
         num_items = items.num_rows - FIRST_INDEX
         if num_items <= self.num_sampled and self.correct_frequency and self.remove_accidental_hits:
             return full_softmax_contrast(queries, targets, items, left_out)

@@ -56,7 +56,7 @@ class ScalableSoftmax(Objective):
     def contrast(
         self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, left_out: tf.Tensor | None = None, training: bool | None = None
     ) -> Contrast:
-        """See ``Objective``. Draws directions anew at every call."""
+        """See ``Objective``. Draws new directions at every call."""
         target_vectors = tf.cast(items.embed(targets), queries.dtype)
         in_buckets, in_items = self._buckets(_one_each(queries, target_vectors), items)  # [M, b_x], [M, b_y]
         vectors = tf.cast(items.embed(in_items + FIRST_INDEX), queries.dtype)  # [M, b_y, d]

@@ -40,7 +40,7 @@ class ConceptCovariance(Regularizer):
 
     Args:
         weight: The paper's lambda.
-        reg_subsample: Compare as many prototypes only, drawn anew at every training step, scaled to estimate the sum over all; None
+        reg_subsample: Compare as many prototypes only, drawn again at every training step, scaled to estimate the sum over all; None
             compares all of them.
         seed: Seed of the draws.
 

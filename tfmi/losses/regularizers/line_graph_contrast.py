@@ -1,4 +1,4 @@
-"""DHCN's second view: sessions of a batch that share items hear from each other, and should say the same."""
+"""DHCN's second view: message passing among sessions of a batch that share items; both views should agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that count instead of learning: their registry, what they share, and plain popularity."""
+"""Heuristic models, which count instead of learning: their registry, what they share, and plain popularity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Sequences
 
 
 class HeuristicModel(tf.Module, abc.ABC):
-    """Base of the counting models: a ``DirectRecommender`` once ``fit`` has counted.
+    """Base of the heuristic models: a ``DirectRecommender`` once ``fit`` has counted.
 
     ``fit`` runs in NumPy and leaves tables in variables; ``top_k`` and ``similar_items`` are pure TensorFlow with stock ops, so that
     they can be exported.

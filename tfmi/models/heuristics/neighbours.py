@@ -1,4 +1,4 @@
-"""Ranking by lists of neighbours: what counting models share that score an item by the lists in which it stands."""
+"""Ranking by lists of neighbours: what heuristic models share that score an item by the lists in which it stands."""
 
 from __future__ import annotations
 

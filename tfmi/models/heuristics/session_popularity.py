@@ -1,4 +1,4 @@
-"""S-POP: the items of the user's own history, then the popular ones, or what another way of counting finds."""
+"""S-POP: the items of the user's own history, then the popular ones, or what another heuristic model finds."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_feat
 
 
 def build_heuristic(config: RunConfig, dataset: Dataset) -> DirectRecommender:
-    """A counting model that has counted the dataset's training sequences."""
+    """A heuristic model that has counted the dataset's training sequences."""
     heuristic = HEURISTICS.build(config.model.heuristic or {}, "model.heuristic")
     heuristic.fit(dataset.train.in_memory(), dataset.catalogue.num_rows, config.data.history_length)
     return heuristic

@@ -229,7 +229,7 @@ def test_only_the_last_update_carries_gradients() -> None:
     assert np.abs(gradients[0]).max() > 0.01
 
 
-def test_training_draws_anew_and_inference_does_not() -> None:
+def test_training_draws_again_and_inference_does_not() -> None:
     items, mask, _ = random_inputs()
     layer = CapsuleRouting(INTERESTS, adaptive=False, logit_deviation=2.0, iterations=1)
     draws = [layer(tf.constant(items), tf.constant(mask), training=True).internals["logits"].numpy() for _ in range(30)]

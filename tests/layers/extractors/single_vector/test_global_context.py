@@ -32,7 +32,7 @@ class Table:
         return tf.gather(self.values, item_indices)
 
 
-def test_the_interest_is_soft_attention_over_what_clicks_hear_from_both_graphs() -> None:
+def test_the_interest_is_soft_attention_over_messages_along_both_graphs() -> None:
     layer, table = GlobalContextInterest(NUM_ROWS, neighbours=3), Table()
     layer.adapt(ragged([[2, 3, 4], [5, 6], [2, 5]]), NUM_ROWS)
     history = table.embed(CLICKS) * tf.cast(CLICKS > 0, tf.float32)[..., None]
@@ -42,8 +42,8 @@ def test_the_interest_is_soft_attention_over_what_clicks_hear_from_both_graphs()
     for row, length in enumerate((4, 1)):
         clicks = history[row, :length]
         mean = tf.repeat(tf.reduce_mean(clicks, axis=0, keepdims=True), length, axis=0)
-        heard = layer.in_all_sessions(clicks, CLICKS[row, :length], mean, table)
-        rows.append(tf.pad(heard, [[0, 5 - length], [0, 0]]))
+        received = layer.in_all_sessions(clicks, CLICKS[row, :length], mean, table)
+        rows.append(tf.pad(received, [[0, 5 - length], [0, 0]]))
     expected, beta = layer.attention(session + tf.stack(rows), CLICKS > 0)
     np.testing.assert_allclose(output.interests[:, 0], expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(output.internals["attention"][:, 0], beta, rtol=1e-5, atol=1e-6)

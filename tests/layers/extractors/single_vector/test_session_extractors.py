@@ -216,7 +216,7 @@ def test_sr_gnn_counts_clicks_that_its_graph_does_not() -> None:
     assert not np.allclose(interest(extractor, circle), interest(extractor, longer), atol=1e-3)
 
 
-def test_sr_gnn_hears_of_an_earlier_click_through_the_graph_alone() -> None:
+def test_sr_gnn_sees_an_earlier_click_through_the_graph_alone() -> None:
     extractor = randomized(SessionGraphInterest())
     extractor.attention.alpha_kernel.assign(tf.zeros([WIDTH, 1]))  # no attention: the newest state is all there is
     assert not np.allclose(interest(extractor, [4, 7]), interest(extractor, [9, 7]), atol=1e-3)

@@ -61,7 +61,7 @@ class CapsuleRouting(RandomStartRouting):
             near the items they came from.
         adaptive: Give a history of n items ``max(1, min(K, floor(log2(n))))`` active interests; otherwise all K are active.
         logit_update: "accumulate" adds each agreement to the logits (Algorithm 1), "replace" forgets the logits before it (Eq. 8).
-        routing_init: Noise in training: "random" draws it anew for every batch, "fixed" uses the noise of inference.
+        routing_init: Noise in training: "random" draws it again for every batch, "fixed" uses the noise of inference.
         stop_gradient_routing: False lets the last update of the logits carry gradients, for regularisers of the routing weights.
         max_length: Longest history that will ever be given; None takes the length of the first input.
         seed: Seed of the noise.

@@ -16,7 +16,7 @@ from tfmi.layers.extractors.multi_interest.star_attention import StarAttention
 
 @EXTRACTORS.register("periodic_interactive")
 class PeriodicInteractiveInterests(SelfAttentiveInterests):
-    r"""K weighted means of a history, whose weights know when each item was met and what stood around it::
+    r"""K weighted means of a history, whose weights know when each item was seen and what stood around it::
 
         X = H + P                                                          [B, L, d], items and positions
         Z = X + IntervalEncoding(times)                                    [B, L, d], periodicity
@@ -29,7 +29,7 @@ class PeriodicInteractiveInterests(SelfAttentiveInterests):
     interests are active.
 
     Times are read where the data has them; without any, the periodicity is left out. They enter as intervals between the items of the
-    history alone: nothing depends on when it is asked. An item of unknown time (0) is as if it had been met alone.
+    history alone: nothing depends on when it is asked. An item of unknown time (0) is as if it stood alone.
 
     ``internals`` holds what ``SelfAttentiveInterests`` does, ``"features"`` (the last Z, 0 at padding) [B, L, d] and, with times,
     ``"interval_weights"`` [B, L, time_span + 1], all float32.

@@ -90,7 +90,7 @@ class RandomStartRouting(InterestExtractor):
     Args:
         num_interests: K, the largest number of interests.
         logit_deviation: Standard deviation of the noise.
-        routing_init: Noise in training: "random" draws it anew for every batch, "fixed" uses the noise of inference.
+        routing_init: Noise in training: "random" draws it again for every batch, "fixed" uses the noise of inference.
         max_length: Longest history that will ever be given; None takes the length of the first input.
         seed: Seed of the noise.
 

@@ -133,7 +133,7 @@ class SelfAttentiveInterests(InterestExtractor):
         logits = tf.transpose(real.spread(tf.matmul(tf.tanh(hidden), self.interest_kernel)), [0, 2, 1])  # [B, K, L]
         allowed = mask[:, None, :]
         if every_item:
-            # What an item says does not change, only who is asked: [B, L, K, L].
+            # An item's logits do not change, only which items are attended to: [B, L, K, L].
             logits, allowed = logits[:, None], (allowed & not_newer(mask))[:, :, None, :]
         weights = masked_softmax(logits, allowed)  # [B, K, L] or [B, L, K, L]
         raw_interests = tf.einsum("blks,bsd->blkd" if every_item else "bks,bsd->bkd", weights, tf.cast(history, tf.float32))

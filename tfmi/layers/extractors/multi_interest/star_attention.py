@@ -91,8 +91,8 @@ class StarAttention(ConfiguredLayer):
         # One query a head: its matrices are applied to it, and to the sum of items that it asks for, instead of to every item.
         key_kernel, value_kernel = (self._part(self.input_kernel, number) for number in (1, 2))  # [d, H, w / H]
         key_bias, value_bias = (self._part(self.input_bias, number) for number in (1, 2))  # [H, w / H]
-        asked = tf.einsum("bhe,dhe->bhd", query * self.head_dimension**-0.5, key_kernel)
-        logits = tf.cast(tf.matmul(asked, items, transpose_b=True), tf.float32) + self._scores(query, key_bias)[..., None]  # [B, H, L]
+        projected = tf.einsum("bhe,dhe->bhd", query * self.head_dimension**-0.5, key_kernel)
+        logits = tf.cast(tf.matmul(projected, items, transpose_b=True), tf.float32) + self._scores(query, key_bias)[..., None]  # [B, H, L]
         logits = tf.concat([self._scores(query, key)[..., None], logits], axis=2)  # [B, H, 1 + L]
         there = tf.concat([tf.ones_like(mask[:, :1]), tf.ones_like(mask) if self.parity_padding else mask], axis=1)
         weights = masked_softmax(logits, there[:, None, :])

@@ -39,7 +39,7 @@ class UserAwareRouting(RandomStartRouting):
     ``"capsules"`` (v) [B, K, d] and, with a profile, ``"field_gates"`` (f) [B, K, F], all float32. ``weights`` are ``c * g``.
 
     Paper: Chai et al., "User-Aware Multi-Interest Learning for Candidate Matching in Recommenders", SIGIR 2022 (UMI). The equations
-    are those of the authors' published code; its initial logits are cut at two standard deviations, and drawn anew at inference, too.
+    are those of the authors' published code; its initial logits are cut at two standard deviations, and drawn again at inference, too.
 
     Example:
         >>> extractor = UserAwareRouting(num_interests=2, profile_fields=[3, 1])
@@ -57,7 +57,7 @@ class UserAwareRouting(RandomStartRouting):
         gate_dimension: Width of the hidden layer of both gates.
         hidden_dimension: Rows of W5; None takes d / 2.
         residual: Add v to o, so that the interests start where the items are; the published code does not.
-        routing_init: Noise in training: "random" draws it anew for every batch, "fixed" uses the noise of inference.
+        routing_init: Noise in training: "random" draws it again for every batch, "fixed" uses the noise of inference.
         profile_fields: Width of each field of the profile, in their order. The model gives those of its profile encoder. Empty: the
             profile is not used.
         max_length: Longest history that will ever be given; None takes the length of the first input.

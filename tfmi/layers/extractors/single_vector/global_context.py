@@ -18,12 +18,12 @@ from tfmi.layers.sequence_encoders.sequence_encoder import built
 
 @EXTRACTORS.register("global_context")
 class GlobalContextInterest(InterestExtractor):
-    r"""Clicks that hear from their session and from all training sessions, summed by soft attention as a single interest::
+    r"""Clicks after message passing in their session and in all training sessions, summed by soft attention as a single interest::
 
         h = dropout(typed graph attention) + dropout(global graph attention)          [B, L, d]
         u = soft attention over h, with positions that count from the newest click     [B, 1, d]
 
-    An empty history gives 0. ``weights`` is each beta's share of their sizes: what clicks heard from others is not in it. ``internals``
+    An empty history gives 0. ``weights`` is each beta's share of their sizes: what messages brought is not in it. ``internals``
     holds the signed ``"attention"``, float32 [B, 1, L].
 
     Paper: Wang et al., "Global Context Enhanced Graph Neural Networks for Session-based Recommendation", SIGIR 2020 (GCE-GNN).
@@ -32,7 +32,7 @@ class GlobalContextInterest(InterestExtractor):
         num_rows: Rows of the item table. The model gives its own; needed when the layer is built.
         neighbours, distance, log_counts: As in ``GlobalGraphAttention``.
         graph_dropout: Dropout within the global graph attention.
-        session_dropout, global_dropout: Dropout of what clicks hear from their session, and from all sessions.
+        session_dropout, global_dropout: Dropout of the messages within the session, and from all sessions.
         max_length: Longest history that will ever be given; None takes that of the first call.
         seed: Seed of the dropouts.
 

@@ -32,14 +32,14 @@ class InterestTrend(InterestExtractor):
     weights. ``internals`` holds beta, ``"trend"``, float32 [B, 1, L].
 
     Paper: Ouyang et al., "Mining Interest Trends and Adaptively Assigning Sample Weight for Session-based Recommendation", SIGIR 2023
-    (MTAW). It does not define Q; the newest instant interest asks, as in the tracking layer the newest item does.
+    (MTAW). It does not define Q; the newest instant interest is the query, as the newest item is in the tracking layer.
 
     Example:
         >>> InterestTrend()(tf.ones([1, 5, 8]), tf.ones([1, 5], tf.bool)).interests.shape
         TensorShape([1, 1, 8])
 
     Args:
-        query: Who asks: the "newest" instant interest, or their "mean".
+        query: The query: the "newest" instant interest, or their "mean".
         positions, residual, dropout, initializer_deviation, max_length, seed: As in ``InterestTrackingEncoder``.
 
     Raises:
@@ -131,7 +131,7 @@ class InterestTrend(InterestExtractor):
         return interests, active, tf.matmul(trend, tracking), trend
 
     def _asking(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """[B, d]: the instant interest that asks."""
+        """[B, d]: the instant interest that is the query."""
         if self.query == "newest":
             return tf.matmul(newest_item(mask, states.dtype), states)[:, 0]
         each = tf.math.reciprocal_no_nan(tf.cast(num_real_items(mask), tf.float32))[:, None]  # [B, 1]

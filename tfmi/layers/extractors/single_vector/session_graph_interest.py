@@ -1,4 +1,4 @@
-"""SR-GNN: one interest, attention over the clicks of a session whose items have heard from their neighbours in its graph."""
+"""SR-GNN: one interest, attention over the clicks of a session after message passing along its graph."""
 
 from __future__ import annotations
 
