@@ -92,6 +92,17 @@ class TableRecommender(tf.Module):
         return self.table * tf.cast(tf.range(self.num_rows) >= FIRST_INDEX, tf.float32)[:, None]
 
 
+class ExplainedRecommender(TableRecommender):
+    """An ``ExplainableRecommender``: interest k is the mean of the known items at places k, k + K, ...: these are its weights."""
+
+    def interests_with_weights(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        interests, active = self.user_interests(inputs)
+        known = inputs.history >= FIRST_INDEX
+        number = tf.where(known, (tf.cumsum(tf.cast(known, tf.int32), axis=1) - 1) % NUM_INTERESTS, -1)
+        part = tf.cast(number[:, None, :] == tf.range(NUM_INTERESTS)[None, :, None], tf.float32)
+        return interests, active, tf.math.divide_no_nan(part, tf.reduce_sum(part, axis=2, keepdims=True))
+
+
 class TableRanker(tf.Module):
     """A ``Reranker`` with vectors of its own: a candidate's inner product with the sum over the history, shifted by its profile features.
 

@@ -72,6 +72,17 @@ def test_user_interests_without_padding(client: Client) -> None:
     assert two.vectors == [[0.25] * 3] * 2
 
 
+def test_interests_are_explained_in_the_historys_own_order(client: Client) -> None:
+    none, short, long = client.explain_interests([[], ["a", "b"], list("abcdefg")], exclude=[[], ["c"], []])
+    assert none == []
+    assert [interest.weights for interest in short] == [[0.0, 1.0], [1.0, 0.0]]
+    assert [found.item for found in short[0].items] == list("defg")
+    assert short[0].items[0] == SimilarItem("d", 0.875)
+    assert [interest.weights for interest in long] == [[0.0] * 6 + [1.0], [0.0] * 5 + [1.0, 0.0]]
+    with pytest.raises(ValueError, match=r"exported without export\.filterable"):
+        client.explain_interests([["a"]], num_results=3)
+
+
 def test_similar_items(client: Client) -> None:
     neighbours, unknown = client.similar_items(["g", "nobody"])
     assert neighbours[:2] == [SimilarItem("h", 1.0), SimilarItem("a", 0.875)]
@@ -117,7 +128,15 @@ def test_status_and_metadata(client: Client) -> None:
     assert (metadata.model, metadata.version, metadata.history_length) == ("toy", 1, 5)
     assert metadata.profile_columns == ["age", "home_city", "tags"]
     assert metadata.signatures["recommend"].inputs["exclude"].shape == (-1, 3)
-    assert set(metadata.signatures) == {"serving_default", "recommend", "recommend_examples", "user_interests", "similar_items", "rank"}
+    assert set(metadata.signatures) == {
+        "serving_default",
+        "recommend",
+        "recommend_examples",
+        "user_interests",
+        "similar_items",
+        "rank",
+        "explain_interests",
+    }
 
 
 def test_a_version_can_be_chosen(server: LocalServer) -> None:

@@ -91,6 +91,14 @@ class ToyServable(tf.Module):
             active = tf.range(2)[None, :, None] < count[:, None, None]
             return {"interests": tf.where(active, 0.25, tf.zeros([tf.shape(history)[0], 2, 3])), "count": count}
 
+        def explain_interests(history: tf.Tensor, exclude: tf.Tensor) -> dict[str, tf.Tensor]:
+            # One interest for each of the two newest items, made of it alone; both find the same.
+            answer = self.rank(history, exclude)
+            count = user_interests(history)["count"]
+            own = tf.one_hot(tf.reduce_sum(tf.cast(history != "", tf.int32), axis=1)[:, None] - [1, 2], self.history_length)  # [B, 2, L]
+            two = {name: tf.repeat(answer[name][:, None, :], 2, axis=1) for name in ("item_ids", "scores")}
+            return {"count": count, "weights": own, **two}
+
         def similar_items(item_ids: tf.Tensor) -> dict[str, tf.Tensor]:
             answer = self.rank(tf.pad(item_ids[:, None], [[0, 0], [0, self.history_length - 1]]), tf.fill([tf.shape(item_ids)[0], 1], ""))
             known = self.table.lookup(item_ids)[:, None] >= 0
@@ -110,6 +118,7 @@ class ToyServable(tf.Module):
             "recommend": (recommend, [history, exclude, diversity, age, city, tags, weights]),
             "recommend_examples": (recommend_examples, [examples]),
             "user_interests": (user_interests, [history]),
+            "explain_interests": (explain_interests, [history, exclude]),
             "similar_items": (similar_items, [items]),
         }
         return {

@@ -649,11 +649,20 @@ class ExportConfig(Section):
         "auto", description="with a ranker, its logit plus this times retrieval's score orders the pool; auto: what is best on validation"
     )
     warmup_batch_sizes: list[PositiveInteger] = Field(default_factory=lambda: [1, 8], min_length=1)
-    item_details: bool = Field(True, description="titles and features of the items beside the model, for people and programs (Parquet)")
+    explain_interests: bool = Field(
+        True, description="a signature that says which items of a history each interest comes from, and what each finds by itself"
+    )
+    item_details: bool = Field(
+        True, description="titles, features and a map of the items, or the tags, beside the model, for people and programs"
+    )
     state: bool = Field(
         True, description="the trained weights beside the model, as large as the item table, from which training/reindex.py makes versions"
     )
-    sample_users: int = Field(200, ge=0, description="held-out users' histories beside the model, for comparisons of versions; 0: none")
+    sample_users: int = Field(
+        200,
+        ge=0,
+        description="held-out users' histories, or of tag models users' fields, beside the model, for comparisons and trials; 0: none",
+    )
 
     @pydantic.model_validator(mode="after")
     def _check_results(self) -> ExportConfig:

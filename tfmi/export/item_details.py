@@ -48,8 +48,8 @@ def write_items(folder: Path, catalogue: Catalogue) -> None:
     if catalogue.titles is not None:
         columns["title"] = pa.array(list(catalogue.titles[FIRST_INDEX:end]), pa.large_string())
     rows = np.arange(FIRST_INDEX, end)
-    columns |= _feature_columns(catalogue.features, rows, FEATURE)
-    _write(folder / ITEMS_PATH, columns)
+    columns |= feature_columns(catalogue.features, rows, FEATURE)
+    write_table(folder / ITEMS_PATH, columns)
 
 
 def write_sample_users(folder: Path, histories: Sequences, catalogue: Catalogue, profiles: UserProfiles | None, most: int) -> None:
@@ -64,26 +64,27 @@ def write_sample_users(folder: Path, histories: Sequences, catalogue: Catalogue,
     items, times = sample.padded(width), sample.padded_timestamps(width)
     named = items >= FIRST_INDEX
     offsets = pa.array(np.concatenate([[0], np.cumsum(named.sum(axis=1))]).astype(np.int32))
-    columns: dict[str, pa.Array] = {"history": pa.ListArray.from_arrays(offsets, _texts(catalogue.vocabulary, items[named]))}
+    columns: dict[str, pa.Array] = {"history": pa.ListArray.from_arrays(offsets, texts_at(catalogue.vocabulary, items[named]))}
     if times is not None:
         columns["timestamps"] = pa.ListArray.from_arrays(offsets, pa.array(times[named], pa.float64()))
     if profiles is not None:
         columns["user_id"] = pa.array([profiles.user_ids[row] for row in sample.users], pa.string())
-        columns |= _feature_columns(profiles.features, sample.users, PROFILE)
-    _write(folder / SAMPLE_USERS_PATH, columns)
+        columns |= feature_columns(profiles.features, sample.users, PROFILE)
+    write_table(folder / SAMPLE_USERS_PATH, columns)
 
 
 def read_items(folder: str | Path) -> pa.Table:
     """The table of items; raises ``ExportError`` where the folder has none."""
-    return _read(Path(folder), ITEMS_PATH, "export.item_details: true")
+    return read_table(Path(folder), ITEMS_PATH, "export.item_details: true")
 
 
 def read_sample_users(folder: str | Path) -> pa.Table:
     """The table of held-out users; raises ``ExportError`` where the folder has none."""
-    return _read(Path(folder), SAMPLE_USERS_PATH, "export.sample_users above 0")
+    return read_table(Path(folder), SAMPLE_USERS_PATH, "export.sample_users above 0")
 
 
-def _read(folder: Path, path: Path, setting: str) -> pa.Table:
+def read_table(folder: Path, path: Path, setting: str) -> pa.Table:
+    """A table of a version folder; raises ``ExportError``, which names the ``setting`` that writes it, where it cannot be read."""
     try:
         return pyarrow.parquet.read_table(folder / path)
     except FileNotFoundError:
@@ -92,21 +93,23 @@ def _read(folder: Path, path: Path, setting: str) -> pa.Table:
         raise ExportError(f"{folder / path}: not a readable Parquet file: {error}") from None
 
 
-def _write(path: Path, columns: Mapping[str, pa.Array]) -> None:
+def write_table(path: Path, columns: Mapping[str, pa.Array]) -> None:
+    """Write columns by name as Parquet."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pyarrow.parquet.write_table(pa.table(dict(columns)), path, compression="zstd")
 
 
-def _feature_columns(features: Mapping[str, ItemFeature], rows: np.ndarray, prefix: str) -> dict[str, pa.Array]:
+def feature_columns(features: Mapping[str, ItemFeature], rows: np.ndarray, prefix: str) -> dict[str, pa.Array]:
+    """The features of some ``rows``, as columns called ``<prefix><name>``; vectors are left out."""
     columns: dict[str, pa.Array] = {}
     for name, feature in sorted(features.items()):
         values = feature.values[rows]
         if isinstance(feature, CategoricalFeature):
-            columns[f"{prefix}{name}"] = _texts(feature.vocabulary, values)
+            columns[f"{prefix}{name}"] = texts_at(feature.vocabulary, values)
         elif isinstance(feature, MultiValuedFeature):
             present = values > 0
             offsets = pa.array(np.concatenate([[0], np.cumsum(present.sum(axis=1))]).astype(np.int32))
-            columns[f"{prefix}{name}"] = pa.ListArray.from_arrays(offsets, _texts(feature.vocabulary, values[present]))
+            columns[f"{prefix}{name}"] = pa.ListArray.from_arrays(offsets, texts_at(feature.vocabulary, values[present]))
             weights = pa.array(feature.weights[rows][present], pa.float32())
             columns[f"{prefix}{name}{WEIGHTS}"] = pa.ListArray.from_arrays(offsets, weights)
         elif isinstance(feature, NumericFeature):
@@ -114,7 +117,7 @@ def _feature_columns(features: Mapping[str, ItemFeature], rows: np.ndarray, pref
     return columns
 
 
-def _texts(vocabulary: Vocabulary, indices: np.ndarray) -> Any:
+def texts_at(vocabulary: Vocabulary, indices: np.ndarray) -> Any:
     """Strings at vocabulary indices, "" for padding and unknown; no Python object for each of them."""
     texts = pa.array(["", "", *vocabulary.ids], pa.large_string())
     return texts.take(pa.array(np.asarray(indices, dtype=np.int64))).cast(pa.large_string())

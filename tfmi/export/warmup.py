@@ -64,7 +64,7 @@ class RequestMaker:
         exclusion_width: E.
         profile_features: The servable's profile features, whose rows serve as users.
         has_timestamps: Whether the servable takes timestamps.
-        filters: The inputs by which its ``recommend_filtered`` restricts answers.
+        filters: The inputs by which its ``recommend_filtered`` and ``explain_interests`` restrict answers.
     """
 
     def __init__(
@@ -103,6 +103,8 @@ class RequestMaker:
         if signature == "user_interests":
             return inputs
         inputs["exclude"] = self._padded(batch_size, self._exclusion_width, fewest=0)
+        if signature == "explain_interests":
+            return inputs | unrestricted(self._filters, batch_size)
         # Both with and without diversity: each has its own branch of the graph.
         inputs["diversity"] = np.where(np.arange(batch_size) % 2 == 0, 0.1, 0.0).astype(np.float32)
         if signature == "recommend_filtered":

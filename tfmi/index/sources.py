@@ -112,10 +112,20 @@ class InterestCandidates(CandidateSource):
         unrestricted = lambda: self.index.search_interests(interests, active, k)  # noqa: E731 - a branch as short as this
         return Candidates(*tf.cond(tf.reduce_any(allowed.restricts), among_allowed, unrestricted))
 
-    def _search_each(
+    def search_each(
         self, interests: tf.Tensor, active: tf.Tensor, k: tf.Tensor | int, allowed: ItemFilter | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores and items [B, K, k] of what is nearest to each of the interests [B, K, d]."""
+        """What is nearest to each interest by itself.
+
+        Args:
+            interests, active: float32 [B, K, d] and bool [B, K], as the recommender gives them.
+            k: Results per interest.
+            allowed: Which items they may be; None: all.
+
+        Returns:
+            Scores float32 and item indices int32 [B, K, k], best first, missing ones -inf and 0; whatever was found for an interest that is
+            not active is for the caller to leave out.
+        """
         if allowed is None:
             return self._search(interests, k)
         return tf.cond(
@@ -208,7 +218,7 @@ class AllottedCandidates(InterestCandidates):
     ) -> Candidates:
         """See ``CandidateSource.candidates``; C = K * k, of which up to n are not missing unless diversity is asked for."""
         interests, active, shares = self.recommender.interests_with_shares(inputs)
-        scores, items = self._search_each(interests, active, k, allowed)
+        scores, items = self.search_each(interests, active, k, allowed)
         n = self.num_results if places is None else places[:, None]
         allotted = allot_interests(scores, items, active, shares, n, exponent=self.exponent, exclude=exclude)
         if diversity is None:

@@ -338,6 +338,7 @@ class HeuristicKind(RetrievalKind[DirectRecommender]):
             "data.min_history": counts,
             "data.examples": counts,
             "optimizer": counts,
+            "export.explain_interests": counts,
             "export.state": counts,
             "training": counts,
             "evaluation.best_test_epoch": counts,

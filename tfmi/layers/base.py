@@ -187,6 +187,10 @@ class Readout(ConfiguredLayer):
         del output
         return interests, active
 
+    def served_weights(self, output: InterestOutput) -> tf.Tensor:
+        """How much of each history item went into each row that ``serve`` gives, float32 [B, K', L]: the extractor's weights."""
+        return output.weights
+
     @property
     def serves_interests(self) -> bool:
         """Whether ``serve`` gives the interests as they are, so that what is known of an interest holds for what is served."""

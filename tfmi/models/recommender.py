@@ -76,6 +76,17 @@ class SharingRecommender(VectorRecommender, Protocol):
         """
 
 
+@runtime_checkable
+class ExplainableRecommender(VectorRecommender, Protocol):
+    """A ``VectorRecommender`` that can say which items of a history its interests come from."""
+
+    def interests_with_weights(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """``user_interests``, and how much of each item of ``inputs.history`` went into each interest, float32 [B, K, L].
+
+        Weights stand where their items stand; they are 0 at padding, at unknown items and for interests that are not active.
+        """
+
+
 class OwnItems(NamedTuple):
     """The items of users' own histories, each at one of its places.
 

@@ -107,6 +107,20 @@ class UserInterests:
 
 
 @dataclass(frozen=True)
+class ExplainedInterest:
+    """Where an interest comes from, and what it finds.
+
+    Attributes:
+        weights: How much of each item of the history went into it, in the history's order: the model's routing or attention weights; 0 for
+            unknown items and for those older than what the model reads.
+        items: What is nearest to it, best first, without regard to the other interests.
+    """
+
+    weights: list[float]
+    items: list[SimilarItem]
+
+
+@dataclass(frozen=True)
 class SimilarItem:
     """A neighbour of an item."""
 
@@ -377,6 +391,55 @@ class Client:
             lambda signature: {**_history_inputs(signature, rows, times), **_profile_inputs(signature, profiles, len(rows))},
         )
         return [UserInterests(vectors[:count]) for vectors, count in zip(outputs["interests"], outputs["count"], strict=True)]
+
+    def explain_interests(
+        self,
+        histories: Sequence[Sequence[str]],
+        exclude: Sequence[Sequence[str]] | None = None,
+        profiles: Sequence[Mapping[str, ProfileValue]] | None = None,
+        timestamps: Sequence[Sequence[float]] | None = None,
+        *,
+        num_results: int | Sequence[int] | None = None,
+        filters: Filter | Sequence[Filter] | None = None,
+        allow_items: Sequence[Sequence[str] | None] | None = None,
+    ) -> list[list[ExplainedInterest]]:
+        """Where each interest of users comes from, and what it finds by itself. ``recommend`` says what becomes of it together.
+
+        Args:
+            histories: As in ``recommend``, as is everything else; a history without any known id has no interests.
+            exclude: What no interest may find.
+            profiles: As in ``recommend``.
+            timestamps: As in ``recommend``.
+            num_results: Items for each interest.
+            filters: As in ``recommend``.
+            allow_items: As in ``recommend``.
+
+        Returns:
+            The active interests of each history, in the order of ``RecommendedItem.interest``.
+        """
+        rows = _check_lists("histories", histories)
+        times = _check_timestamps(timestamps, rows)
+        if not rows:
+            return []
+        excluded = [[]] * len(rows) if exclude is None else _check_lists("exclude", exclude, len(rows))
+        wishes = _Wishes(num_results, filters, allow_items, len(rows))
+
+        def inputs(signature: Signature) -> dict[str, Value]:
+            if wishes.are_given and _NUM_RESULTS not in signature.inputs:
+                raise ValueError("num_results, filters, allow_items: this model takes none; it was exported without export.filterable")
+            return {
+                **_history_inputs(signature, rows, times),
+                "exclude": _pad_exclusions(excluded, _width(signature, "exclude")),
+                **_profile_inputs(signature, profiles, len(rows)),
+                **(wishes.inputs(signature) if _NUM_RESULTS in signature.inputs else {}),
+            }
+
+        outputs = self._predict("explain_interests", inputs)
+        answers = zip(rows, *(outputs[name] for name in ("count", "weights", "item_ids", "scores")), strict=True)
+        return [
+            [_explained(history, *interest) for interest in zip(weights[:count], ids[:count], scores[:count], strict=True)]
+            for history, count, weights, ids, scores in answers
+        ]
 
     def similar_items(self, items: Sequence[str]) -> list[list[SimilarItem]]:
         """The neighbours of each item, best first; none for an unknown one."""
@@ -907,6 +970,12 @@ def _single(column: str, value: ProfileValue, dtype: str) -> str | float:
 def _recommendations(outputs: Mapping[str, Value]) -> list[Recommendations]:
     rows = zip(outputs["item_ids"], outputs["scores"], outputs["interests"], strict=True)
     return [Recommendations([RecommendedItem(*found) for found in zip(*row, strict=True) if found[0]]) for row in rows]
+
+
+def _explained(history: Sequence[str], weights: Sequence[float], ids: Sequence[str], scores: Sequence[float]) -> ExplainedInterest:
+    read = weights[: len(history)]  # of the newest items, as many as the model reads
+    found = [SimilarItem(item, score) for item, score in zip(ids, scores, strict=True) if item]
+    return ExplainedInterest([*[0.0] * (len(history) - len(read)), *read], found)
 
 
 def _tasks(outputs: Mapping[str, Any]) -> list[str]:

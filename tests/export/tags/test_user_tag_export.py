@@ -24,11 +24,13 @@ from tests.export.test_c_api import ask
 from tests.models.user_tags.user_tag_models import KERNELS, NUM_TAGS, TWO_TOWER, UTPM, make_model
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.core.errors import ExportError
+from tfmi.data.dataset import FIRST_INDEX
 from tfmi.data.features import feature_arrays
 from tfmi.export import ExportedModel, releasing
 from tfmi.export.profile_inputs import profile_values
 from tfmi.export.tags.explanations import explain_tag
 from tfmi.export.tags.export_user_tags import export_user_tags
+from tfmi.export.tags.tag_details import read_sample_profiles, read_tags
 from tfmi.export.tags.user_fields import UserFields
 from tfmi.export.warmup import read_warmup, serialized_examples
 
@@ -310,3 +312,12 @@ def test_audiences_without_tensorflows_python(kernels: ExportedTags) -> None:
     for name in TASKS:
         assert result["answer"][f"{name}_user_ids"] == [[user.decode() for user in row] for row in expected[f"{name}_user_ids"]]
         np.testing.assert_allclose(result["answer"][f"{name}_scores"], expected[f"{name}_scores"], rtol=1e-5)
+
+
+def test_a_published_version_has_its_tags_and_some_users(exported: ExportedTags) -> None:
+    tags = read_tags(exported.folder).to_pylist()
+    assert [each["tag"] for each in tags] == exported.dataset.tags.ids
+    assert tags[0]["events.click"] == int(exported.dataset.tag_counts[0][FIRST_INDEX])
+    users = read_sample_profiles(exported.folder).to_pylist()
+    assert {each["user_id"] for each in users} <= set(exported.dataset.users.ids)
+    assert {"profile.age", "profile.city", "profile.liked", "profile.liked.weights"} <= set(users[0])

@@ -52,6 +52,13 @@ def test_weights_come_from_the_extractors_interests_and_mix_the_scored_vectors()
     np.testing.assert_allclose(mixed(output, scored, temperature=0.5), np.einsum("bk,bkd->bd", weights, scored), atol=1e-6)
 
 
+def test_weights_of_the_one_vector_are_mixed_as_it_is() -> None:
+    output = extracted(np.eye(2)[None], np.array([[0.3, 0.1]]))._replace(weights=tf.constant([[[1.0, 0.0], [0.25, 0.75]]]))
+    mixture = PredictedIntention().served_weights(output)
+    np.testing.assert_allclose(mixture, [[[0.880797 + 0.25 * 0.119203, 0.75 * 0.119203]]], atol=1e-6)
+    assert PredictedIntention(served="interests").served_weights(output) is output.weights
+
+
 def test_inactive_interests_have_no_part() -> None:
     output = random_output()
     active = np.array([[True, True, False]] * 5)

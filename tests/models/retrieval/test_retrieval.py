@@ -65,6 +65,21 @@ def test_drop_unknown_items_keeps_order_and_moves_left() -> None:
     np.testing.assert_array_equal(drop_unknown_items(UserInputs(history)).history, expected)
 
 
+@pytest.mark.parametrize("readout", ["max_sim", "predicted_intention"])
+def test_weights_stand_where_their_items_stand(readout: str) -> None:
+    model = _model("sparse_interests", readout)
+    plain = model.interests_with_weights(UserInputs(tf.constant([[5, 7, 6, 0, 0, 0], [1, 1, 0, 0, 0, 0]])))
+    interests, active, weights = model.interests_with_weights(UserInputs(tf.constant([[0, 5, 1, 7, 0, 6], [0, 1, 0, 0, 0, 1]])))
+    np.testing.assert_allclose(interests, model.user_interests(UserInputs(tf.constant([[5, 7, 6, 0, 0, 0], [0] * 6])))[0], atol=1e-6)
+    known = weights.numpy()[0][:, [1, 3, 5]]
+    np.testing.assert_allclose(known, plain[2].numpy()[0][:, :3], atol=1e-6)
+    assert (known.sum(axis=1) > 0).all()
+    assert weights.shape == [2, *interests.shape[1:2], LENGTH]
+    assert not weights.numpy()[0][:, [0, 2, 4]].any()
+    assert not weights.numpy()[1].any()
+    assert bool(active[0, 0])
+
+
 def _gives_what_is_needed(extractor: str, readout: str) -> bool:
     return set(READOUTS.get(readout).NEEDED_INTERNALS) <= set(EXTRACTORS.get(extractor).INTERNALS)
 

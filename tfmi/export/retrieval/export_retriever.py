@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
 from tfmi.config import ExportConfig, IndexConfig, check_server
 from tfmi.core.errors import ExportError, settings_at
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature, Sequences, UserProfiles
 from tfmi.export.describing import candidate_vectors, describe_index, describe_servable, describe_stages, summarize_index
 from tfmi.export.item_details import write_items, write_sample_users
+from tfmi.export.item_map import mapped_rows, write_map
 from tfmi.export.releasing import check_run_metadata, export_errors, release
 from tfmi.export.retrieval.retrieval_signatures import ServingSignatures, results_per_interest
 from tfmi.export.timestamp_inputs import TIMESTAMPS
@@ -100,6 +104,8 @@ def export_savedmodel(
         def write_details(folder: Path) -> None:
             if export.item_details:
                 write_items(folder, catalogue)
+                if search is not None:
+                    _write_map(folder, catalogue, search)
             if histories is not None and export.sample_users:
                 write_sample_users(folder, histories, catalogue, profiles, export.sample_users)
             if write_state is not None and export.state:
@@ -179,6 +185,12 @@ def _profile_features(recommender: Recommender, ranker: Reranker | None, profile
         reader = "recommender reads" if ranker is None else "recommender and the ranker read"
         raise ExportError(f"the {reader} the profile features {missing}, which the profiles lack; give those it was trained on")
     return {name: features[name] for name in sorted(names)}
+
+
+def _write_map(folder: Path, catalogue: Catalogue, index: InterestIndex) -> None:
+    rows = mapped_rows(np.asarray(catalogue.counts)[FIRST_INDEX : catalogue.candidate_rows])
+    vectors = index.vectors(tf.constant(rows + FIRST_INDEX, tf.int32)).numpy()
+    write_map(folder, [catalogue.vocabulary.ids[row] for row in rows], vectors)
 
 
 def _build_index(recommender: Recommender, config: IndexConfig, server: str, catalogue: Catalogue) -> InterestIndex | None:

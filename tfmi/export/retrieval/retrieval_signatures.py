@@ -21,10 +21,11 @@ from tfmi.export.retrieval.rank_signature import rank_candidates_by_id
 from tfmi.export.saving import PartFunction, Servable, SignatureFunction, Tensors
 from tfmi.export.timestamp_inputs import TIMESTAMPS, TimestampInputs
 from tfmi.index.base import InterestIndex
+from tfmi.index.explaining import ExplainedInterests
 from tfmi.index.merging import first_of_each
 from tfmi.index.selection import most_distinct_items, select
-from tfmi.index.sources import RankedCandidates, candidate_source
-from tfmi.models.recommender import Recommender, Reranker, UserInputs, VectorRecommender
+from tfmi.index.sources import InterestCandidates, RankedCandidates, candidate_source
+from tfmi.models.recommender import ExplainableRecommender, Recommender, Reranker, UserInputs, VectorRecommender
 
 # Exclusions per user beyond which a request is refused: each of them widens the search of its whole batch by one item.
 MOST_EXCLUSIONS = 10_000
@@ -79,6 +80,9 @@ class ServingSignatures(Servable):
         self._index = index
         self.results_per_interest = results_per_interest(export, ranker)
         self._source = candidate_source(recommender, index, self.results_per_interest, quota_exponent)
+        self._explained = None
+        if export.explain_interests and isinstance(self._source, InterestCandidates) and isinstance(recommender, ExplainableRecommender):
+            self._explained = ExplainedInterests(recommender, self._source)
         if ranker is not None:
             self._source = RankedCandidates(self._source, ranker, self.results_per_interest, weight_of_retrieval(export))
         self._export = export
@@ -126,6 +130,9 @@ class ServingSignatures(Servable):
             functions["recommend_filtered"] = (self._recommend_filtered, {**functions["recommend"][1], **self.filter_inputs.specs()})
         if self._index is not None:
             functions["user_interests"] = (self._user_interests, {**history, **profile})
+        if self._explained is not None:
+            filters = {} if self.filter_inputs is None else self.filter_inputs.specs()
+            functions["explain_interests"] = (self._explain_interests, {**history, **profile, "exclude": wishes["exclude"], **filters})
         if self._ranker is not None:
             # A ranker reads no times, and every input of a signature has to be in every request.
             candidates = {"candidates": tf.TensorSpec([None, None], tf.string, name="candidates")}
@@ -195,6 +202,23 @@ class ServingSignatures(Servable):
             "count": tf.reduce_sum(tf.cast(active, tf.int32), axis=1),
         }
 
+    def _explain_interests(self, history: tf.Tensor, exclude: tf.Tensor, **given: tf.Tensor) -> Tensors:
+        users = self._users(require_columns(history, "history", self.history_length), given)
+        rows = tf.shape(users.history)[0]
+        exclude = require_rows(require_columns(exclude, "exclude", most=self._most_exclusions), "exclude", rows)
+        restrictions = None if self.filter_inputs is None else self.filter_inputs.encode(given, rows)
+        places = None if restrictions is None else restrictions.num_results
+        n = self._places_of_batch(places)
+        allowed = None if restrictions is None else restrictions.allowed
+        excluded = self._excluded(users.history, self._items.indices(exclude))
+        explained = self._explained.explain(users, n, excluded, allowed, places)  # type: ignore[union-attr]
+        return {
+            "weights": explained.weights,
+            "item_ids": self._items.identifiers(explained.items),
+            "scores": explained.scores,
+            "count": tf.reduce_sum(tf.cast(explained.active, tf.int32), axis=1),
+        }
+
     def _rank(self, history: tf.Tensor, candidates: tf.Tensor, **given: tf.Tensor) -> Tensors:
         return rank_candidates_by_id(self._ranker, self._items, self.profile_inputs, history=history, candidates=candidates, given=given)  # type: ignore[arg-type]
 
@@ -228,7 +252,7 @@ class ServingSignatures(Servable):
         chooses = diversity is not None and self._categories is not None
         places = None if restrictions is None else restrictions.num_results
         allowed = None if restrictions is None else restrictions.allowed
-        n = self._export.num_results if places is None else tf.reduce_max(tf.concat([places, [1]], axis=0))
+        n = self._places_of_batch(places)
         excluded = self._excluded(users.history, exclude)
         most_excluded = 0 if excluded is None else most_distinct_items(excluded)
         pool = self._pool_size(n, diversity)
@@ -254,6 +278,10 @@ class ServingSignatures(Servable):
         else:
             return exclude
         return own if exclude is None else tf.concat([exclude, own], axis=1)
+
+    def _places_of_batch(self, places: tf.Tensor | None) -> tf.Tensor | int:
+        """The width of an answer to users who ask for so many ``places`` [B] each; None: the usual number."""
+        return self._export.num_results if places is None else tf.reduce_max(tf.concat([places, [1]], axis=0))
 
     def _pool_size(self, n: tf.Tensor | int, diversity: tf.Tensor | None) -> tf.Tensor | int:
         """Candidates that compete for the n places: n, or more if any user of the batch asks for diversity."""

@@ -19,6 +19,7 @@ from tfmi.data.tags.tag_dataset import TagDataset
 from tfmi.export.describing import describe_recall, sample_rows
 from tfmi.export.profile_inputs import profile_values
 from tfmi.export.releasing import check_run_metadata, export_errors, release
+from tfmi.export.tags.tag_details import write_sample_profiles, write_tags
 from tfmi.export.tags.tag_search import EveryTag, EveryUser
 from tfmi.export.tags.user_tag_signatures import TagSearches, UserTable, UserTagSignatures, output_names
 from tfmi.export.warmup import make_requests, serialized_examples
@@ -82,7 +83,15 @@ def export_user_tags(
             **_describe_servable(model, servable, dataset, users, export),
         }
         made = make_requests(requests.inputs, sorted(servable.signatures), export.warmup_batch_sizes)
-        published = release(directory, servable, made, description, version=version)
+
+        def write_details(folder: Path) -> None:
+            if export.item_details:
+                write_tags(folder, dataset, servable.task_keys)
+            if export.sample_users and export.audience_size:
+                known = np.flatnonzero(is_known(features, np.asarray(dataset.users.states)))
+                write_sample_profiles(folder, dataset, features, known, export.sample_users)
+
+        published = release(directory, servable, made, description, version=version, write_details=write_details)
     log.info("Published %s (%s)", published, summarize_searches(description["index"]))
     return published
 

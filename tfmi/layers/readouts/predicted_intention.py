@@ -70,13 +70,23 @@ class PredictedIntention(Readout):
             return interests, active
         return self._mix(interests, active, output)[:, None, :], active[:, :1]
 
+    def served_weights(self, output: InterestOutput) -> tf.Tensor:
+        """See ``Readout.served_weights``; of the one vector, the interests' weights mixed as they are."""
+        if self.served == "interests":
+            return output.weights
+        return tf.matmul(self._shares(output.active, output), tf.cast(output.weights, tf.float32))  # [B, 1, L]
+
     @property
     def serves_interests(self) -> bool:
         """See ``Readout.serves_interests``."""
         return self.served == "interests"
 
     def _mix(self, interests: tf.Tensor, active: tf.Tensor, output: InterestOutput) -> tf.Tensor:
+        shares = self._shares(active, output)
+        return tf.cast(tf.squeeze(tf.matmul(shares, tf.cast(interests, tf.float32)), axis=1), interests.dtype)
+
+    def _shares(self, active: tf.Tensor, output: InterestOutput) -> tf.Tensor:
+        """How much of each interest is in the one vector, float32 [B, 1, K]."""
         intention = tf.cast(output.internals["current_intention"], tf.float32)[..., None]  # [B, d, 1]
         logits = tf.squeeze(tf.matmul(tf.cast(output.interests, tf.float32), intention), axis=2) / self.temperature  # [B, K]
-        weights = masked_softmax(logits, active)[:, None, :]  # [B, 1, K]
-        return tf.cast(tf.squeeze(tf.matmul(weights, tf.cast(interests, tf.float32)), axis=1), interests.dtype)
+        return masked_softmax(logits, active)[:, None, :]

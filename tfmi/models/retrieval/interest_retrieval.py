@@ -27,12 +27,17 @@ def drop_unknown_items(inputs: UserInputs) -> UserInputs:
     Padding and unknown items may stand anywhere: what remains is the history that the model was trained on.
     """
     known = inputs.history >= FIRST_INDEX
-    order = tf.argsort(tf.cast(known, tf.int32), axis=1, direction="DESCENDING", stable=True)
+    order = _known_first(known)
     history = tf.gather(tf.where(known, inputs.history, PADDING_INDEX), order, batch_dims=1)
     if inputs.timestamps is None:
         return inputs._replace(history=history)
     timestamps = tf.where(known, inputs.timestamps, tf.zeros([], inputs.timestamps.dtype))
     return inputs._replace(history=history, timestamps=tf.gather(timestamps, order, batch_dims=1))
+
+
+def _known_first(known: tf.Tensor) -> tf.Tensor:
+    """int32 [B, L]: the places at which ``known`` [B, L] is True, in order, then the others."""
+    return tf.argsort(tf.cast(known, tf.int32), axis=1, direction="DESCENDING", stable=True)
 
 
 def unit_length(vectors: tf.Tensor) -> tf.Tensor:
@@ -346,6 +351,23 @@ class InterestRetrieval(TrainedByLoss):
         network = usage_of(self.regularizers.values(), self.readout)
         output, users, _, history = self._extract_known_items(inputs)
         return *self._serve(output, users), network.shares(output, users, history >= FIRST_INDEX)
+
+    def interests_with_weights(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """``user_interests``, and which items they come from, float32 [B, K, L]; see ``ExplainableRecommender``.
+
+        The weights are the extractor's ``InterestOutput.weights``: routing or attention weights, of the states at those places where a
+        sequence encoder reads the history first.
+
+        Raises:
+            DataError: As for ``user_interests``.
+        """
+        output, users, _, _ = self._extract_known_items(inputs)
+        interests, active = self._serve(output, users)
+        weights = tf.cast(self.readout.served_weights(output), tf.float32)
+        # The model has seen known items only: back to where they stand in the request.
+        places = tf.argsort(_known_first(inputs.history >= FIRST_INDEX), axis=1)
+        weights = tf.gather(weights, tf.repeat(places[:, None, :], tf.shape(weights)[1], axis=1), batch_dims=2)
+        return interests, active, tf.where(active[:, :, None], weights, 0.0)
 
     @property
     def knows_repeats(self) -> bool:
