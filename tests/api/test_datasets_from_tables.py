@@ -53,12 +53,63 @@ def test_pandas_arrow_and_files_are_one_dataset(tmp_path: Path) -> None:
         lambda frame: frame.set_index("user"),
         lambda frame: frame.set_index(["user", "item"]),
         lambda frame: frame.assign(other=[{"anything": object()}] * len(frame)),
+        lambda frame: frame.convert_dtypes(),
+        lambda frame: frame.convert_dtypes(dtype_backend="pyarrow"),
+        lambda frame: frame.assign(user=frame["user"].astype("string").astype("category")),
+        lambda frame: pa.table({name: pa.array(frame[name]).dictionary_encode() for name in ("user", "item")} | {"time": frame["time"]}),
+        lambda frame: pa.table({name: pa.array(frame[name], pa.large_string()) for name in ("user", "item")} | {"time": frame["time"]}),
+        lambda frame: OtherTable(frame, "to_pandas"),
+        lambda frame: OtherTable(pa.Table.from_pandas(frame), "to_arrow"),
+        lambda frame: ArrowStream(pa.Table.from_pandas(frame)),
     ],
-    ids=["types", "times", "zones", "index", "indexes", "unread"],
+    ids=[
+        *("types", "times", "zones", "index", "indexes", "unread", "nullable", "arrow dtypes", "categories of text", "dictionaries"),
+        *("large text", "to_pandas", "to_arrow", "c stream"),
+    ],
 )
 def test_columns_of_many_types_say_the_same(events: pd.DataFrame, change: Any) -> None:
     expected = tfmi.Dataset.from_events(events, split=SPLIT)
     assert fingerprint(tfmi.Dataset.from_events(change(events), split=SPLIT)) == fingerprint(expected)
+
+
+class OtherTable:
+    """A table of another library, which makes one of pandas or Arrow of itself."""
+
+    def __init__(self, table: Any, method: str) -> None:
+        setattr(self, method, lambda: table)
+
+
+class ArrowStream:
+    """A table that has Arrow's C interface, and nothing else."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def test_missing_ids_of_every_kind_are_rejected(events: pd.DataFrame) -> None:
+    """None, NaN, NaT and NA are no ids, whatever the column's type; the text "nan" is one."""
+    frame = events.assign(item=events["item"].where(events["item"] != "a0", "nan"))
+    for missing, dtype in ((None, object), (np.nan, object), (pd.NA, "string"), (pd.NaT, object), (None, "category")):
+        column = frame["item"].astype(object)
+        column.iloc[[3, 4]] = missing
+        dataset = tfmi.Dataset.from_events(frame.assign(item=column.astype(dtype)), split=SPLIT)
+        assert dataset.report["read"]["rejected_by_reason"] == {"empty_item": 2}, (missing, dtype)
+        assert "nan" in dataset.items
+        assert not {"None", "NaT", "<NA>", ""} & set(dataset.items)
+    codes = frame.assign(item=frame["item"].astype("category").cat.codes.astype("Int64"))
+    codes.loc[[3, 4], "item"] = pd.NA
+    assert tfmi.Dataset.from_events(codes, split=SPLIT).report["read"]["rejected_by_reason"] == {"empty_item": 2}
+
+
+def test_further_columns_of_a_log_are_named_by_settings(events: pd.DataFrame) -> None:
+    last = events.groupby("user").cumcount(ascending=False)
+    parts = events.assign(fold=np.where(last == 0, "test", np.where(last == 1, "valid", "train")))
+    dataset = tfmi.Dataset.from_events(parts, **{"data.log.columns.part": "fold"})
+    assert dataset.report["split"] == "given"
+    assert dataset.loaded().test.targets.lengths().tolist() == [1] * 40
 
 
 def test_ids_may_be_numbers_or_mixed(events: pd.DataFrame) -> None:

@@ -269,7 +269,8 @@ class Dataset:
             log["profile_columns"] = [name for name in chosen if name not in numbers]
             profiled = [id_column, *chosen]
         try:
-            write_table(events, folder / EVENTS, "events", [name for name in columns.values() if name is not None])
+            wanted = {**_data_settings(settings).get("log", {}).get("columns", {}), **columns}
+            write_table(events, folder / EVENTS, "events", [name for name in wanted.values() if name is not None])
             if items is not None:
                 write_table(items, folder / ITEMS, "items")
             if users is not None:

@@ -20,7 +20,8 @@ def write_table(table: Any, path: Path, argument: str, columns: Collection[str] 
     """Write a table as Parquet.
 
     Args:
-        table: A pandas ``DataFrame``, a pyarrow ``Table``, or anything else that offers its columns to Arrow (``__arrow_c_stream__``).
+        table: A pandas ``DataFrame``, a pyarrow ``Table``, or anything else that offers its columns to Arrow (``__arrow_c_stream__``) or
+            makes one of these (``to_arrow``, ``to_pandas``).
         path: The file.
         argument: What the table is called in messages.
         columns: Those that will be read; of the others only the names are kept, for messages. None: all.
@@ -35,12 +36,14 @@ def write_table(table: Any, path: Path, argument: str, columns: Collection[str] 
 
 def arrow_table(table: Any, argument: str, columns: Collection[str] | None = None) -> pa.Table:
     """The table in Arrow's format; see ``write_table``."""
+    table = _known_table(table)
     if isinstance(table, pd.DataFrame):
-        frame = _with_named_index(table, columns)
+        frame, rows = _with_named_index(table, columns), len(table)
         names = [str(name) for name in frame.columns]
         arrays = [_array(frame.iloc[:, place]) if _is_read(name, columns) else None for place, name in enumerate(names)]
     elif isinstance(table, pa.Table) or hasattr(table, "__arrow_c_stream__"):
         arrow = pa.table(table)
+        rows = arrow.num_rows
         names = list(arrow.column_names)
         arrays = [arrow.column(place) if _is_read(name, columns) else None for place, name in enumerate(names)]
     else:
@@ -53,8 +56,20 @@ def arrow_table(table: Any, argument: str, columns: Collection[str] | None = Non
     repeated = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if repeated is not None:
         raise DataError(f"{argument}: column {repeated!r} stands twice; rename one of them")
-    rows = len(table)
     return pa.table([pa.nulls(rows) if array is None else array for array in arrays], names=names)
+
+
+def _known_table(table: Any) -> Any:
+    """The table itself, or what it makes of itself where it is neither of pandas nor of Arrow and has a method for that."""
+    if isinstance(table, pd.DataFrame | pa.Table) or hasattr(table, "__arrow_c_stream__"):
+        return table
+    for method in ("to_arrow", "to_pandas"):
+        make = getattr(table, method, None)
+        if callable(make):
+            made = make()
+            if isinstance(made, pd.DataFrame | pa.Table):
+                return made
+    return table
 
 
 def numeric_columns(table: Any, argument: str) -> tuple[list[str], list[str]]:
