@@ -314,6 +314,18 @@ class TestMovieLensFiles:
         funny = tags.vocabulary.index("funny")
         assert tags.weights[2][tags.values[2] == funny].tolist() == [2.0]
 
+    def test_the_file_of_tags_may_be_absent(self, tmp_path: Path) -> None:
+        files = {name: text for name, text in MOVIELENS.items() if name != "tags__csv"}
+        catalogue = load("movielens", write(tmp_path, **files), split=SMALL_SPLIT, cache=str(tmp_path)).catalogue
+        tags = catalogue.features["tags"]
+        assert isinstance(tags, MultiValuedFeature)
+        assert set(tags.vocabulary.ids) == {"Comedy", "Drama", "Film-Noir", "Sci-Fi"}
+
+    def test_files_of_another_set_are_told(self, tmp_path: Path) -> None:
+        (tmp_path / "ratings.dat").write_text("1::10::5::978300760\n")
+        with pytest.raises(DataError, match=r"needs the file ratings\.csv.*--dataset ml-10m or ml-1m"):
+            load("movielens", tmp_path, cache=str(tmp_path / "cache"))
+
     def test_a_bad_row_stops_the_reading(self, tmp_path: Path) -> None:
         write(tmp_path, **{**MOVIELENS, "ratings__csv": RATINGS + "1,10,4.0,never\n"})
         with pytest.raises(DataError, match="not_a_time: 1"):

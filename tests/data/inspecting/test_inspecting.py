@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.data.public.set_files import MADE
 from tfmi.cli.inspect_log import main
 from tfmi.config import LogConfig, validate_config
 from tfmi.core.errors import DataError
@@ -180,6 +182,19 @@ def test_a_public_sets_files_are_known(tmp_path: Path, capsys: pytest.CaptureFix
     assert described["data"]["dataset"] == "gowalla"
 
 
+@pytest.mark.parametrize("name", sorted(set(MADE) - {"amazon-2014-ratings", "amazon-2014", "amazon-2018", "amazon-2023"}))
+def test_what_is_written_for_a_public_set_trains_on_it(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it stands, with limits that leave something of a small part of it."""
+    MADE[name].write(tmp_path)
+    written = tmp_path / "written.yaml"
+    assert main([str(tmp_path), "--write-config", str(written)]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert re.search(rf"the files of .*\b{name}\b", first) or name == "otto"
+    data = load_config(written, settings=[f"data.cache={tmp_path / 'cache'}"]).data
+    assert data.name == name or name in ("ml-20m", "ml-25m", "ml-32m", "otto")
+    assert load_dataset(data).report["users"] >= 3
+
+
 def test_a_configuration_leaves_something_of_a_small_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "log.csv", "user,item,time", "u{n},i{i},{t}", number=30)
     printed, figures = inspected(capsys, str(tmp_path / "log.csv"))
@@ -192,3 +207,18 @@ def test_what_cannot_be_read_is_one_message(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().err.startswith("error: ")
     assert main([str(tmp_path), "--set", "model.dimension=3"]) == 1
     assert "an inspection reads data.log.* only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{'user': 'a', 'item': 'x'}", "this is a Python dict (single quotes): convert the lines with ast.literal_eval"),
+        ('{\n "data": [{"user": "a"}]\n}', "this is an object over several lines: take out the array in it"),
+        ("[1, 2]", "rows of events, each a JSON object; its first line is '[1, 2]'"),
+    ],
+)
+def test_a_file_without_a_row_is_told_why(line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log.json"
+    path.write_text(f"{line}\n" * 3)
+    assert main([str(path)]) == 1
+    assert message in capsys.readouterr().err

@@ -108,6 +108,11 @@ class TestLastfm:
 
 
 class TestMovieLens:
+    def test_without_the_file_of_tags_genres_are_the_tags(self, folder: Path) -> None:
+        (folder / "tags.csv").unlink()
+        dataset = load("movielens", folder, folder, {**SMALL, "negatives": 0}, split={"valid_share": 0.15, "test_share": 0.15})
+        assert set(dataset.tags.ids) == {"Comedy", "Drama"}
+
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
         (tmp_path / "movies.csv").write_text(

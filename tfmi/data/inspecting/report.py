@@ -128,7 +128,10 @@ def configuration(path: str | Path, settings: Mapping[str, Any], events: EventTa
     if settings:
         data["log"] = dict(settings)
     if events is not None:
-        kept = core_mask(events.user_codes, events.item_codes, DEFAULT_CORE, DEFAULT_CORE, iterate=False)
+        limits = {**public_sets()[known].data.get("split", {})} if known is not None else {}
+        least_user, least_item = (int(limits.get(f"min_{what}_events", DEFAULT_CORE)) for what in ("user", "item"))
+        iterate = bool(limits.get("iterate_core", False))
+        kept = core_mask(events.user_codes, events.item_codes, least_user, least_item, iterate=iterate)
         if len(np.unique(events.user_codes[kept])) < max(3, len(events.user_ids) // 10):
             data["split"] = {"min_user_events": 2, "min_item_events": 1}
     return yaml.safe_dump({"system": "sasrec", "data": data}, sort_keys=False, allow_unicode=True, width=120)
@@ -140,25 +143,31 @@ def log_config(settings: Mapping[str, Any]) -> LogConfig:
 
 
 def known_sets(path: str | Path) -> list[str]:
-    """The public sets whose files lie at a path, by their names: files that are called so, and have the columns."""
+    """The public sets whose files lie at a path, by their names: files that are called so, and have the columns.
+
+    First the set of which no file is missing, and of those the one with the most: ML-1M has a file of users, which ML-10M has not.
+    """
     path = Path(path)
     if not path.exists():
         return []
-    found = []
+    found: list[tuple[int, int, str]] = []
     for name, known in public_sets().items():
         pattern = str(known.data["log"]["file"])
         if pattern[0] in "*[?" or (path.is_file() and not fnmatch.fnmatch(path.name, pattern)):
             continue  # a name that begins with anything tells nothing
         config = log_config(known.data["log"])
         try:
-            log, _, _ = find_log_files(path, config)
+            # The log alone: what else a set would have is only looked for.
+            log, _, _ = find_log_files(path, config.model_copy(update={"catalogue_path": None, "users_path": None}))
             columns = {*column_names(log, config.log_file())}
         except DataError:
             continue
         named = {ColumnPath.parse(column).base for column in config.columns.model_dump().values() if column is not None}
         if named <= columns and (config.column_names is None or len(config.column_names) == len(columns)):
-            found.append(name)
-    return found
+            beside = [log.parent / file for file in (config.catalogue_path, config.users_path) if file is not None]
+            absent = sum(not any(True for _ in file.parent.glob(file.name)) for file in beside)
+            found.append((absent, absent - len(beside), name))
+    return [name for _, _, name in sorted(found)]
 
 
 def _share_of_events(counts: np.ndarray, share: float) -> float:

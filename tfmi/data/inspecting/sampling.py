@@ -16,6 +16,7 @@ from tfmi.core.errors import DataError
 from tfmi.data.reading.checks import looks_like_data
 from tfmi.data.reading.delimited import delimited_columns
 from tfmi.data.reading.formats import TableFile, line_blocks, text_blocks
+from tfmi.data.reading.json_rows import expected_instead_of
 from tfmi.data.reading.parquet import parquet_columns
 from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import Rejects
@@ -133,13 +134,23 @@ def _after_blanks(block: str, place: int) -> int:
 def _first_rows(source: TableSource, names: Sequence[str], options: FileConfig) -> dict[str, pa.Array]:
     """The first rows, lists and objects as JSON text."""
     if not names:
-        raise DataError(f"{source.path}: no columns; expected rows of events")
+        raise DataError(f"{source.path}: no columns; expected {_expected(source.parts[0])}")
     request = ColumnRequest(names, codes=frozenset(names), lists=frozenset(names))
     with tempfile.TemporaryDirectory() as folder, Rejects(source.path, Path(folder) / "rejects.jsonl") as rejects:
         for chunk in read_rows(source, request, rejects, options, block_bytes=SAMPLE_BYTES):
             if len(chunk):
                 return {name: chunk.columns[name][:SAMPLE_ROWS] for name in names if name in chunk.columns}
     return {}
+
+
+def _expected(part: TableFile) -> str:
+    """What a file without a column should hold."""
+    if part.format == "delimited":
+        return "rows of events"
+    line = next((line for line in next(line_blocks(part, SAMPLE_BYTES), b"").splitlines() if line.strip()), b"")
+    return (
+        f"{expected_instead_of(line) or 'rows of events, each a JSON object'}; its first line is {line[:80].decode('utf-8', 'replace')!r}"
+    )
 
 
 def _nested(part: TableFile, texts: Mapping[str, pa.Array]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""MovieLens in its CSV files: ``ratings.csv``, ``movies.csv``, ``tags.csv``.
+"""MovieLens in its CSV files: ``ratings.csv``, ``movies.csv``, and ``tags.csv`` where there is one (some copies lack it).
 
 Every rating is an event, whatever its value: the task is what a user watches next. A movie's first genre is its category; its genres
 are its tags, of weight 1 each, joined by the tags that training users gave it, in lower case, weighted by how often, see
@@ -8,6 +8,7 @@ The year at the end of a title is a number.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from tfmi.data.reading.rows import ColumnRequest, RowChunk
 from tfmi.data.splitting.splits import split_events
 from tfmi.data.tables import EventTable, ItemTable
 
+log = logging.getLogger(__name__)
+
 RATINGS_FILE, MOVIES_FILE, TAGS_FILE = "ratings.csv", "movies.csv", "tags.csv"
 NO_GENRE = "(no genres listed)"
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
@@ -43,7 +46,7 @@ def load_movielens(folder: Path, config: SplitConfig, rejects_folder: Path) -> D
     """Load a MovieLens folder. The customary split is leave-one-out.
 
     Args:
-        folder: Holds the three files.
+        folder: Holds the files.
         config: How to split.
         rejects_folder: Where a list of unusable rows would go.
 
@@ -52,10 +55,9 @@ def load_movielens(folder: Path, config: SplitConfig, rejects_folder: Path) -> D
     """
     ratings = require_file(folder, RATINGS_FILE, "movielens")
     movies = require_file(folder, MOVIES_FILE, "movielens")
-    tags = require_file(folder, TAGS_FILE, "movielens")
     items = describe_movies(read_catalogue(movies, _LOG, rejects_folder / "movies.jsonl"))
     events = read_log(ratings, _LOG, rejects_folder / "ratings.jsonl", catalogue=items)
-    assignments = read_tag_assignments(tags, events, rejects_folder / "tags.jsonl")
+    assignments = read_tag_assignments(folder, events, rejects_folder)
     return split_events("movielens", events, config, "leave_one_out", items=items, assignments=assignments)
 
 
@@ -84,10 +86,14 @@ def describe_movies(movies: ItemTable) -> ItemTable:
     )
 
 
-def read_tag_assignments(path: Path, events: EventTable, rejects_path: Path) -> TagAssignments:
-    """The tags that users gave to movies they rated."""
+def read_tag_assignments(folder: Path, events: EventTable, rejects_folder: Path) -> TagAssignments | None:
+    """The tags that users gave to movies they rated; None, which is logged, where the folder has no such file."""
+    path = folder / TAGS_FILE
+    if not path.is_file():
+        log.info("%s: no %s there, so that movies have the tags of their genres alone", folder, TAGS_FILE)
+        return None
     columns = ["userId", "movieId", "tag", "timestamp"]
-    with Rejects(path, rejects_path) as rejects:
+    with Rejects(path, rejects_folder / "tags.jsonl") as rejects:
         chunks = [
             _tag_columns(chunk, rejects)
             for chunk in read_rows(path, ColumnRequest(columns, codes=frozenset(["userId", "movieId"])), rejects)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfmi.core.errors import DataError
+from tfmi.data.public.public_sets import public_sets
 
 
 def require_file(folder: Path, name: str, dataset: str) -> Path:
@@ -16,7 +17,9 @@ def require_file(folder: Path, name: str, dataset: str) -> Path:
     path = folder / name
     if not path.is_file():
         present = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) or "nothing"
-        raise DataError(f"{folder}: dataset {dataset!r} needs the file {name} there; the folder holds: {present}")
+        others = [known for known, public in public_sets().items() if (folder / str(public.data["log"]["file"])).is_file()]
+        hint = f". It looks like a data set of another name: --dataset {' or '.join(others)}" if others else ""
+        raise DataError(f"{folder}: dataset {dataset!r} needs the file {name} there; the folder holds: {present}{hint}")
     return path
 
 

@@ -332,11 +332,21 @@ def _parse_line_by_line(raw: Sequence[bytes], first_line: int, rejects: Rejects)
         except UnicodeError:
             rejects.add(number, "", "bad_utf8", line.decode("utf-8", "backslashreplace").rstrip("\r\n"))
         except (ValueError, RecursionError) as error:
-            expected = f"{REASONS['malformed_json']}: {error}"
-            if _PYTHON_DICT.match(line):
-                expected = "JSON, with double quotes; this is a Python dict (single quotes): convert the lines with ast.literal_eval"
+            expected = expected_instead_of(line) or f"{REASONS['malformed_json']}: {error}"
             rejects.add(number, "", "malformed_json", line.decode("utf-8").rstrip("\r\n"), expected)
     return rows
+
+
+def expected_instead_of(line: bytes) -> str | None:
+    """What a line that is not JSON should have been, and what to do about it, where its form tells; else None."""
+    if line.strip() == b"{":
+        return "one JSON object per line, or one array of objects; this is an object over several lines: take out the array in it"
+    if not _PYTHON_DICT.match(line):
+        return None
+    return (
+        "JSON, with double quotes; this is a Python dict (single quotes): convert the lines with ast.literal_eval and json.dumps, as "
+        "docs/public_datasets.md shows in one line"
+    )
 
 
 def _parse_object(text: str) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from tfmi.config import TaggingConfig
-from tfmi.data.public.movielens import TAGS_FILE, read_ratings, read_tag_assignments
-from tfmi.data.public.text_files import require_file
+from tfmi.data.assembly import TagAssignments
+from tfmi.data.public.movielens import read_ratings, read_tag_assignments
 from tfmi.data.reading.log import LogTables
 from tfmi.data.tables import ItemTable
 from tfmi.data.tags.facts import Facts, heaviest_before
@@ -32,8 +32,17 @@ def read_movielens_tags(folder: Path, config: TaggingConfig, tasks: Mapping[str,
         DataError: A file is missing or damaged.
     """
     events, items = read_ratings(folder, rejects_folder)
-    assignments = read_tag_assignments(require_file(folder, TAGS_FILE, "movielens"), events, rejects_folder / "tags.jsonl")
+    assignments = read_tag_assignments(folder, events, rejects_folder)
     log = tag_log_from_tables("movielens", LogTables(events, items, None), config, tasks)
+    if assignments is not None:
+        log = _with_votes(log, assignments)
+    # In the log's order.
+    ratings = np.asarray(events.weights)[np.argsort(np.asarray(events.timestamps), kind="stable")]
+    return replace(log, fields=_fields(log, ratings, events.item_ids, items, config))
+
+
+def _with_votes(log: TagLog, assignments: TagAssignments) -> TagLog:
+    """What users had called the movies beside their genres."""
     # Users' tags in the codes of the genres, and new ones behind these.
     code_of = {name: code for code, name in enumerate(log.tag_names)}
     user_codes = np.array([code_of.setdefault(name, len(code_of)) for name in assignments.tag_names], np.int64)
@@ -44,10 +53,7 @@ def read_movielens_tags(folder: Path, config: TaggingConfig, tasks: Mapping[str,
         np.ones(len(assignments.timestamps)),
     )
     joined = (np.concatenate(pair) for pair in zip(_columns(log.tags), _columns(votes), strict=True))
-    log = replace(log, tags=Facts(*joined), tag_names=list(code_of))
-    # In the log's order.
-    ratings = np.asarray(events.weights)[np.argsort(np.asarray(events.timestamps), kind="stable")]
-    return replace(log, fields=_fields(log, ratings, events.item_ids, items, config))
+    return replace(log, tags=Facts(*joined), tag_names=list(code_of))
 
 
 def _columns(facts: Facts) -> tuple[np.ndarray, ...]:
