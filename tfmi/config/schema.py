@@ -100,6 +100,9 @@ class LogColumns(Section):
     event: str | None = Field(None, description="event type; None if there is none")
     weight: str | None = Field(None, description="event weight, a number")
     offset: str | None = Field(None, description="a number in time_unit that is added to the time, such as the moment within a session")
+    history: str | None = Field(
+        None, description="a list of what the user did before the log, such as history[]; of each user the earliest row's counts"
+    )
     part: str | None = Field(None, description="which part an event belongs to: train, valid or test; a split of your own")
 
     @pydantic.model_validator(mode="after")

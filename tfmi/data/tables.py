@@ -25,6 +25,7 @@ class EventTable:
         report: Counts of what was read, rejected (by reason) and dropped.
         negative: bool [events], whether an event says that the user turned the item down (``negative_events``); None: none does.
         parts: int8 [events], 0 training, 1 validation, 2 test, where the log says it; else None.
+        earlier: bool [events], whether an event is of a column of earlier items rather than a row's own; None: none is.
         type_codes, type_names: int64 [events] and the names of the event types; None and nothing in a log without types.
         profiles: Profile columns that stood in the log itself, row by row as ``user_ids``; None if none were asked for.
     """
@@ -41,6 +42,7 @@ class EventTable:
     type_names: Sequence[str] = ()
     negative: np.ndarray | None = None
     parts: np.ndarray | None = None
+    earlier: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user_codes)
@@ -60,6 +62,7 @@ class EventTable:
             type_codes=taken(self.type_codes),
             negative=taken(self.negative),
             parts=taken(self.parts),
+            earlier=taken(self.earlier),
         )
 
 

@@ -212,7 +212,7 @@ def _unread_data(config: RunConfig) -> Reasons:
     data = config.data
     reasons: Reasons = {}
     if reads_impressions(data):
-        reasons |= unread_of_split(data.split, "by_time", data.dataset)
+        reasons |= unread_of_split(data.split, "given" if split_method(data) == "given" else "by_time", data.dataset)
     else:
         reasons |= unread_of_split(data.split, split_method(data), data.dataset)
     drawn = "data.impressions.sampled_negatives is 0, so nothing is drawn"

@@ -24,6 +24,7 @@ class Made:
         profiles: Columns of users.
         left_out: Rows of other types, or of none.
         negatives: Events that turn an item down.
+        earlier: Events of a column of earlier ones.
     """
 
     write: Callable[[Path], None]
@@ -32,6 +33,7 @@ class Made:
     profiles: frozenset[str] = frozenset()
     left_out: int = 0
     negatives: int = 0
+    earlier: int = 0
     extra: dict[str, object] = field(default_factory=dict)
 
 
@@ -201,7 +203,8 @@ def lastfm_1k(folder: Path) -> None:
 
 def mind_news(folder: Path) -> None:
     rows = [
-        f"{n}\tU{u}\t{moment(2019, p, u):%m/%d/%Y %I:%M:%S %p}\tN1 N2\tN{i}-1 N{1 + i % ITEMS}-0" for n, (u, i, p) in enumerate(events())
+        f"{n}\tU{u}\t{moment(2019, p, u):%m/%d/%Y %I:%M:%S %p}\tN{1 + u % ITEMS} N2\tN{i}-1 N{1 + i % ITEMS}-0"
+        for n, (u, i, p) in enumerate(events())
     ]
     (folder / "behaviors.tsv").write_text(lines(rows))
     news = [f'N{i}\tsports\tgolf\tA "title\tAbstract\thttps://x.y\t[]\t[]' for i in range(1, ITEMS + 1)]
@@ -251,7 +254,7 @@ MADE: dict[str, Made] = {
     "gowalla": Made(gowalla, 2010),
     "tmall": Made(tmall, 1900, frozenset({"category", "brand"}), frozenset({"age_range", "gender"}), left_out=1),
     "lastfm-1k": Made(lastfm_1k, 2008, frozenset(), frozenset({"gender", "country"})),
-    "mind-news": Made(mind_news, 2019, frozenset({"category", "tags"}), left_out=EXPECTED_EVENTS),
+    "mind-news": Made(mind_news, 2019, frozenset({"category", "tags"}), left_out=EXPECTED_EVENTS, earlier=2 * USERS),
     "steam": Made(steam, 2021, frozenset({"category", "positive_ratio", "price_final"}), negatives=2),
     "kuairec": Made(
         kuairec,

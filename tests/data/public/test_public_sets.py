@@ -41,7 +41,7 @@ def test_a_set_is_read_as_it_is_downloaded(name: str, tmp_path: Path) -> None:
     dataset = loaded(name, tmp_path)
     read = dataset.report["read"]
     assert (read["rejected"], read["other_event_types"]) == (0, made.left_out)
-    assert (dataset.report["events"], dataset.report["users"]) == (EXPECTED_EVENTS, USERS)
+    assert (dataset.report["events"], dataset.report["users"]) == (EXPECTED_EVENTS + made.earlier, USERS)
     assert len(dataset.catalogue.vocabulary) == ITEMS
     assert dataset.name == name
     assert read["first_time"][:4] == str(made.year)
@@ -49,7 +49,7 @@ def test_a_set_is_read_as_it_is_downloaded(name: str, tmp_path: Path) -> None:
     assert set({} if dataset.profiles is None else dataset.profiles.features) == made.profiles
     assert read.get("negative_events", 0) == made.negatives
     longest = int(dataset.test.histories.lengths().max())
-    assert 1 <= longest < EVENTS + 1
+    assert 1 <= longest < EVENTS + 1 + made.earlier // USERS
 
 
 def test_each_user_goes_through_the_items_in_order(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from tfmi.config import DataConfig, validate_config
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.dataset import Dataset, Sequences
+from tfmi.data.impressions.impression_dataset import RankingDataset
 from tfmi.data.impressions.impression_loading import load_ranking_dataset
 from tfmi.data.loading import load_dataset, load_everybody
 from tfmi.data.tags.tag_loading import load_tag_dataset
@@ -100,17 +100,126 @@ def test_what_cannot_be_is_refused(log: dict[str, Any], message: str, tmp_path: 
         config(tmp_path, log)
 
 
-def test_a_streamed_log_has_no_split_of_its_own(log_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.log\.columns\.part.*a streamed log is split by_user"):
-        load_dataset(config(log_path, {"columns": {"part": "part"}, "streaming": True}))
+def by_user(dataset: Dataset, sequences: Sequences) -> list[list[str]]:
+    """The rows in an order that does not depend on shards."""
+    return sorted(rows(dataset, sequences))
 
 
-@pytest.mark.parametrize("load", [load_ranking_dataset, load_tag_dataset])
-def test_impressions_and_tags_are_split_by_time(load: Callable[[DataConfig], Any], log_path: Path) -> None:
-    described = config(log_path, {"columns": {"part": "part"}})
-    clicks = described.impressions.model_copy(update={"sampled_negatives": 1})
-    with pytest.raises(ConfigError, match="the log says its own split"):
-        load(described.model_copy(update={"impressions": clicks}))
+@pytest.mark.parametrize("validates", [True, False])
+def test_a_streamed_log_is_split_as_in_memory(validates: bool, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    lines = []
+    for user in range(30):
+        for place in range(8):
+            part = "test" if place == 7 or user < 3 else "valid" if place == 6 and validates else "train"
+            lines.append(f"u{user},i{(user * 3 + place) % 11},{(place * 5) % 8},{part}")
+    path.write_text(HEADER + "\n".join(lines) + "\n")
+    log = {"columns": {"part": "part"}}
+    expected = load_dataset(config(path, log, valid_share=0.4))
+    streamed = load_dataset(config(path, {**log, "streaming": True, "shards": 3}, valid_share=0.4))
+    assert streamed.report["split"] == "given"
+    assert sorted(both(streamed, "test")) == sorted(both(expected, "test"))
+    assert streamed.catalogue.vocabulary.ids == expected.catalogue.vocabulary.ids or not validates
+    if validates:
+        assert by_user(streamed, streamed.train.in_memory()) == by_user(expected, expected.train.in_memory())
+        assert sorted(both(streamed, "valid")) == sorted(both(expected, "valid"))
+        assert streamed.catalogue.counts.tolist() == expected.catalogue.counts.tolist()
+    else:  # A hash chooses who validates; what they train with and are asked is cut alike.
+        assert {len(targets) for _, targets in both(streamed, "valid")} == {2}
+        whole = 27 - len(streamed.valid)
+        assert 0 < whole < 27
+        assert sorted(streamed.train.in_memory().lengths().tolist()) == [5] * len(streamed.valid) + [7] * whole
+
+
+def test_files_of_a_streamed_log_say_the_parts(log_path: Path, tmp_path: Path) -> None:
+    expected = load_dataset(config(log_path, {"columns": {"part": "part"}}))
+    folder = tmp_path / "files"
+    folder.mkdir()
+    lines = log_path.read_text().splitlines()[1:]
+    for name, words in (("train", ("train",)), ("valid", ("Valid",)), ("test", ("test",))):
+        chosen = [line.rsplit(",", 1)[0] for line in lines if line.rsplit(",", 1)[1].startswith(words)]
+        (folder / f"{name}.csv").write_text("user,item,time\n" + "\n".join(chosen) + "\n")
+    streamed = load_dataset(config(folder, {"streaming": True, "shards": 2}))
+    assert sorted(both(streamed, "test")) == sorted(both(expected, "test"))
+    assert both(streamed, "valid") == both(expected, "valid")
+    assert streamed.report["read"]["test_file"]["rows"] == 6
+    # Another test file makes other shards.
+    (folder / "test.csv").write_text("user,item,time\na,i2,9\n")
+    assert both(load_dataset(config(folder, {"streaming": True, "shards": 2})), "test") == [(["i1", "i2", "i3"], ["i2"])]
+
+
+def shown(path: Path, log: dict[str, Any], **split: Any) -> RankingDataset:
+    described = config(path, log, **split)
+    clicks = described.impressions.model_copy(update={"positive_weight": 3.0})
+    return load_ranking_dataset(described.model_copy(update={"impressions": clicks}))
+
+
+RATED = """user,item,time,score,part
+a,i1,1,5,train
+a,i2,3,1,train
+b,i1,2,4,train
+b,i3,4,2,train
+a,i3,2,5,valid
+a,i1,9,2,test
+a,i2,5,4,test
+c,i3,1,4,test
+c,i1,2,1,test
+"""
+
+
+def test_a_ranker_is_split_as_the_log_says(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(RATED)
+    dataset = shown(path, {"columns": {"part": "part", "weight": "score"}})
+    assert dataset.report["split"] == "given"
+    names = dataset.catalogue.vocabulary
+    parts = [dataset.train, dataset.valid, dataset.test]
+    assert [part.row_ids.tolist() for part in parts] == [[0, 1, 2, 3], [4], [5, 6, 7, 8]]
+    assert [part.labels.tolist() for part in parts] == [[1, 0, 1, 0], [1], [0, 1, 1, 0]]
+    # Times are the log's own, and a history is what came before in earlier parts, or before in the row's own.
+    assert dataset.test.timestamps.tolist() == [9, 5, 1, 2]
+    starts = dataset.clicks.offsets[dataset.test.users]
+    histories = [dataset.clicks.items[start:end] for start, end in zip(starts, dataset.test.history_ends, strict=True)]
+    assert [[names.identifier(int(item)) for item in history] for history in histories] == [["i1", "i3", "i2"], ["i1", "i3"], [], ["i3"]]
+    assert dataset.clicks.timestamps is not None
+    assert dataset.clicks.timestamps.tolist() == [1, 2, 5, 2, 1]
+    retrieval = dataset.retrieval
+    assert both(retrieval, "test") == [(["i1", "i3"], ["i2"])]
+    assert both(retrieval, "valid") == [(["i1"], ["i3"])]
+    # Without times the file's order is theirs.
+    untimed = shown(path, {"columns": {"part": "part", "weight": "score", "time": None}})
+    assert [part.row_ids.tolist() for part in (untimed.train, untimed.valid, untimed.test)] == [[0, 1, 2, 3], [4], [5, 6, 7, 8]]
+    # A method that is named is used instead.
+    by_time = {"method": "by_time", "valid_share": 0.2, "min_user_events": 1, "min_item_events": 1}
+    assert shown(path, {"columns": {"part": "part", "weight": "score"}}, **by_time).report["split"] == "by_time"
+    with pytest.raises(ConfigError, match="'given' is for data that comes split"):
+        shown(path, {"columns": {"weight": "score"}}, method="given")
+
+
+def test_a_ranker_without_a_validation_part_validates_with_the_end_of_training(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(RATED.replace("valid", "train").replace("b,i1,2,4", "b,i1,2,1"))
+    dataset = shown(path, {"columns": {"part": "part", "weight": "score"}}, valid_share=0.3)
+    assert [part.row_ids.tolist() for part in (dataset.train, dataset.valid, dataset.test)] == [[0, 2, 4], [1, 3], [5, 6, 7, 8]]
+
+
+def test_a_model_of_tags_is_split_as_the_log_says(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(RATED)
+    (tmp_path / "items.csv").write_text("item,tags\ni1,red|big\ni2,red\ni3,big\n")
+    described = config(tmp_path / "log.csv", {"columns": {"part": "part"}})
+    described = described.model_copy(update={"tagging": described.tagging.model_copy(update={"min_tag_count": 1, "negatives": 0})})
+    dataset = load_tag_dataset(described)
+    assert dataset.report["split"] == "given"
+    assert [len(part) for part in (dataset.train, dataset.valid, dataset.test)] == [4, 1, 4]
+    assert dataset.users.ids == ["a", "b", "c"]
+    tested = dataset.states.users[dataset.test_tags.states]
+    assert tested.tolist() == [0, 2]
+    targets = [{dataset.tags.identifier(int(tag)) for tag in dataset.test_tags.targets[0].row(row)} for row in range(2)]
+    assert targets == [{"red", "big"}, {"big", "red"}]
+    own = [sorted(dataset.tags.identifier(int(tag)) for tag in dataset.test_tags.own[0].row(row)) for row in range(2)]
+    assert own == [["big", "red"], []]  # of a's training and validation events; c was nowhere before
+    by_time = described.model_copy(update={"split": described.split.model_copy(update={"method": "by_time"})})
+    assert load_tag_dataset(by_time).report["split"] == "by_time"
 
 
 @pytest.mark.parametrize(

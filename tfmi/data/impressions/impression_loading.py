@@ -12,11 +12,11 @@ from tfmi.config import DataConfig, DatasetName
 from tfmi.core.errors import ConfigError, DataError, nearest
 from tfmi.data.impressions.from_clicks import impressions_from_clicks
 from tfmi.data.impressions.impression_dataset import RankingDataset
-from tfmi.data.impressions.impression_split import LabelledEvents, check_method, split_impressions
+from tfmi.data.impressions.impression_split import LabelledEvents, check_method, check_not_given, split_impressions
 from tfmi.data.loading import load_dataset, rejects_folder
 from tfmi.data.public.download import MOVIELENS_URL, fetch_movielens
 from tfmi.data.public.movielens import read_ratings
-from tfmi.data.reading.log import read_log_files
+from tfmi.data.reading.log import read_log_files, says_parts
 from tfmi.data.synthetic.shop_impressions import generate_impressions
 from tfmi.data.tables import EventTable, ItemTable
 
@@ -36,20 +36,23 @@ def load_ranking_dataset(config: DataConfig) -> RankingDataset:
 
 def reads_impressions(config: DataConfig) -> bool:
     """Whether the data says what was shown, and when; otherwise impressions are made out of clicks, split as for retrieval."""
-    return config.dataset in _LOADERS and (config.dataset != "log" or config.log.columns.time is not None)
+    if config.dataset != "log":
+        return config.dataset in _LOADERS
+    log = config.log
+    return log.columns.time is not None or (config.path is not None and Path(config.path).exists() and says_parts(config.path, log))
 
 
 def _load_embedded(config: DataConfig) -> RankingDataset:
     if config.path is not None:
         raise ConfigError(f"data.path: the embedded dataset is generated and reads no file; to read {config.path}, name what it is")
-    check_method(config.split)
+    check_not_given(config.split)
     made = generate_impressions(config.embedded)
     dataset = split_impressions("embedded", made.events, config, items=made.items, users=made.users)
     return replace(dataset, truth={"preference": made.preference, "liked": made.liked})
 
 
 def _load_movielens(config: DataConfig) -> RankingDataset:
-    check_method(config.split)
+    check_not_given(config.split)
     folder = fetch_movielens(Path(config.cache or "data_cache"), MOVIELENS_URL) if config.path is None else Path(config.path)
     events, items = read_ratings(folder, rejects_folder(config))
     if events.weights is None:
@@ -73,10 +76,10 @@ def with_groupings(items: ItemTable) -> ItemTable:
 def _load_log(config: DataConfig) -> RankingDataset:
     if config.log.streaming:
         raise ConfigError("data.log.streaming: a log of impressions is read into memory; set it to false")
-    if config.log.columns.time is None:
-        return impressions_from_clicks(load_dataset(config), config)
     if config.path is None:
         raise ConfigError("data.path: dataset 'log' needs its files; give --data PATH")
+    if config.log.columns.time is None and not says_parts(config.path, config.log):
+        return impressions_from_clicks(load_dataset(config), config)
     check_method(config.split)
     tables = read_log_files(config.path, config.log, rejects_folder(config))
     labelled = LabelledEvents(tables.events, clicked_events(tables.events, config))
@@ -93,11 +96,13 @@ def clicked_events(events: EventTable, config: DataConfig) -> np.ndarray:
     if wanted is not None:
         if events.type_codes is None:
             raise ConfigError("data.impressions.positive_events: needs data.log.columns.event, the column that holds the event type")
-        return np.isin(events.type_codes, _type_codes(wanted, events.type_names))
+        clicked = np.isin(events.type_codes, _type_codes(wanted, events.type_names))
+        return clicked if events.earlier is None else clicked | events.earlier
     if threshold is not None:
         if events.weights is None:
             raise ConfigError("data.impressions.positive_weight: needs data.log.columns.weight, the column that holds the weight")
-        return events.weights >= threshold
+        clicked = events.weights >= threshold
+        return clicked if events.earlier is None else clicked | events.earlier
     if events.negative is not None and events.negative.any():
         return ~events.negative
     if not config.impressions.sampled_negatives:

@@ -1,4 +1,7 @@
-"""From labelled events to ranking data, cut by time: two moments decide for everybody what trains, validates and tests."""
+"""From labelled events to ranking data, cut by time: two moments decide for everybody what trains, validates and tests.
+
+A log that says its own split is cut by time, too, on a clock of its parts (``tfmi.data.splitting.given.PartClock``).
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ import numpy as np
 
 from tfmi.config import DataConfig, SplitConfig
 from tfmi.core.errors import ConfigError, DataError
-from tfmi.data.assembly import evaluation_counts, number_items, training_counts
+from tfmi.data.assembly import Parts, evaluation_counts, number_items, training_counts
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset, Sequences, UserProfiles
 from tfmi.data.features import build_catalogue, build_profiles
 from tfmi.data.impressions.click_histories import history_ends, order_clicks, times_of
 from tfmi.data.impressions.impression_dataset import ImpressionRows, RankingDataset
 from tfmi.data.impressions.impression_negatives import draw_negatives
-from tfmi.data.splitting.filtering import cold_items, filter_events, with_cold_items
-from tfmi.data.splitting.given import refuse_own_split
+from tfmi.data.splitting.filtering import Filtered, cold_items, filter_events, with_cold_items
+from tfmi.data.splitting.given import NOT_GIVEN, PartClock, given_moments, held_out, own_split, part_clock
 from tfmi.data.splitting.splits import cut_at_moments, two_moments
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
@@ -46,15 +49,19 @@ def split_impressions(
         users: The profiles, or None.
 
     Raises:
-        ConfigError: Another split method than ``by_time``.
+        ConfigError: Another split method than ``by_time``, or than ``given`` where the log says its parts.
         DataError: The log has no times, nothing is left after filtering, or a part would have no row.
     """
     check_method(config.split)
-    table = events.table
-    refuse_own_split(name, table)
+    table = own_split(events.table, config.split)
+    clock = None
+    if table.parts is not None:
+        clock = part_clock(np.arange(len(table), dtype=np.float64) if table.timestamps is None else table.timestamps, table.parts)
+        table = replace(table, timestamps=clock.moments)
     if table.timestamps is None:
         raise DataError(f"dataset {name!r}: impressions are split by time, and this log has none; name its column in data.log.columns.time")
-    filtered = filter_events(name, table, config.split, "impressions")
+    # Nobody is left out of a split that the log says itself.
+    filtered = filter_events(name, table, config.split, "impressions") if clock is None else Filtered(np.ones(len(table), dtype=bool), {})
     row_ids = np.flatnonzero(filtered.kept)
     present, row_users = np.unique(table.user_codes[row_ids], return_inverse=True)
     candidates = np.unique(table.item_codes[row_ids])
@@ -68,16 +75,23 @@ def split_impressions(
     )
     clicked = rows.labels > 0
     clicks = order_clicks(rows.users[clicked], rows.items[clicked], rows.timestamps[clicked], len(present))
+    if table.earlier is not None:  # in histories, but nobody knows what was shown beside them
+        rows = rows.take(~table.earlier[rows.row_ids])
     rows = replace(rows, history_ends=history_ends(clicks, rows.users, rows.timestamps))
     if config.impressions.sampled_negatives:
         drawing = {"per_click": config.impressions.sampled_negatives, "seed": config.impressions.seed}
         rows = with_drawn_rows(rows, clicks, candidates, first_id=len(table), **drawing)
-    first, second = two_moments(rows.timestamps, config.split)
+    first, second = _moments(rows, table, config.split)
     masks = rows.timestamps < first, (rows.timestamps >= first) & (rows.timestamps < second), rows.timestamps >= second
 
     cold = cold_items(name, items, [table.item_ids[code] for code in candidates], config.split)
     item_ids, with_cold = with_cold_items(table.item_ids, candidates, cold.candidates)
-    parts, vocabulary = number_items(cut_at_moments(clicks, times_of(clicks), first, second), item_ids, with_cold)
+    cut = cut_at_moments(clicks, times_of(clicks), first, second)
+    if clock is not None:
+        cut = _given_clicks(clicks, cut, (first, second), clock, config.split)
+        rows = replace(rows, timestamps=clock.own_times(rows.timestamps))
+        clicks = replace(clicks, timestamps=clock.own_times(clicks.timestamps))
+    parts, vocabulary = number_items(cut, item_ids, with_cold)
     index_of_code = vocabulary.indices(item_ids)
     rows = replace(rows, items=index_of_code[rows.items])
     clicks = replace(clicks, items=index_of_code[clicks.items])
@@ -93,7 +107,7 @@ def split_impressions(
         [rows.take(mask) for mask in masks],
         retrieval=Dataset(name, catalogue, parts.train, parts.valid, parts.test, profiles),
         report={
-            "split": "by_time",
+            "split": "by_time" if clock is None else "given",
             "left_out_as_rare": int((~filtered.kept).sum()),
             **filtered.report,
             **cold.report,
@@ -104,8 +118,37 @@ def split_impressions(
 
 def check_method(config: SplitConfig) -> None:
     """Raise ``ConfigError`` for a split that impressions cannot have."""
-    if config.method not in ("auto", "by_time"):
-        raise ConfigError(f"data.split.method: impressions are split by_time, which auto is, got {config.method!r}")
+    if config.method not in ("auto", "by_time", "given"):
+        raise ConfigError(
+            f"data.split.method: impressions are split by_time, or as the log says itself, which auto is, got {config.method!r}"
+        )
+
+
+def check_not_given(config: SplitConfig) -> None:
+    """As ``check_method``, for data that says no parts."""
+    check_method(config)
+    if config.method == "given":
+        raise ConfigError(NOT_GIVEN)
+
+
+def _moments(rows: ImpressionRows, table: EventTable, config: SplitConfig) -> tuple[float, float]:
+    if table.parts is None or table.timestamps is None:
+        return two_moments(rows.timestamps, config)
+    return given_moments(table.timestamps, table.parts, config)
+
+
+def _given_clicks(clicks: Sequences, cut: Parts, moments: tuple[float, float], clock: PartClock, config: SplitConfig) -> Parts:
+    """The clicks of a split that the log says itself, as data for a retriever: as ``split_given`` has them, at the log's own times."""
+    places = np.arange(clicks.num_events)
+    times = times_of(clicks)
+    rows = np.repeat(np.arange(len(clicks)), clicks.lengths())
+    train_ends, valid_ends = (clicks.offsets[:-1] + np.bincount(rows[places[times < at]], minlength=len(clicks)) for at in moments)
+    own = replace(clicks, timestamps=clock.own_times(times))
+    return Parts(
+        train=replace(cut.train, timestamps=clock.own_times(cut.train.timestamps)),
+        valid=held_out(own, train_ends, valid_ends, config.history_share),
+        test=held_out(own, valid_ends, clicks.offsets[1:], config.history_share),
+    )
 
 
 def with_drawn_rows(

@@ -11,31 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfmi.config import LogConfig
+from tfmi.data.reading.codebook import CodeBook
 from tfmi.data.reading.event_types import is_negative
 from tfmi.data.reading.events import EventChunk
 from tfmi.data.tables import EventTable, UserTable
-
-
-class CodeBook:
-    """Distinct strings and their codes 0, 1, 2 ... in order of first appearance."""
-
-    def __init__(self) -> None:
-        self._codes: dict[str, int] = {}
-
-    @property
-    def strings(self) -> list[str]:
-        """The distinct strings, a code being a position."""
-        return list(self._codes)
-
-    def encode(self, text: pa.Array) -> np.ndarray:
-        """int64 [rows] codes; new strings get new ones."""
-        encoded = text.dictionary_encode()
-        codes, strings = self._codes, encoded.dictionary.to_pylist()
-        found = list(map(codes.get, strings))
-        for place, code in enumerate(found if None in found else ()):
-            if code is None:
-                codes[strings[place]] = found[place] = len(codes)
-        return np.array(found, dtype=np.int64)[encoded.indices.to_numpy()] if len(text) else np.empty(0, np.int64)
 
 
 class EventTableBuilder:
@@ -49,7 +28,7 @@ class EventTableBuilder:
         self._profiles: dict[str, _EarliestValues] = {}
 
     def add(self, events: EventChunk) -> None:
-        """Append events that follow the earlier ones in the file."""
+        """Append events that follow those before them in the file; what was earlier than the log stands before it."""
         part = {"user": self._users.encode(events.users), "item": self._items.encode(events.items)}
         if events.times is not None:
             part["time"] = events.times
@@ -59,7 +38,11 @@ class EventTableBuilder:
             part["type"] = self._types.encode(events.types)
         if events.parts is not None:
             part["part"] = events.parts
-        self._parts.append(part)
+        part["earlier"] = np.full(len(events), events.earlier)
+        if events.earlier:
+            self._parts.insert(0, part)
+        else:
+            self._parts.append(part)
         for name, values in events.profile.items():
             self._profiles.setdefault(name, _EarliestValues()).add(part["user"], events.times, values)
 
@@ -80,6 +63,7 @@ class EventTableBuilder:
             "out_of_order": count_out_of_order(columns["user"], columns.get("time")),
             "users_with_one_event": int((np.bincount(columns["user"]) == 1).sum()),
             **({} if negative is None else {"negative_events": int(negative.sum())}),
+            **({"earlier_events": int(columns["earlier"].sum())} if self._config.columns.history is not None else {}),
         }
         profiles = {name: values.for_users(len(user_ids)) for name, values in self._profiles.items()}
         return EventTable(
@@ -95,6 +79,7 @@ class EventTableBuilder:
             type_names=self._types.strings,
             negative=negative,
             parts=columns.get("part"),
+            earlier=columns["earlier"] if columns["earlier"].any() else None,
         )
 
 

@@ -47,6 +47,8 @@ class EventChunk:
         weights: float32, or None.
         types: Event types, or None.
         parts: int8, of a log that says its split: 0 training, 1 validation, 2 test; else None.
+        rows: int64, the number of the row that each event is of; only where they are asked for.
+        earlier: Whether these were before the log, and stand before it.
         profile: Profile columns: text ("" missing) or float64 (NaN missing).
     """
 
@@ -56,6 +58,8 @@ class EventChunk:
     weights: np.ndarray | None
     types: pa.Array | None
     parts: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    earlier: bool = False
     profile: Mapping[str, pa.Array | np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -85,6 +89,7 @@ class EventReader:
         known_items: The catalogue's ids, or None without a catalogue.
         known_users: The users file's ids, or None without one.
         with_profile: Read the profile columns from the log.
+        with_rows: Say which row each event is of; a row with an empty list is an event without an item. The log is not judged by them.
         block_bytes: How much of a text file one chunk holds.
 
     Attributes:
@@ -99,6 +104,7 @@ class EventReader:
         known_items: Sequence[str] | None = None,
         known_users: Sequence[str] | None = None,
         with_profile: bool = False,
+        with_rows: bool = False,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self.path = path.path if isinstance(path, TableSource) else Path(path)
@@ -109,7 +115,7 @@ class EventReader:
         self._items = None if known_items is None else Join("items", known_items, "the catalogue")
         self._users = None if known_users is None else Join("users", known_users, "the users file")
         self._types_seen: set[str] = set()
-        self._with_profile = with_profile
+        self._with_profile, self._with_rows = with_profile, with_rows
         self._block_bytes = block_bytes
 
     def chunks(self, rejects: Rejects) -> Iterator[EventChunk]:
@@ -123,7 +129,7 @@ class EventReader:
         good = 0
         options = self.config.log_file()
         source = self._source if isinstance(self._source, TableSource) else table_source(self._source, options)
-        for name in source.unused(options):
+        for name in () if self._with_rows else source.unused(options):
             logger.warning("data.log.%s does nothing here: %s is %s, which has no such thing", name, self.path, source.parts[0].format)
         for rows in read_rows(source, request, rejects, options, block_bytes=self._block_bytes):
             before = self.counts.rows
@@ -134,10 +140,11 @@ class EventReader:
                 events = self._checked(rows, rejects)
                 good += len(events)
                 yield events
-        self._finish(good, rejects)
+        if not self._with_rows:
+            self._finish(good, rejects)
 
     def _request(self) -> ColumnRequest:
-        roles = {role: name for role, name in self.config.columns.model_dump().items() if name is not None}
+        roles = {role: name for role, name in self.config.columns.model_dump(exclude={"history"}).items() if name is not None}
         hints = {name: f"Name the log's column in data.log.columns.{role}" for role, name in roles.items()}
         if "time" in roles:
             hints[roles["time"]] += ", or set data.log.columns.time: null if the file's order is the time order"
@@ -150,6 +157,7 @@ class EventReader:
             names,
             codes=frozenset([*(roles[role] for role in ("user", "item", "event", "part") if role in roles), *how.profile_columns]),
             list_text=ListText(how.list_separator, tuple(how.element_fields or ()), how.element_separator),
+            empty_lists=self._with_rows,
             hints=hints,
         )
 
@@ -161,7 +169,8 @@ class EventReader:
             if self._event_types is not None:
                 self.counts.other_event_types += checks.drop(~is_among(rows.columns[columns.event], self._event_types))
         checks.require_text(columns.user, "empty_user")
-        checks.require_text(columns.item, "empty_item")
+        if not self._with_rows:
+            checks.require_text(columns.item, "empty_item")
         times = checks.times(columns.time, self.config.time_unit, self.config.time_format) if columns.time is not None else None
         if times is not None and columns.offset is not None:
             times = times + np.nan_to_num(checks.numbers(columns.offset)) / UNITS_PER_SECOND[self.config.time_unit]
@@ -181,6 +190,7 @@ class EventReader:
             weights=None if weights is None else filtered(weights, kept).astype(np.float32),
             types=None if columns.event is None else filtered(rows.columns[columns.event], kept),
             parts=None if parts is None else filtered(parts, kept),
+            rows=filtered(rows.lines, kept) if self._with_rows else None,
             profile={name: filtered(values, kept) for name, values in profile.items()},
         )
 
@@ -198,6 +208,7 @@ class EventReader:
         column = self.config.columns.item
         unknown = ~self._items.count(rows.columns[column], checks.kept)
         if self.config.unknown_items == "reject":
+            unknown &= pc.not_equal(rows.columns[column], "").to_numpy(zero_copy_only=False)
             checks.reject(unknown, column, "unknown_item")
         else:
             self.counts.unknown_item_events += int((unknown & checks.kept).sum())

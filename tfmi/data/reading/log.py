@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,26 @@ import numpy as np
 from tfmi.config import LogConfig
 from tfmi.core.errors import DataError
 from tfmi.core.text import shown_names
+from tfmi.data.reading.earlier import EarlierEvents, reading_earlier
 from tfmi.data.reading.encoding import EventTableBuilder
-from tfmi.data.reading.events import EventReader
+from tfmi.data.reading.events import EventChunk, EventReader
 from tfmi.data.reading.formats import VAGUE_SUFFIXES, known_suffix, require_path
 from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.side_tables import read_catalogue, read_users
-from tfmi.data.reading.sources import CATALOGUE_STEMS, LOG_STEMS, USERS_STEMS, is_pattern, part_files, stem_of
+from tfmi.data.reading.sources import (
+    CATALOGUE_STEMS,
+    LOG_STEMS,
+    USERS_STEMS,
+    TableSource,
+    is_pattern,
+    part_files,
+    stem_of,
+    table_source,
+)
 from tfmi.data.reading.time_span import say_span
 from tfmi.data.tables import PARTS, TEST, TRAIN, VALID, EventTable, ItemTable, UserTable
 
-__all__ = ["LogTables", "find_log_files", "read_catalogue", "read_log", "read_log_files", "read_users"]
+__all__ = ["LogTables", "find_held_out_files", "find_log_files", "read_catalogue", "read_log", "read_log_files", "read_users", "says_parts"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +130,11 @@ def find_held_out_files(path: str | Path, config: LogConfig) -> dict[int, Path]:
     return {} if test is None else {part: file for part, file in ((VALID, valid), (TEST, test)) if file is not None}
 
 
+def says_parts(path: str | Path, config: LogConfig) -> bool:
+    """Whether a log says its own split: by a column, or by files of held-out events."""
+    return config.columns.part is not None or bool(find_held_out_files(path, config))
+
+
 def _log_at(path: Path, config: LogConfig) -> tuple[Path, Path]:
     """The log that a file or folder is or holds, and the folder that its catalogue would be in."""
     if path.is_file():
@@ -168,6 +183,72 @@ def read_log_files(path: str | Path, config: LogConfig, rejects_folder: str | Pa
     return LogTables(events, items, profiles if profiles is not None else events.profiles)
 
 
+class LogReader:
+    """Reads a log in one pass: the files of all its parts, one after the other, each with rejects of its own.
+
+    Args:
+        sources: The files of each part, training first. With more than one, an event's part is that of its file.
+        config: Column names and rules.
+        options: Further arguments of every ``EventReader``.
+    """
+
+    def __init__(self, sources: Mapping[int, TableSource], config: LogConfig, **options: Any) -> None:
+        self.config = config
+        self._readers = {part: EventReader(source, config, **options) for part, source in sources.items()}
+        self._earlier: list[EventReader] = []
+        if config.columns.history is not None:
+            options = {**options, "with_profile": False, "with_rows": True}
+            self._earlier = [EventReader(source, reading_earlier(config), **options) for source in sources.values()]
+        first = self._readers[TRAIN]
+        self.path = first.path
+        for reader in self._readers.values():
+            reader.counts.span = first.counts.span  # first and last time of all files
+        self._rejected: dict[str, Mapping[str, Any]] = {}
+
+    def chunks(self, rejects_path: Path) -> Iterator[EventChunk]:
+        """The good events; raises as ``EventReader.chunks``."""
+        for part, reader in self._readers.items():
+            own_rejects = rejects_path if part == TRAIN else rejects_path.with_suffix(f".{PARTS[part]}.jsonl")
+            with Rejects(reader.path, own_rejects) as rejects:
+                for chunk in reader.chunks(rejects):
+                    yield chunk if len(self._readers) == 1 else replace(chunk, parts=np.full(len(chunk), part, dtype=np.int8))
+            self._rejected[PARTS[part]] = rejects.report(reader.counts.rows)
+        if self._earlier:
+            yield from self._earlier_chunks(rejects_path)
+
+    def _earlier_chunks(self, rejects_path: Path) -> Iterator[EventChunk]:
+        """What users did before the log, which is known once its first time is."""
+        earlier = EarlierEvents()
+        for place, reader in enumerate(self._earlier):
+            with Rejects(reader.path, rejects_path.with_suffix(f".history{place or ''}.jsonl")) as rejects:
+                for chunk in reader.chunks(rejects):
+                    earlier.add(chunk)
+        events, users = earlier.counts
+        column = self.config.columns.history
+        logger.info(
+            "%s: %s earlier events of %s users in the column %r stand before the log's", self.path, f"{events:,}", f"{users:,}", column
+        )
+        has_parts = len(self._readers) > 1 or self.config.columns.part is not None
+        yield from earlier.chunks(self.config, self._readers[TRAIN].counts.span.first, has_parts=has_parts)
+
+    def report(self) -> dict[str, Any]:
+        """What was read, rejected and left out, once ``chunks`` is exhausted."""
+        counts = [reader.counts for reader in self._readers.values()]
+        train, *others = self._rejected.items()
+        return {
+            **train[1],
+            **{f"{name}_file": report for name, report in others},
+            "other_event_types": sum(each.other_event_types for each in counts),
+            "events_of_unknown_items": sum(each.unknown_item_events for each in counts),
+            **counts[0].span.report(self.config.time_unit),
+        }
+
+
+def held_out_sources(held_out: Mapping[int, Path], config: LogConfig) -> dict[int, TableSource]:
+    """The files of ``find_held_out_files``, found."""
+    return {part: table_source(file, config.log_file()) for part, file in held_out.items()}
+
+
 def read_log(
     path: str | Path,
     config: LogConfig,
@@ -194,32 +275,16 @@ def read_log(
         DataError: The log cannot be read, lacks a column, has too many rejected rows or no good one.
     """
     builder = EventTableBuilder(config)
-    readers: list[EventReader] = []
-    reports: dict[str, Any] = {}
-    for part, file in {TRAIN: Path(path), **(held_out or {})}.items():
-        reader = EventReader(
-            file,
-            config,
-            known_items=None if catalogue is None else catalogue.item_ids,
-            known_users=None if users is None else users.user_ids,
-            with_profile=with_profiles,
-        )
-        if readers:
-            reader.counts.span = readers[0].counts.span  # first and last time of all files
-        readers.append(reader)
-        own_rejects = Path(rejects_path) if part == TRAIN else Path(rejects_path).with_suffix(f".{PARTS[part]}.jsonl")
-        with Rejects(file, own_rejects) as rejects:
-            for chunk in reader.chunks(rejects):
-                builder.add(chunk if not held_out else replace(chunk, parts=np.full(len(chunk), part, dtype=np.int8)))
-        reports[PARTS[part]] = rejects.report(reader.counts.rows)
-    report = {
-        **reports[PARTS[TRAIN]],
-        **{f"{PARTS[part]}_file": reports[PARTS[part]] for part in held_out or ()},
-        "other_event_types": sum(reader.counts.other_event_types for reader in readers),
-        "events_of_unknown_items": sum(reader.counts.unknown_item_events for reader in readers),
-        **readers[0].counts.span.report(config.time_unit),
-    }
-    table = builder.build(report)
+    reader = LogReader(
+        {TRAIN: table_source(Path(path), config.log_file()), **held_out_sources(held_out or {}, config)},
+        config,
+        known_items=None if catalogue is None else catalogue.item_ids,
+        known_users=None if users is None else users.user_ids,
+        with_profile=with_profiles,
+    )
+    for chunk in reader.chunks(Path(rejects_path)):
+        builder.add(chunk)
+    table = builder.build(reader.report())
     logger.info(
         "%s: %s events of %s users and %s items; %s exact duplicates dropped, %s times out of order, %s users with one event",
         path,

@@ -59,6 +59,7 @@ class ColumnRequest:
         texts: Those that are other texts; NaN is an empty cell, too.
         lists: Those whose cells may be lists or objects (JSON, Parquet); such a cell becomes JSON text.
         list_text: How text cells that hold a list are cut.
+        empty_lists: Whether a list without an element is a row all the same, with an empty cell.
         hints: For a required column that a file may lack, which setting names it, as the end of an error message.
     """
 
@@ -68,6 +69,7 @@ class ColumnRequest:
     texts: frozenset[str] = field(default_factory=frozenset)
     lists: frozenset[str] = field(default_factory=frozenset)
     list_text: ListText = field(default_factory=ListText)
+    empty_lists: bool = False
     hints: Mapping[str, str] = field(default_factory=dict)
 
     def select(self, path: Path, found: Sequence[str], nested: Sequence[str] = ()) -> list[str]:

@@ -56,7 +56,8 @@ def rows_of_cells(cells: Cells, paths: Sequence[ColumnPath], request: ColumnRequ
 def rows_of_objects(cells: Cells, paths: Sequence[ColumnPath], request: ColumnRequest, rejects: Rejects) -> RowChunk:
     """The requested columns of rows whose cells are any objects, lists cut into rows.
 
-    Rows whose lists differ in length, and elements that are not what the path says, are rejected. An empty list is no row.
+    Rows whose lists differ in length, and elements that are not what the path says, are rejected. An empty list is no row, unless the
+    request has ``empty_lists``.
     """
     texts: dict[str, list[str]] = {path.name: [] for path in paths}
     lines: list[int] = []
@@ -107,11 +108,12 @@ def _rows_of_one(
     """The good rows that one row of the file makes, each the paths' texts, and how many were rejected."""
     lists: dict[tuple[str, tuple[str, ...]], list[Any]] = {}
     single: dict[str, str] = {}
+    nothing = [_NOTHING] if request.empty_lists else []
     for path in paths:
         try:
             value = _follow(row[path.base], path.outer)
             if path.is_list:
-                lists.setdefault((path.base, path.outer), _elements(value, request.list_text))
+                lists.setdefault((path.base, path.outer), _elements(value, request.list_text) or nothing)
             else:
                 single[path.name] = _text(value, path.name, request)
         except _BadCellError as problem:

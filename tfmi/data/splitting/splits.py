@@ -23,7 +23,7 @@ from tfmi.data.assembly import Parts, TagAssignments, assemble_from_codes
 from tfmi.data.dataset import Dataset, Sequences
 from tfmi.data.splitting.explicit_negatives import separate_negatives
 from tfmi.data.splitting.filtering import cold_items, filter_events, with_cold_items
-from tfmi.data.splitting.given import split_given
+from tfmi.data.splitting.given import NOT_GIVEN, split_given
 from tfmi.data.splitting.slicing import cut_rows, every_prefix, sequences_from_ranges, whole_rows
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
@@ -99,11 +99,7 @@ def resolve_method(config: SplitConfig, default_method: SplitMethod) -> SplitMet
     if config.method == "auto":
         return default_method
     if config.method == "given":
-        raise ConfigError(
-            "data.split.method: 'given' is for data that comes split (dataset: comirec or sessions, or a log with data.log.columns.part or "
-            "data.log.test_path); "
-            f"choose one of: {', '.join(_METHODS)}, or auto (here {default_method})"
-        )
+        raise ConfigError(f"{NOT_GIVEN}: {', '.join(_METHODS)}, or auto (here {default_method})")
     return config.method
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -40,8 +41,80 @@ class UserPart:
     low: float = 0.0
     high: float = 1.0
 
+    def contains(self, users: tf.Tensor) -> tf.Tensor:
+        """bool [b]: whether each user belongs to the part."""
+        buckets = tf.strings.to_hash_bucket_strong(users, _HASH_BUCKETS, key=[self.seed, _HASH_KEY])
+        share = tf.cast(buckets, tf.float64) / _HASH_BUCKETS
+        return (share >= self.low) & (share < self.high)
+
+    def places(self, records: Records) -> tuple[tf.Tensor, tf.Tensor]:
+        """See ``Choice``: all events of the users, or none."""
+        return tf.zeros_like(records.lengths), tf.where(self.contains(records.users), records.lengths, 0)
+
 
 EVERY_USER = UserPart()
+
+
+class Records(NamedTuple):
+    """Some users as they are stored: ``users`` string [b], ``lengths`` int64 [b] of their events, and of a log that says its own split
+    ``part_ends`` int64 [b, 2], where training and validation end."""
+
+    users: tf.Tensor
+    lengths: tf.Tensor
+    part_ends: tf.Tensor | None
+
+
+class Choice(Protocol):
+    """Which events of which users are read."""
+
+    def places(self, records: Records) -> tuple[tf.Tensor, tf.Tensor]:
+        """int64 [b]: the first event of each record that is read, and the one after the last; equal where none is."""
+
+
+@dataclass(frozen=True)
+class GivenPart:
+    """What a log that says its own split holds for a part, by the rules of ``tfmi.data.splitting.given.split_given``.
+
+    Attributes:
+        part: "train"; or of "valid" and "test"
+        piece: the "history" or the "targets".
+        history_share: Of users who are in no earlier part, or validate with their training events.
+        validating: Without a validation part, which of the users who train validate; else None.
+    """
+
+    part: Literal["train", "valid", "test"]
+    piece: Literal["all", "history", "targets"]
+    history_share: float
+    validating: UserPart | None = None
+
+    def places(self, records: Records) -> tuple[tf.Tensor, tf.Tensor]:
+        """See ``Choice``."""
+        if records.part_ends is None:
+            raise ValueError("expected records of a log that says its own split")
+        train_ends, valid_ends = records.part_ends[:, 0], records.part_ends[:, 1]
+        none = tf.zeros_like(train_ends)
+        if self.validating is not None:
+            own_history = self._share(train_ends)
+            chosen = (own_history > 0) & (own_history < train_ends) & self.validating.contains(records.users)
+            if self.part == "train":
+                return none, tf.where(chosen, own_history, train_ends)
+            if self.part == "valid":
+                return self._piece(chosen, own_history, train_ends)
+        if self.part == "train":
+            return none, train_ends
+        first, last = (train_ends, valid_ends) if self.part == "valid" else (valid_ends, records.lengths)
+        history_ends = tf.where(first > 0, first, self._share(last - first))
+        return self._piece((last > first) & (history_ends > 0) & (history_ends < last), history_ends, last)
+
+    def _share(self, lengths: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.cast(lengths, tf.float64) * self.history_share, tf.int64)
+
+    def _piece(self, chosen: tf.Tensor, history_ends: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        none = tf.zeros_like(ends)
+        if self.piece == "history":
+            return none, tf.where(chosen, history_ends, none)
+        return tf.where(chosen, history_ends, none), tf.where(chosen, ends, none)
+
 
 # Events of some users, one user after the other: "users" string [b], "lengths" int64 [b], "items" int32 [events], and, if the log has
 # them, "timestamps" float64 [events] and "weights" float32 [events].
@@ -55,7 +128,7 @@ class ShardedSequences:
         log: The shards.
         vocabulary: The items. Events of others are left out, as rare items are in memory.
         min_events: Users with fewer events, after that, are left out.
-        part: Which users.
+        part: Which users, or which of their events.
         profiles: Users' features, looked up by user id, or None.
         without_events: Items of the vocabulary whose events are left out all the same: candidates by their features alone.
     """
@@ -66,7 +139,7 @@ class ShardedSequences:
         vocabulary: Vocabulary,
         *,
         min_events: int = 1,
-        part: UserPart = EVERY_USER,
+        part: Choice = EVERY_USER,
         profiles: UserProfiles | None = None,
         without_events: frozenset[str] = frozenset(),
     ) -> None:
@@ -226,12 +299,17 @@ class ShardedSequences:
         if self.log.has_negatives:
             features["negatives"] = tf.io.RaggedFeature(tf.string)
             features["negative_places"] = tf.io.RaggedFeature(tf.int64)
+        if self.log.part_events is not None:
+            features["part_ends"] = tf.io.FixedLenFeature([2], tf.int64)
         parsed = tf.io.parse_example(records, features)
         row_of_event = parsed["items"].value_rowids()  # [events]
         items = self._item_table.lookup(parsed["items"].values)  # [events]
-        known = items >= FIRST_INDEX
+        stored = tf.cast(parsed["items"].row_lengths(), tf.int64)  # [b]
+        first, last = self.part.places(Records(parsed["user"], stored, parsed.get("part_ends")))
+        place = tf.range(tf.size(items, tf.int64)) - tf.gather(tf.cumsum(stored, exclusive=True), row_of_event)  # [events]
+        known = (items >= FIRST_INDEX) & (place >= tf.gather(first, row_of_event)) & (place < tf.gather(last, row_of_event))
         lengths = tf.math.segment_sum(tf.cast(known, tf.int64), row_of_event)  # every record has an event, so one per record
-        wanted = (lengths >= self.min_events) & self._in_part(parsed["user"])  # [b]
+        wanted = lengths >= max(self.min_events, 1)  # [b]
         kept = known & tf.gather(wanted, row_of_event)  # [events]
         events = {
             "users": tf.boolean_mask(parsed["user"], wanted),
@@ -260,12 +338,6 @@ class ShardedSequences:
         starts = tf.cast(parsed["items"].row_starts(), tf.int64)[:, None]  # [b, 1]
         places = parsed["negative_places"].to_tensor(0, shape=[None, width])
         return items, tf.gather(before, starts + places) - tf.gather(before, starts)
-
-    def _in_part(self, users: tf.Tensor) -> tf.Tensor:
-        """bool [b]: whether each user belongs to ``part``."""
-        buckets = tf.strings.to_hash_bucket_strong(users, _HASH_BUCKETS, key=[self.part.seed, _HASH_KEY])
-        share = tf.cast(buckets, tf.float64) / _HASH_BUCKETS
-        return (share >= self.part.low) & (share < self.part.high)
 
     def _examples_of(self, events: _Events, history_length: int, min_history: int, every_target: bool) -> dict[str, tf.Tensor]:
         """Every example of some users, [n] each."""

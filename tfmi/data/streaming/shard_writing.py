@@ -13,7 +13,8 @@ another log or other rules writes elsewhere, and deletes what nobody uses.
 A sequence record is a ``tf.train.Example``: ``user`` (one string), ``items`` (strings, oldest first, ties in file order),
 ``timestamps`` (one string, the raw little-endian float64 seconds, since an Example's own floats have only 32 bits) if the log has times,
 ``weights`` (floats) if it has weights, ``negatives`` (strings) and ``negative_places`` (integers) if the configuration names types of
-negative events.
+negative events, and ``part_ends`` (two integers: how many events train, and how many train or validate) if the log says its own split,
+whose parts then come before times in the order of events.
 """
 
 from __future__ import annotations
@@ -39,18 +40,19 @@ from tfmi.core.files import folder_appears_complete, write_json
 from tfmi.core.folder_lock import FolderLock
 from tfmi.data.dataset import Sequences
 from tfmi.data.reading.encoding import EventTableBuilder
-from tfmi.data.reading.events import EventChunk, EventReader
+from tfmi.data.reading.events import EventChunk
 from tfmi.data.reading.formats import BLOCK_BYTES
-from tfmi.data.reading.rejects import Rejects
+from tfmi.data.reading.log import LogReader, held_out_sources
 from tfmi.data.reading.sources import TableSource, table_source
 from tfmi.data.reading.time_span import say_span
 from tfmi.data.splitting.explicit_negatives import separate_negatives
 from tfmi.data.splitting.filtering import newest_events
-from tfmi.data.tables import EventTable, ItemTable, UserTable
+from tfmi.data.splitting.given import order_given
+from tfmi.data.tables import PARTS, TRAIN, EventTable, ItemTable, UserTable
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 ITEM_COUNTS = "item_counts.json"
 LITTLE_ENDIAN_DOUBLE = "<f8"
@@ -63,6 +65,7 @@ class ShardedLog:
     Attributes:
         shards: The TFRecord files.
         has_timestamps, has_weights, has_negatives: Which of the optional features the records hold.
+        part_events: How many events train, validate and test in a log that says its own split; else None.
         item_counts: Events of each item, over all users.
         report: Counts of what was read, rejected and dropped, as ``EventTable.report`` has them.
         lock: Keeps others from deleting the shards for as long as this object lives; None if nobody does.
@@ -72,6 +75,7 @@ class ShardedLog:
     has_timestamps: bool
     has_weights: bool
     has_negatives: bool
+    part_events: tuple[int, int, int] | None
     item_counts: Mapping[str, int]
     report: Mapping[str, Any]
     lock: FolderLock | None = field(default=None, repr=False, compare=False)
@@ -86,6 +90,8 @@ def write_sharded_log(
     catalogue: ItemTable | None = None,
     users: UserTable | None = None,
     max_user_events: int | None = None,
+    held_out: Mapping[int, Path] | None = None,
+    own_split: bool = False,
     block_bytes: int = BLOCK_BYTES,
 ) -> ShardedLog:
     """Turn a log of any size into sharded sequences, or open them if they are there already.
@@ -102,14 +108,17 @@ def write_sharded_log(
         catalogue: The items, to count or reject events of others.
         users: The users file, to see whether it belongs to this log.
         max_user_events: Of a user with more events, the newest so many count; None: all.
+        held_out: Further files of events, as for ``tfmi.data.reading.log.read_log``.
+        own_split: Keep which part an event belongs to, and nobody's events are left out; otherwise parts are forgotten.
         block_bytes: How much of a text log one chunk holds.
 
     Raises:
         DataError: As ``tfmi.data.reading.log.read_log``.
     """
     path, folder = Path(path), Path(folder)
-    source = table_source(path, config.log_file())
-    fingerprint = _fingerprint(source, config, catalogue, users, max_user_events)
+    sources = {TRAIN: table_source(path, config.log_file()), **held_out_sources(held_out or {}, config)}
+    max_user_events = None if own_split else max_user_events
+    fingerprint = _fingerprint(sources, config, catalogue, users, max_user_events=max_user_events, own_split=own_split)
     home = folder / _digest(fingerprint)
     sequences = home / "sequences"
     lock = FolderLock(_lock_path(home), "shared", str(path))
@@ -118,8 +127,8 @@ def write_sharded_log(
         lock = FolderLock(_lock_path(home), "exclusive", str(path))
         # Whoever was waited for may have written them.
         if _manifest(sequences, fingerprint) is None:
-            reader = EventReader(
-                source,
+            reader = LogReader(
+                sources,
                 config,
                 known_items=None if catalogue is None else catalogue.item_ids,
                 known_users=None if users is None else users.user_ids,
@@ -149,6 +158,7 @@ def open_sharded_log(folder: str | Path) -> ShardedLog:
         has_timestamps=manifest["has_timestamps"],
         has_weights=manifest["has_weights"],
         has_negatives=manifest["has_negatives"],
+        part_events=None if manifest["part_events"] is None else tuple(manifest["part_events"]),
         item_counts=item_counts,
         report=manifest["report"],
     )
@@ -162,12 +172,20 @@ def shard_of(users: pa.Array, shards: int) -> np.ndarray:
 
 
 def _fingerprint(
-    source: TableSource, config: LogConfig, catalogue: ItemTable | None, users: UserTable | None, max_user_events: int | None
+    sources: Mapping[int, TableSource],
+    config: LogConfig,
+    catalogue: ItemTable | None,
+    users: UserTable | None,
+    *,
+    max_user_events: int | None,
+    own_split: bool,
 ) -> dict[str, Any]:
     """What the shards depend on: another log, other rules or another catalogue have shards of their own."""
     return {
         "format": FORMAT_VERSION,
-        "log": source.state(),
+        "log": sources[TRAIN].state(),
+        "held_out": {PARTS[part]: source.state() for part, source in sources.items() if part != TRAIN},
+        "own_split": own_split,
         "rules": config.model_dump(mode="json"),
         "max_user_events": max_user_events,
         "catalogue_crc32": None if catalogue is None else _checksum(catalogue.item_ids),
@@ -211,17 +229,17 @@ def _delete_unused(folder: Path, kept: Path) -> None:
         logger.info("%s: deleted; it belonged to an earlier state of the log or to other rules", home)
 
 
-def _write_stages(reader: EventReader, home: Path, rejects_path: str | Path, fingerprint: Mapping[str, Any], lock: FolderLock) -> None:
+def _write_stages(reader: LogReader, home: Path, rejects_path: str | Path, fingerprint: Mapping[str, Any], lock: FolderLock) -> None:
     """Write the stages that the folder lacks, which ``lock`` has for itself; the lock is released if that fails."""
     events, sequences = home / "events", home / "sequences"
     try:
         for left_by_killed_run in [*home.glob(".events.*"), *home.glob(".sequences.*")]:
             shutil.rmtree(left_by_killed_run)
         if _manifest(events, fingerprint) is None:
-            with Rejects(reader.path, rejects_path) as rejects, folder_appears_complete(events) as temporary:
-                _write_events(reader, rejects, temporary, fingerprint)
+            with folder_appears_complete(events) as temporary:
+                _write_events(reader, Path(rejects_path), temporary, fingerprint)
         with folder_appears_complete(sequences) as temporary:
-            _write_sequences(events, temporary, reader.config, fingerprint, fingerprint["max_user_events"])
+            _write_sequences(events, temporary, reader.config, fingerprint)
     except BaseException:
         if events.exists():
             lock.release()  # The next run goes on from there.
@@ -235,12 +253,13 @@ def _shard_names(stage: str, shards: int) -> list[str]:
     return [f"{stage}-{shard:05d}-of-{shards:05d}.tfrecord" for shard in range(shards)]
 
 
-def _write_events(reader: EventReader, rejects: Rejects, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+def _write_events(reader: LogReader, rejects_path: Path, folder: Path, fingerprint: Mapping[str, Any]) -> None:
     """Stage 1: one pass over the log; each block's events go to their shards as one record per shard."""
     names = _shard_names("events", reader.config.shards)
     writers = [tf.io.TFRecordWriter(str(folder / name)) for name in names]
     try:
-        for events in reader.chunks(rejects):
+        for chunk in reader.chunks(rejects_path):
+            events = chunk if fingerprint["own_split"] else replace(chunk, parts=None)
             shard = shard_of(events.users, len(writers))
             order = np.argsort(shard, kind="stable")
             for rows in np.split(order, np.flatnonzero(np.diff(shard[order])) + 1):
@@ -249,14 +268,7 @@ def _write_events(reader: EventReader, rejects: Rejects, folder: Path, fingerpri
     finally:
         for writer in writers:
             writer.close()
-    counts = reader.counts
-    report = {
-        **rejects.report(counts.rows),
-        "other_event_types": counts.other_event_types,
-        "events_of_unknown_items": counts.unknown_item_events,
-        **counts.span.report(reader.config.time_unit),
-    }
-    write_json(folder / MANIFEST, {"made_from": fingerprint, "shards": names, "report": report})
+    write_json(folder / MANIFEST, {"made_from": fingerprint, "shards": names, "report": reader.report()})
 
 
 def _event_block(events: EventChunk, rows: np.ndarray) -> bytes:
@@ -269,6 +281,10 @@ def _event_block(events: EventChunk, rows: np.ndarray) -> bytes:
         features["times"] = _doubles(events.times[rows])
     if events.weights is not None:
         features["weights"] = _floats(events.weights[rows])
+    if events.parts is not None:
+        features["parts"] = _integers(events.parts[rows])
+    if events.earlier:
+        features["earlier"] = _integers(np.ones(1, dtype=np.int64))
     return _serialised(features)
 
 
@@ -280,16 +296,20 @@ def _read_event_block(record: bytes) -> EventChunk:
 
     times = np.frombuffer(features["times"].bytes_list.value[0], LITTLE_ENDIAN_DOUBLE) if "times" in features else None
     weights = np.array(features["weights"].float_list.value, dtype=np.float32) if "weights" in features else None
-    return EventChunk(strings("users"), strings("items"), times, weights, strings("types") if "types" in features else None)
+    parts = np.array(features["parts"].int64_list.value, dtype=np.int8) if "parts" in features else None
+    types = strings("types") if "types" in features else None
+    return EventChunk(strings("users"), strings("items"), times, weights, types, parts, earlier="earlier" in features)
 
 
-def _write_sequences(events: Path, folder: Path, config: LogConfig, fingerprint: Mapping[str, Any], max_user_events: int | None) -> None:
+def _write_sequences(events: Path, folder: Path, config: LogConfig, fingerprint: Mapping[str, Any]) -> None:
     """Stage 2: each shard alone is read, freed of duplicates, sorted and written as one record per user."""
     manifest = json.loads((events / MANIFEST).read_text(encoding="utf-8"))
     names = _shard_names("sequences", len(manifest["shards"]))
     totals: Counter[str] = Counter()
     item_counts: Counter[str] = Counter()
-    optional = {
+    part_events = np.zeros(3, dtype=np.int64)
+    max_user_events = fingerprint["max_user_events"]
+    optional: dict[str, Any] = {
         "has_timestamps": config.columns.time is not None,
         "has_weights": config.has_weights,
         "has_negatives": config.negative_events is not None,
@@ -301,11 +321,18 @@ def _write_sequences(events: Path, folder: Path, config: LogConfig, fingerprint:
                 continue
             separated = separate_negatives(table)
             positives = separated.positives
-            newest = newest_events(positives.user_codes, positives.timestamps, max_user_events)
-            if max_user_events is not None:
-                totals["events_over_max_user_events"] += int((~newest).sum())
-            sequences = separated.ordered(newest)
-            for record in _sequence_records(sequences, table):
+            part_ends = None
+            if positives.parts is not None:
+                given = order_given(separated)
+                sequences = given.ordered
+                part_ends = np.stack([given.train_ends, given.valid_ends], axis=1) - sequences.offsets[:-1, None]
+                part_events += np.bincount(positives.parts, minlength=len(part_events))
+            else:
+                newest = newest_events(positives.user_codes, positives.timestamps, max_user_events)
+                if max_user_events is not None:
+                    totals["events_over_max_user_events"] += int((~newest).sum())
+                sequences = separated.ordered(newest)
+            for record in _sequence_records(sequences, table, part_ends):
                 writer.write(record)
         totals.update({key: value for key, value in table.report.items() if key != "items"})
         counts = np.bincount(sequences.items, minlength=len(table.item_ids)).tolist()
@@ -313,6 +340,7 @@ def _write_sequences(events: Path, folder: Path, config: LogConfig, fingerprint:
         logger.info("%s: %s events of %s users written", name, f"{len(table):,}", f"{len(table.user_ids):,}")
     write_json(folder / ITEM_COUNTS, dict(item_counts))
     report = {**manifest["report"], **totals, "items": len(item_counts)}
+    optional["part_events"] = part_events.tolist() if part_events.any() else None
     write_json(folder / MANIFEST, {"made_from": fingerprint, "shards": names, **optional, "report": report})
 
 
@@ -326,8 +354,8 @@ def _shard_table(path: Path, config: LogConfig) -> EventTable | None:
     return None if empty else builder.build({})
 
 
-def _sequence_records(sequences: Sequences, table: EventTable) -> Iterator[bytes]:
-    """One record per row of ``sequences``, which hold the codes of ``table``."""
+def _sequence_records(sequences: Sequences, table: EventTable, part_ends: np.ndarray | None) -> Iterator[bytes]:
+    """One record per row of ``sequences``, which hold the codes of ``table``; ``part_ends`` int64 [rows, 2] of a log's own split."""
     item_ids = np.array([item.encode("utf-8") for item in table.item_ids], dtype=object)
     bounds = zip(sequences.users.tolist(), sequences.offsets[:-1].tolist(), sequences.offsets[1:].tolist(), strict=True)
     for row, (user, start, end) in enumerate(bounds):
@@ -339,7 +367,9 @@ def _sequence_records(sequences: Sequences, table: EventTable) -> Iterator[bytes
         if sequences.negatives is not None and sequences.negative_places is not None:
             real = sequences.negatives[row] >= 0
             features["negatives"] = _bytes(item_ids[sequences.negatives[row][real]])
-            features["negative_places"] = tf.train.Feature(int64_list=tf.train.Int64List(value=sequences.negative_places[row][real]))
+            features["negative_places"] = _integers(sequences.negative_places[row][real])
+        if part_ends is not None:
+            features["part_ends"] = _integers(part_ends[row])
         yield _serialised(features)
 
 
@@ -357,6 +387,10 @@ def _strings(text: pa.Array) -> tf.train.Feature:
 
 def _floats(values: np.ndarray) -> tf.train.Feature:
     return tf.train.Feature(float_list=tf.train.FloatList(value=values.tolist()))
+
+
+def _integers(values: np.ndarray) -> tf.train.Feature:
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values.tolist()))
 
 
 def _doubles(values: np.ndarray) -> tf.train.Feature:

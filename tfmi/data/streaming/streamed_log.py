@@ -1,14 +1,16 @@
 """A user's own log as a ``Dataset`` whose training part stays on disk (``data.log.streaming``).
 
 In memory are the catalogue, the profiles, and the validation and test users; the training users' events are streamed from TFRecord
-shards. The split is by user, as every other one needs all users at once: a hash of the user id, keyed by ``data.split.seed``, decides
-who trains, who validates and who tests, so that the same user always falls into the same part.
+shards. The split is the log's own, or by user, as every other one needs all users at once: a hash of the user id, keyed by
+``data.split.seed``, decides who trains, who validates and who tests, so that the same user always falls into the same part.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -17,15 +19,20 @@ from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import evaluation_counts, frequency_order
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset, EvaluationSet, Sequences, UserProfiles, Vocabulary
 from tfmi.data.features import build_catalogue, build_profiles
-from tfmi.data.reading.log import find_log_files, read_catalogue, read_users, wants_profiles
+from tfmi.data.reading.log import find_held_out_files, find_log_files, read_catalogue, read_users, wants_profiles
 from tfmi.data.splitting.filtering import cold_items, say_giant, say_left_out
+from tfmi.data.splitting.given import NOT_GIVEN, require_parts
 from tfmi.data.splitting.slicing import cut_rows
 from tfmi.data.splitting.splits import history_and_rest
-from tfmi.data.streaming.shard_reading import ShardedSequences, UserPart
+from tfmi.data.streaming.shard_reading import Choice, GivenPart, ShardedSequences, UserPart
 from tfmi.data.streaming.shard_writing import ShardedLog, write_sharded_log
-from tfmi.data.tables import UserTable
+from tfmi.data.tables import TEST, TRAIN, VALID, UserTable
+
+logger = logging.getLogger(__name__)
 
 PartName = Literal["train", "valid", "test"]
+HeldOut = Literal["valid", "test"]
+HELD_OUT: tuple[HeldOut, HeldOut] = ("valid", "test")
 
 
 def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | Path, rejects_folder: str | Path) -> Dataset:
@@ -54,6 +61,8 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
         )
     items = None if catalogue_path is None else read_catalogue(catalogue_path, config.log, rejects / "catalogue.jsonl", log=log_path)
     users = None if users_path is None else read_users(users_path, config.log, rejects / "users.jsonl")
+    held_out = find_held_out_files(path, config.log)
+    own_split = _has_own_split(config, held_out)
     log = write_sharded_log(
         log_path,
         config.log,
@@ -62,23 +71,34 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
         catalogue=items,
         users=users,
         max_user_events=config.split.max_user_events,
+        held_out=held_out,
+        own_split=own_split,
     )
-    frequent = _frequent_items(log, config.split)
+    parts: _Split = _OwnSplit(log, config.split) if own_split else _ByUser(log, config.split)
+    frequent = _frequent_items(log, parts.min_item_events)
     cold = cold_items(config.name, items, frequent, config.split)
     candidates = [*frequent, *cold.candidates]
     silent = frozenset(cold.candidates)
-    counted = _training_sequences(log, Vocabulary(candidates), config.split, silent)
+    counted = _training_sequences(log, Vocabulary(candidates), parts, silent)
     item_counts, user_counts = _count_training(counted)
     order = frequency_order(candidates, np.arange(len(candidates)), item_counts[FIRST_INDEX:])
     vocabulary = Vocabulary(candidates[code] for code in order)
     profiles = _profiles(users, user_counts)
     catalogue = build_catalogue(vocabulary, np.concatenate([[0, 0], item_counts[FIRST_INDEX:][order]]), items)
     train = counted.with_indices(vocabulary, profiles)
-    (valid, valid_users), (test, test_users) = (
-        _evaluation_set(log, vocabulary, config.split, part, profiles=profiles, silent=silent) for part in ("valid", "test")
-    )
-    lengths = np.concatenate([train.lengths(), valid_users.lengths(), test_users.lengths()])
-    left_out = _say_left_out(config.name, log, config.split, lengths, items=len(frequent))
+    held: list[EvaluationSet] = []
+    lengths = [train.lengths()]
+    for name in HELD_OUT:
+        examples, users_of_part = parts.evaluation_set(name, vocabulary, profiles, silent)
+        if not len(examples):
+            raise DataError(
+                f"the streamed log's {name} part is empty: no user there has both a history and a later event; give more data, or "
+                f"{parts.more.format(name)}"
+            )
+        held.append(examples)
+        lengths.append(users_of_part)
+    valid, test = held
+    left_out = parts.left_out(config.name, np.concatenate(lengths), items=len(frequent))
     return Dataset(
         name=config.name,
         catalogue=catalogue,
@@ -86,17 +106,22 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
         valid=valid,
         test=test,
         profiles=profiles,
-        report={**_report(log, catalogue, train, valid, test), "dataset": config.name, **left_out, **cold.report},
+        report={
+            **_report(log, catalogue, train, valid, test),
+            "dataset": config.name,
+            "split": parts.method,
+            **left_out,
+            **cold.report,
+        },
     )
 
 
 def _check(config: DataConfig) -> None:
-    if config.split.method not in {"auto", "by_user"}:
+    if config.split.method not in {"auto", "by_user", "given"}:
         raise ConfigError(
-            f"data.split.method: a streamed log is split by_user, got {config.split.method!r}; or set data.log.streaming: false"
+            f"data.split.method: a streamed log is split by_user, or as it says itself (given), got {config.split.method!r}; or set "
+            "data.log.streaming: false"
         )
-    if config.log.columns.part is not None or config.log.test_path is not None:
-        raise ConfigError("data.log.columns.part, data.log.test_path: a streamed log is split by_user; or set data.log.streaming: false")
     if config.split.iterate_core:
         raise ConfigError("data.split.iterate_core: a streamed log is filtered once; set it to false, or data.log.streaming: false")
     if config.examples == "random_position":
@@ -106,12 +131,114 @@ def _check(config: DataConfig) -> None:
         )
 
 
-def _frequent_items(log: ShardedLog, split: SplitConfig) -> list[str]:
-    frequent = sorted(item for item, count in log.item_counts.items() if count >= split.min_item_events)
+def _has_own_split(config: DataConfig, held_out: Mapping[int, Path]) -> bool:
+    if config.split.method == "by_user":
+        return False
+    says = config.log.columns.part is not None or bool(held_out)
+    if config.split.method == "given" and not says:
+        raise ConfigError(NOT_GIVEN)
+    return says
+
+
+class _Split(Protocol):
+    """Who trains, validates and tests.
+
+    Attributes:
+        method: As ``data.split.method`` calls it.
+        min_item_events, min_user_events: Rarer items and users are left out.
+        more: What would give an empty part something, with its name in ``{}``.
+    """
+
+    method: str
+    min_item_events: int
+    min_user_events: int
+    more: str
+
+    def training(self) -> Choice:
+        """What trains."""
+
+    def evaluation_set(
+        self, part: HeldOut, vocabulary: Vocabulary, profiles: UserProfiles | None, silent: frozenset[str]
+    ) -> tuple[EvaluationSet, np.ndarray]:
+        """The users of a held-out part; and int64, the events of those who do not train."""
+
+    def left_out(self, name: str, lengths: np.ndarray, *, items: int) -> dict[str, Any]:
+        """Log and report who was left out; ``lengths`` [users] are the events of those who are not, ``items`` so many are left."""
+
+
+class _ByUser:
+    """A hash of the user id decides; a held-out user's first events are the history."""
+
+    method = "by_user"
+    more = "raise data.split.{}_share"
+
+    def __init__(self, log: ShardedLog, split: SplitConfig) -> None:
+        self._log, self._split = log, split
+        self.min_item_events, self.min_user_events = split.min_item_events, split.min_user_events
+
+    def training(self) -> Choice:
+        """See ``_Split``."""
+        return _part(self._split, "train")
+
+    def evaluation_set(
+        self, part: HeldOut, vocabulary: Vocabulary, profiles: UserProfiles | None, silent: frozenset[str]
+    ) -> tuple[EvaluationSet, np.ndarray]:
+        """See ``_Split``."""
+        users = ShardedSequences(
+            self._log,
+            vocabulary,
+            min_events=self.min_user_events,
+            part=_part(self._split, part),
+            profiles=profiles,
+            without_events=silent,
+        ).in_memory()
+        return cut_rows(users, *history_and_rest(users, np.arange(len(users)), self._split.history_share)), users.lengths()
+
+    def left_out(self, name: str, lengths: np.ndarray, *, items: int) -> dict[str, Any]:
+        """See ``_Split``; as for a log in memory."""
+        return _say_left_out(name, self._log, self._split, lengths, items=items)
+
+
+class _OwnSplit:
+    """As the log says, and nobody is left out; see ``tfmi.data.splitting.given``."""
+
+    method = "given"
+    more = "say more of it in data.log.columns.part or the files of held-out events"
+    min_item_events = min_user_events = 1
+
+    def __init__(self, log: ShardedLog, split: SplitConfig) -> None:
+        events = log.part_events or (0, 0, 0)
+        require_parts(train=events[TRAIN] > 0, test=events[TEST] > 0)
+        self._log, self._share = log, split.history_share
+        self._validating = None if events[VALID] else _part(split, "valid")
+        if self._validating is not None:
+            logger.info("The log says no validation part: a share of the users who train validate (data.split.valid_share)")
+
+    def training(self) -> Choice:
+        """See ``_Split``."""
+        return GivenPart("train", "all", self._share, self._validating)
+
+    def evaluation_set(
+        self, part: HeldOut, vocabulary: Vocabulary, profiles: UserProfiles | None, silent: frozenset[str]
+    ) -> tuple[EvaluationSet, np.ndarray]:
+        """See ``_Split``."""
+
+        def piece(name: Literal["history", "targets"]) -> Sequences:
+            chosen = GivenPart(part, name, self._share, self._validating)
+            return ShardedSequences(self._log, vocabulary, part=chosen, profiles=profiles, without_events=silent).in_memory()
+
+        return EvaluationSet(piece("history"), piece("targets")), np.empty(0, np.int64)
+
+    def left_out(self, name: str, lengths: np.ndarray, *, items: int) -> dict[str, Any]:
+        """See ``_Split``: nobody."""
+        positives = int(self._log.report["events"]) - int(self._log.report.get("negative_events", 0))
+        return {"users": int(self._log.report["users"]), "events": positives}
+
+
+def _frequent_items(log: ShardedLog, least: int) -> list[str]:
+    frequent = sorted(item for item, count in log.item_counts.items() if count >= least)
     if not frequent:
-        raise DataError(
-            f"none of the log's {len(log.item_counts):,} items has {split.min_item_events} events; lower data.split.min_item_events"
-        )
+        raise DataError(f"none of the log's {len(log.item_counts):,} items has {least} events; lower data.split.min_item_events")
     return frequent
 
 
@@ -122,8 +249,8 @@ def _part(split: SplitConfig, name: PartName) -> UserPart:
     return UserPart(split.seed, low, high)
 
 
-def _training_sequences(log: ShardedLog, vocabulary: Vocabulary, split: SplitConfig, silent: frozenset[str]) -> ShardedSequences:
-    train = ShardedSequences(log, vocabulary, min_events=split.min_user_events, part=_part(split, "train"), without_events=silent)
+def _training_sequences(log: ShardedLog, vocabulary: Vocabulary, parts: _Split, silent: frozenset[str]) -> ShardedSequences:
+    train = ShardedSequences(log, vocabulary, min_events=parts.min_user_events, part=parts.training(), without_events=silent)
     if not train.num_examples(1):
         raise DataError(
             "the streamed log's training part has no sequence of two or more events, so there is nothing to learn from; give more data, "
@@ -150,22 +277,6 @@ def _profiles(table: UserTable | None, training_users: list[str]) -> UserProfile
     return build_profiles(table.user_ids, rows, table)
 
 
-def _evaluation_set(
-    log: ShardedLog, vocabulary: Vocabulary, split: SplitConfig, part: PartName, *, profiles: UserProfiles | None, silent: frozenset[str]
-) -> tuple[EvaluationSet, Sequences]:
-    """The users of a part, cut into histories and targets, and whole."""
-    users = ShardedSequences(
-        log, vocabulary, min_events=split.min_user_events, part=_part(split, part), profiles=profiles, without_events=silent
-    ).in_memory()
-    examples = cut_rows(users, *history_and_rest(users, np.arange(len(users)), split.history_share))
-    if not len(examples):
-        raise DataError(
-            f"the streamed log's {part} part is empty: no user there has both a history and a later event; give more data, or raise "
-            f"data.split.{part}_share"
-        )
-    return examples, users
-
-
 def _say_left_out(name: str, log: ShardedLog, split: SplitConfig, lengths: np.ndarray, *, items: int) -> dict[str, Any]:
     """Log and report who was left out, as for a log in memory; ``lengths`` [users] are the events of those that are not."""
     over = int(log.report.get("events_over_max_user_events", 0))
@@ -186,8 +297,6 @@ def _say_left_out(name: str, log: ShardedLog, split: SplitConfig, lengths: np.nd
 
 def _report(log: ShardedLog, catalogue: Catalogue, train: ShardedSequences, valid: EvaluationSet, test: EvaluationSet) -> dict[str, Any]:
     return {
-        "dataset": "log",
-        "split": "by_user",
         "streamed": True,
         "items": len(catalogue.vocabulary),
         "items_not_in_train": int((catalogue.counts[FIRST_INDEX:] == 0).sum()),

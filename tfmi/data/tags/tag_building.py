@@ -23,6 +23,7 @@ from tfmi.data.dataset import (
 )
 from tfmi.data.features import build_profiles
 from tfmi.data.first_times import FirstTimes
+from tfmi.data.splitting.given import given_moments
 from tfmi.data.splitting.splits import two_moments
 from tfmi.data.tags.facts import NO_VALUE, Facts, heaviest_before, newest_before, totals_before
 from tfmi.data.tags.tag_dataset import TagDataset, TagEvaluation, TagRows, TagUsers, UserStates
@@ -84,7 +85,7 @@ def build_tag_dataset(log: TagLog, config: TaggingConfig, split: SplitConfig) ->
     """Split a log and make everything that a user-tag model needs.
 
     Args:
-        log: The log. Its events before a first moment train, those from there to a second validate, the rest tests.
+        log: The log. Its events before a first moment train, those from there to a second validate, the rest tests; or as its parts say.
         config: Negatives, widths and thresholds.
         split: The shares of the events behind the two moments.
 
@@ -136,7 +137,7 @@ def ordered_values(names: Sequence[str], codes: np.ndarray, min_count: int) -> V
 
 def _prepare(log: TagLog, config: TaggingConfig, split: SplitConfig) -> _Source:
     try:
-        moments = two_moments(log.times, split)
+        moments = two_moments(log.times, split) if log.parts is None else given_moments(log.times, log.parts, split)
     except DataError as error:
         raise DataError(f"dataset {log.name!r}: {error}") from None
     event_codes = _event_tags(log, np.arange(len(log)), log.times, config.max_item_tags)  # [events, N]
@@ -330,8 +331,8 @@ def _report(source: _Source, dataset: TagDataset, dropped: int) -> dict[str, Any
     log, config = source.log, source.config
     report: dict[str, Any] = {
         "dataset": log.name,
-        "split": "by_time",
-        "moments": list(source.moments),
+        # The moments of a split that the log says itself are places in its order.
+        **({"split": "by_time", "moments": list(source.moments)} if log.parts is None else {"split": "given"}),
         "users": len(log.user_ids),
         "events": len(log),
         "tags": len(dataset.tags),

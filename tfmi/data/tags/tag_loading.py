@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tfmi.config import DataConfig
@@ -10,6 +11,7 @@ from tfmi.data.loading import DEFAULT_CACHE, rejects_folder
 from tfmi.data.public.download import MOVIELENS_URL, fetch_movielens
 from tfmi.data.public.sequence_files import read_sequence_files
 from tfmi.data.reading.log import LogTables, read_log_files
+from tfmi.data.splitting.given import NOT_GIVEN, own_split
 from tfmi.data.synthetic.shop_tags import embedded_shop
 from tfmi.data.tags.lastfm_tags import read_lastfm_tags
 from tfmi.data.tags.movielens_tags import read_movielens_tags
@@ -19,7 +21,7 @@ from tfmi.data.tags.tag_log import TagLog
 from tfmi.data.tags.tag_tables import tag_log_from_tables
 from tfmi.data.tags.tag_tasks import task_thresholds
 
-SPLITS = ("auto", "by_time")
+SPLITS = ("auto", "by_time", "given")
 
 
 def load_tag_dataset(config: DataConfig) -> TagDataset:
@@ -30,7 +32,9 @@ def load_tag_dataset(config: DataConfig) -> TagDataset:
         DataError: The data is missing or cannot be used.
     """
     if config.split.method not in SPLITS:
-        raise ConfigError(f"data.split.method: models of tags are split by time; expected one of {', '.join(SPLITS)}")
+        raise ConfigError(f"data.split.method: models of tags are split by time, or as a log says; expected one of {', '.join(SPLITS)}")
+    if config.split.method == "given" and config.dataset != "log":
+        raise ConfigError(NOT_GIVEN)
     return build_tag_dataset(read_tag_log(config), config.tagging, config.split)
 
 
@@ -51,7 +55,9 @@ def read_tag_log(config: DataConfig) -> TagLog:
     if config.dataset == "log":
         if config.log.streaming:
             raise ConfigError("data.log.streaming: models of tags read the whole log into memory; leave streaming out")
-        return tag_log_from_tables(config.name, read_log_files(config.path, config.log, rejects_folder(config)), tagging, tasks)
+        tables = read_log_files(config.path, config.log, rejects_folder(config))
+        tables = replace(tables, events=own_split(tables.events, config.split))
+        return tag_log_from_tables(config.name, tables, tagging, tasks)
     if config.dataset == "sequences":
         events, items = read_sequence_files(Path(config.path))
         return tag_log_from_tables("sequences", LogTables(events, items, None), tagging, tasks)

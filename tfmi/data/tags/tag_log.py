@@ -45,6 +45,7 @@ class TagLog:
         fields: The users' fields.
         profiles: What users have said of themselves, or None.
         report: What was read.
+        parts: int8 [events], of a log that says its own split, the part of each event; its ``times`` are then those of a ``PartClock``.
     """
 
     name: str
@@ -61,6 +62,7 @@ class TagLog:
     fields: Mapping[str, FieldSource]
     profiles: UserTable | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
+    parts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.users)

@@ -11,7 +11,7 @@ import pandas as pd
 from tfmi.config import TaggingConfig
 from tfmi.core.errors import DataError
 from tfmi.data.reading.log import LogTables
-from tfmi.data.splitting.given import refuse_own_split
+from tfmi.data.splitting.given import part_clock
 from tfmi.data.tables import ItemTable
 from tfmi.data.tags.facts import ALWAYS, NO_VALUE, Facts, ValueTable, heaviest_before
 from tfmi.data.tags.tag_log import FieldSource, TagLog
@@ -22,7 +22,8 @@ def tag_log_from_tables(name: str, tables: LogTables, config: TaggingConfig, tas
 
     Fields: ``tags`` of the events' items; ``items``, ``categories`` and ``brands``; with several tasks ``<task>_tags`` of the events of
     each deeper one; and the profile. Without times a user's events are at even distances from 0 to 1, so that "before" holds within each
-    user, and a split by time cuts everybody's sequence at the same share of its length.
+    user, and a split by time cuts everybody's sequence at the same share of its length. Times of a log that says its own split are
+    moments of a ``PartClock``.
 
     Args:
         name: Short name for reports.
@@ -34,9 +35,10 @@ def tag_log_from_tables(name: str, tables: LogTables, config: TaggingConfig, tas
         DataError: There are no tags.
     """
     events, items = tables.events, tables.items
-    refuse_own_split(name, events)
     tags, tag_names = item_tags(name, events.item_ids, items, config.tag_columns)
     times = events.timestamps if events.timestamps is not None else even_times(events.user_codes)
+    if events.parts is not None:
+        times = part_clock(times, events.parts).moments
     order = np.argsort(times, kind="stable")
     user_codes, item_codes, times = events.user_codes[order], events.item_codes[order], np.asarray(times, np.float64)[order]
     task_names, labels = label_events(None if events.weights is None else events.weights[order], len(order), tasks)
@@ -58,6 +60,7 @@ def tag_log_from_tables(name: str, tables: LogTables, config: TaggingConfig, tas
         fields={"items": item_field(user_codes[taken], item_codes[taken], times[taken], events.item_ids)},
         profiles=tables.users,
         report=events.report,
+        parts=None if events.parts is None else events.parts[order],
     )
     fields = dict(log.fields)
     known = heaviest_before(log.tags, log.items, log.times, config.max_item_tags)
