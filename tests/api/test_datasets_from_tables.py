@@ -107,7 +107,8 @@ def test_missing_ids_of_every_kind_are_rejected(events: pd.DataFrame) -> None:
 def test_further_columns_of_a_log_are_named_by_settings(events: pd.DataFrame) -> None:
     last = events.groupby("user").cumcount(ascending=False)
     parts = events.assign(fold=np.where(last == 0, "test", np.where(last == 1, "valid", "train")))
-    dataset = tfmi.Dataset.from_events(parts, **{"data.log.columns.part": "fold"})
+    settings: dict[str, Any] = {"data.log.columns.part": "fold"}
+    dataset = tfmi.Dataset.from_events(parts, **settings)
     assert dataset.report["split"] == "given"
     assert dataset.loaded().test.targets.lengths().tolist() == [1] * 40
 

@@ -37,7 +37,7 @@ def sequences(dataset: Dataset, part: Sequences) -> set[tuple[str, ...]]:
     return {tuple(dataset.catalogue.vocabulary.identifier(int(i)) for i in part.row(row)) for row in range(len(part))}
 
 
-CLICKS = {"log": {"event_types": ["1"]}}
+CLICKS: dict[str, Any] = {"log": {"event_types": ["1"]}}
 WHOLE = {("p", "q", "p", "N3", "N1"), ("q", "N2"), ("N4", "N1")}
 
 
