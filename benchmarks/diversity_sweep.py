@@ -29,13 +29,13 @@ from benchmarks.common import report
 from tfmi.cli.program import quiet_libraries, run_program
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.core.files import write_atomically, write_json
-from tfmi.data.dataset import Dataset, EvaluationSet
+from tfmi.data.dataset import EvaluationSet, InteractionDataset
 from tfmi.evaluation.diversity import DiverseRanker, diversities_by_scale
 from tfmi.evaluation.metrics import category_coverage, ranking_metrics
 from tfmi.evaluation.own_items import with_own_items_decided
 from tfmi.kinds.base import LoadedRun
 from tfmi.kinds.retrieval import load_retriever
-from tfmi.models.recommender import Recommender
+from tfmi.models.recommender import Retriever
 from tfmi.plots.training_plots import save_figure
 
 SHOWN = ("recall", "hr", "ndcg", "diversity", "category_coverage", "coverage")
@@ -43,7 +43,7 @@ SHOWN = ("recall", "hr", "ndcg", "diversity", "category_coverage", "coverage")
 WANTED_GAIN = 0.5
 
 Row = dict[str, Any]
-RetrieverRun = LoadedRun[Dataset, Recommender]
+RetrieverRun = LoadedRun[InteractionDataset, Retriever]
 
 
 def sweep(run: str | Path | RetrieverRun, lambdas: Sequence[float] | None = None, num_results: int | None = None) -> list[Row]:

@@ -24,7 +24,7 @@ from benchmarks.step_time_by_catalogue import NumberedItems, step_runner
 from benchmarks.synthetic import sequences_of_lengths
 from tfmi.cli.program import run_program
 from tfmi.config import RunConfig
-from tfmi.data.dataset import Catalogue, Dataset, EvaluationSet, Sequences
+from tfmi.data.dataset import Catalogue, EvaluationSet, InteractionDataset, Sequences
 from tfmi.data.pipeline import ExampleOrder
 from tfmi.models.systems import load_config
 from tfmi.training.optimizers import build_optimizer
@@ -32,14 +32,14 @@ from tfmi.training.optimizers import build_optimizer
 ORDERS: tuple[ExampleOrder, ...] = ("prefixes", "sequences")
 
 
-def make_dataset(users: int, length: int, items: int, random: np.random.Generator) -> Dataset:
+def make_dataset(users: int, length: int, items: int, random: np.random.Generator) -> InteractionDataset:
     """``users`` histories of ``length`` items, each with a target after it."""
     train = sequences_of_lengths(np.full(users, length + 1), items, random)
     nobody = Sequences(np.zeros(1, np.int64), np.zeros(0, np.int32), None, None, np.zeros(0, np.int32))
     vocabulary = NumberedItems(items)
     counts = np.bincount(train.items, minlength=vocabulary.num_rows)
     untested = EvaluationSet(nobody, nobody)
-    return Dataset("synthetic", Catalogue(vocabulary, {}, None, counts), train, untested, untested)
+    return InteractionDataset("synthetic", Catalogue(vocabulary, {}, None, counts), train, untested, untested)
 
 
 def configuration(order: ExampleOrder, length: int, options: argparse.Namespace) -> RunConfig:
@@ -56,7 +56,7 @@ def configuration(order: ExampleOrder, length: int, options: argparse.Namespace)
     return load_config(system="sasrec", settings=settings)
 
 
-def targets_per_second(order: ExampleOrder, length: int, dataset: Dataset, options: argparse.Namespace) -> float:
+def targets_per_second(order: ExampleOrder, length: int, dataset: InteractionDataset, options: argparse.Namespace) -> float:
     """By processor time; the median of the rounds."""
     tf.keras.backend.clear_session()
     config = configuration(order, length, options)

@@ -29,7 +29,7 @@ from benchmarks.synthetic import synthetic_sessions
 from tfmi.cli.program import run_program
 from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError
-from tfmi.data.dataset import Catalogue, Dataset, EvaluationSet, Sequences
+from tfmi.data.dataset import Catalogue, EvaluationSet, InteractionDataset, Sequences
 from tfmi.data.pipeline import examples_per_epoch
 from tfmi.models.systems import load_config
 from tfmi.training.optimizers import build_optimizer
@@ -65,13 +65,13 @@ class Case:
         return config.model_copy(update={"model": model, "training": training})
 
 
-def make_dataset(sessions: int, items: int, random: np.random.Generator) -> Dataset:
+def make_dataset(sessions: int, items: int, random: np.random.Generator) -> InteractionDataset:
     """Training sessions of a catalogue of ``items``."""
     train = synthetic_sessions(sessions, items, random)
     nobody = Sequences(np.zeros(1, np.int64), np.zeros(0, np.int32), None, None, np.zeros(0, np.int32))
     vocabulary = NumberedItems(items)
     counts = np.bincount(train.items, minlength=vocabulary.num_rows)
-    return Dataset(
+    return InteractionDataset(
         "synthetic", Catalogue(vocabulary, {}, None, counts), train, EvaluationSet(nobody, nobody), EvaluationSet(nobody, nobody)
     )
 
@@ -96,7 +96,7 @@ def matrix_product(size: int) -> tuple[Callable[[], object], float]:
     return lambda: multiply().numpy(), 2.0 * size**3
 
 
-def measure(case: Case, config: RunConfig, dataset: Dataset, options: argparse.Namespace) -> dict[str, float]:
+def measure(case: Case, config: RunConfig, dataset: InteractionDataset, options: argparse.Namespace) -> dict[str, float]:
     """One case's figures; medians over the rounds."""
     multiply, product_flops = matrix_product(options.matrix_size)
     optimizer = build_optimizer(config.optimizer, total_steps=options.steps * (options.repeats + 1))

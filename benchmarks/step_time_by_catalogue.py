@@ -24,7 +24,7 @@ import tensorflow as tf  # isort: skip
 from benchmarks.common import benchmark_arguments, limit_threads, median_seconds, report
 from benchmarks.synthetic import synthetic_sequences
 from tfmi.config import RunConfig
-from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset, EvaluationSet, Sequences, Vocabulary
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, EvaluationSet, InteractionDataset, Sequences, Vocabulary
 from tfmi.data.pipeline import TrainingBatches
 from tfmi.models.retrieval.build_retriever import build_model
 from tfmi.models.systems import load_config
@@ -53,17 +53,17 @@ class NumberedItems(Vocabulary):
         return self._count + FIRST_INDEX
 
 
-def make_dataset(users: int, items: int, random: np.random.Generator) -> Dataset:
+def make_dataset(users: int, items: int, random: np.random.Generator) -> InteractionDataset:
     """Training sequences of a catalogue of ``items``."""
     train = synthetic_sequences(users, items, random, skewed=False)
     nobody = Sequences(np.zeros(1, np.int64), np.zeros(0, np.int32), None, None, np.zeros(0, np.int32))
     untested = EvaluationSet(nobody, nobody)
     vocabulary = NumberedItems(items)
     counts = np.bincount(train.items, minlength=vocabulary.num_rows)
-    return Dataset("synthetic", Catalogue(vocabulary, {}, None, counts), train, untested, untested)
+    return InteractionDataset("synthetic", Catalogue(vocabulary, {}, None, counts), train, untested, untested)
 
 
-def step_runner(config: RunConfig, dataset: Dataset, optimizer: Optimizer, steps: int) -> Callable[[int], object]:
+def step_runner(config: RunConfig, dataset: InteractionDataset, optimizer: Optimizer, steps: int) -> Callable[[int], object]:
     """A function that takes ``steps`` training steps, as a run's trainer takes them."""
     data = config.data
     batches = TrainingBatches(

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.common import benchmark_arguments, limit_threads, median_processor_seconds, median_seconds, report
 from benchmarks.synthetic import synthetic_sequences
 from tfmi.config import ExportConfig, IndexConfig
-from tfmi.data.dataset import FIRST_INDEX, Catalogue, CategoricalFeature, Dataset, EvaluationSet, Sequences, Vocabulary
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, CategoricalFeature, EvaluationSet, InteractionDataset, Sequences, Vocabulary
 from tfmi.data.impressions.impression_dataset import ImpressionRows, RankingDataset
 from tfmi.export import ExportedModel, export_savedmodel
 from tfmi.models.ranking.build_ranker import build_ranker
@@ -52,7 +52,7 @@ def ranking_dataset(items: int, random: np.random.Generator) -> RankingDataset:
     nothing = np.zeros(0, np.int64)
     rows = ImpressionRows(nothing, nothing, nothing, nothing, nothing, nothing)
     users = EvaluationSet(clicks, clicks)
-    return RankingDataset(catalogue, clicks, rows, rows, rows, Dataset("synthetic", catalogue, clicks, users, users), {})
+    return RankingDataset(catalogue, clicks, rows, rows, rows, InteractionDataset("synthetic", catalogue, clicks, users, users), {})
 
 
 def requests(dataset: RankingDataset, width: int, candidates: int, users: int, random: np.random.Generator) -> dict[str, np.ndarray]:

@@ -58,3 +58,26 @@ def test_layers_and_losses_name_no_settings() -> None:
                 if re.search(r"\b(model|data|index|training|evaluation|export|optimizer)\.[a-z_]+\b", str(text.value)):
                     named.append(f"{path.relative_to(ROOT)}:{text.lineno} {text.value!r}")
     assert named == []
+
+
+# What every program has, whichever it is.
+PROGRAM = {"main", "build_parser"}
+
+
+def test_a_name_is_of_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for name in public_names(path):
+            places.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert {name: where for name, where in places.items() if len(where) > 1 and name not in PROGRAM} == {}
+
+
+def public_names(path: Path) -> Iterator[str]:
+    """The public classes, functions and aliases of types that a module defines."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names: list[str] = []
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call):  # calls make type variables and registries
+            names = [target.id for target in node.targets if isinstance(target, ast.Name) and re.search("[a-z]", target.id)]
+        yield from (name for name in names if not name.startswith("_"))

@@ -20,7 +20,7 @@ TOP_LEVEL = {
 }
 INDEX = {
     *("Candidates", "CandidateSource", "ExactIndex", "InterestIndex", "ItemFilter", "PartitionedIndex"),
-    *("RankedItem", "ScannIndex", "allot_interests", "build_index", "search_filtered", "widen_search"),
+    *("RerankedItem", "ScannIndex", "allot_interests", "build_index", "search_filtered", "widen_search"),
     *("candidate_source", "measure_recall", "merge_interests", "rerank", "select"),
 }
 METRICS = {

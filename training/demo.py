@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tfmi.cli.program import quiet_libraries
-from tfmi.data.dataset import FIRST_INDEX, Catalogue, CategoricalFeature, Dataset, Feature, MultiValuedFeature
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, CategoricalFeature, Feature, InteractionDataset, MultiValuedFeature
 from tfmi.data.loading import load_dataset
 from tfmi.export.publishing import published_versions
 from tfmi.serving.client import Client, ProfileValue, RecommendedItem, ServingError
@@ -118,7 +118,7 @@ def _is_available(server: subprocess.Popen[str], client: Client) -> bool:
     return False
 
 
-def _show_users(client: Client, dataset: Dataset, users: int) -> None:
+def _show_users(client: Client, dataset: InteractionDataset, users: int) -> None:
     examples, identifier = dataset.test, dataset.catalogue.vocabulary.identifier
     rows = [int(row) for row in abs(examples.histories.lengths() - SHOWN_HISTORY).argsort(kind="stable")[:users]]
     histories = [[identifier(int(item)) for item in examples.histories.row(row)] for row in rows]
@@ -150,7 +150,7 @@ def _show_recommendations(catalogue: Catalogue, found: Sequence[RecommendedItem]
     print(f"  Of the {len(later)} new items that this user really took next, {hits} are among the {len(found)} recommended.")
 
 
-def _profile(dataset: Dataset, row: int) -> dict[str, ProfileValue]:
+def _profile(dataset: InteractionDataset, row: int) -> dict[str, ProfileValue]:
     """What is known of a user, as a client sends it; what is missing is left out."""
     features = dataset.profiles.features if dataset.profiles is not None else {}
     values = {name: _profile_value(feature, row) for name, feature in features.items()}

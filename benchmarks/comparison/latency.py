@@ -23,7 +23,7 @@ from tfmi.cli.program import quiet_libraries, run_program
 from tfmi.config import validate_config
 from tfmi.core.errors import DataError
 from tfmi.core.files import write_json
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import InteractionDataset
 from tfmi.data.loading import load_dataset
 from tfmi.data.splitting.slicing import whole_rows
 from tfmi.export.exported_model import ExportedModel
@@ -34,7 +34,7 @@ BATCH_SIZES = (1, 8)
 WARM_UP = 10
 
 
-def recommend_request(model: ExportedModel, dataset: Dataset, users: np.ndarray) -> dict[str, np.ndarray]:
+def recommend_request(model: ExportedModel, dataset: InteractionDataset, users: np.ndarray) -> dict[str, np.ndarray]:
     """The inputs of ``recommend`` for some of the test users (rows), without exclusions and diversity.
 
     Raises:
@@ -75,7 +75,7 @@ def measure(folders: Sequence[Path], repeats: int) -> dict[str, dict[str, dict[s
     return measured
 
 
-def _requests(model: ExportedModel, dataset: Dataset, users: np.ndarray) -> Callable[[int], Any]:
+def _requests(model: ExportedModel, dataset: InteractionDataset, users: np.ndarray) -> Callable[[int], Any]:
     requests = [recommend_request(model, dataset, rows) for rows in users]
     return lambda run: model.predict("recommend", requests[run])
 

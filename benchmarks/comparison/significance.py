@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.summary import Notes, Row
 from benchmarks.comparison.tables import markdown
-from tfmi.evaluation.bootstrap import holm, paired_difference, read_users
+from tfmi.evaluation.bootstrap import holm, paired_difference, read_user_metrics
 
 
 def add_differences(rows: Sequence[Row], jobs: Sequence[Job], metric: str, notes: Notes) -> None:
@@ -42,7 +42,7 @@ def _mean_of_seeds(jobs: Sequence[Job], metric: str) -> np.ndarray | None:
     runs: list[np.ndarray] = []
     for job in jobs:
         if job.finished:
-            values = read_users(job.folder.test_users).get(metric) if job.folder.test_users.exists() else None
+            values = read_user_metrics(job.folder.test_users).get(metric) if job.folder.test_users.exists() else None
             if values is None:
                 return None
             runs.append(values)

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.comparison.significance import add_differences, differences_table
 from benchmarks.comparison.summary import Notes
-from tfmi.evaluation.bootstrap import read_users, write_users
+from tfmi.evaluation.bootstrap import read_user_metrics, write_user_metrics
 from tfmi.training.run_folder import RunFolder
 
 RECALL = "recall@20"
@@ -30,7 +30,7 @@ def run(folder: Path, label: str, seed: int, values: np.ndarray | None) -> Finis
     job = FinishedRun(label, RunFolder(folder / label / str(seed)))
     job.folder.path.mkdir(parents=True)
     if values is not None:
-        write_users(job.folder.test_users, {RECALL: values})
+        write_user_metrics(job.folder.test_users, {RECALL: values})
     return job
 
 
@@ -70,8 +70,8 @@ def test_runs_without_users_are_named_and_left_out(tmp_path: Path) -> None:
 
 def test_what_is_stored_of_users_is_read_again(tmp_path: Path) -> None:
     values = {RECALL: np.array([0.5, 0.0, 1.0]), "hr@20": np.array([1.0, 0.0, 1.0])}
-    write_users(tmp_path / "users.npz", values)
-    stored = read_users(tmp_path / "users.npz")
+    write_user_metrics(tmp_path / "users.npz", values)
+    stored = read_user_metrics(tmp_path / "users.npz")
     assert stored.keys() == values.keys()
     for name, expected in values.items():
         np.testing.assert_array_equal(stored[name], expected)

@@ -14,7 +14,7 @@ import pytest
 from tests.export.conftest import direct_export, exact_export  # noqa: F401 - fixtures
 from tests.export.fake_recommenders import AGE, HISTORY_LENGTH, NUM_RESULTS, REGION, Exported
 from tfmi.bulk.asking import answers_of, fields_of
-from tfmi.bulk.recommendations import Recommendations, RetrieverFields
+from tfmi.bulk.recommendations import RecommendationAnswers, RetrieverFields
 from tfmi.bulk.users import Users, in_parts
 from tfmi.cli import recommend_users
 from tfmi.core.errors import ConfigError, DataError
@@ -152,6 +152,6 @@ class TestFields:
         ]
         (joined,) = in_parts(iter(chunks), 10)
         assert joined.request["exclude"].tolist() == [["", ""], ["item-2", "item-3"], ["item-4", ""]]
-        answered = pa.Table.from_batches(Recommendations(exact_export.model, 2).answer(joined)).to_pylist()
+        answered = pa.Table.from_batches(RecommendationAnswers(exact_export.model, 2).answer(joined)).to_pylist()
         assert "item-2" not in answered[1]["item_ids"]
         assert "item-4" not in answered[2]["item_ids"]

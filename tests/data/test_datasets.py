@@ -16,7 +16,7 @@ import pytest
 from tfmi.config import DataConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data import loading as datasets
-from tfmi.data.dataset import CategoricalFeature, Dataset, MultiValuedFeature, NumericFeature, Sequences
+from tfmi.data.dataset import CategoricalFeature, InteractionDataset, MultiValuedFeature, NumericFeature, Sequences
 from tfmi.data.loading import load_dataset, rejects_folder
 from tfmi.data.pipeline import examples_per_epoch
 from tfmi.data.public import download
@@ -27,11 +27,11 @@ SMALL_SPLIT = {"min_user_events": 1, "min_item_events": 1}
 LEAVE_ONE_OUT = {**SMALL_SPLIT, "method": "leave_one_out"}
 
 
-def load(name: str, path: Path | None = None, **settings: object) -> Dataset:
+def load(name: str, path: Path | None = None, **settings: object) -> InteractionDataset:
     return load_dataset(DataConfig.model_validate({"dataset": name, "path": None if path is None else str(path), **settings}))
 
 
-def ids(dataset: Dataset, sequences: Sequences) -> list[list[str]]:
+def ids(dataset: InteractionDataset, sequences: Sequences) -> list[list[str]]:
     return [[dataset.catalogue.vocabulary.identifier(i) for i in sequences.row(r)] for r in range(len(sequences))]
 
 

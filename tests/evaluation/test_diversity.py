@@ -12,7 +12,7 @@ from tfmi.config import ExportConfig
 from tfmi.evaluation.diversity import DiverseRanker, diversities_by_scale
 from tfmi.evaluation.full_catalogue import RecommendedItems, recommend
 from tfmi.evaluation.metrics import category_coverage, category_diversity
-from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
+from tfmi.export.retrieval.retrieval_signatures import RetrievalSignatures
 from tfmi.index.exact import ExactIndex
 from tfmi.models.recommender import UserInputs
 
@@ -34,7 +34,7 @@ def test_the_lists_are_those_of_the_served_graph(exclude_history: bool, quota_ex
     examples, recommender = random_examples(longest=HISTORY_LENGTH), Sharing(CATALOGUE)
     export = ExportConfig(num_results=6, diversity_pool=3, exclude_history=exclude_history)
     index = ExactIndex(recommender.item_vectors())
-    served = ServingSignatures(recommender, index, CATALOGUE, export, {}, quota_exponent=quota_exponent).signatures["recommend"]
+    served = RetrievalSignatures(recommender, index, CATALOGUE, export, {}, quota_exponent=quota_exponent).signatures["recommend"]
     ids = np.array(["", "unknown", *CATALOGUE.vocabulary.ids], dtype=object)
     history = examples.histories.padded(HISTORY_LENGTH)
     known = (history >= 2).any(axis=1)  # the others get the cold-start list

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfmi.config import RunConfig, validate_config
-from tfmi.data.dataset import Catalogue, Dataset, EvaluationSet, Sequences, Vocabulary
+from tfmi.data.dataset import Catalogue, EvaluationSet, InteractionDataset, Sequences, Vocabulary
 from tfmi.evaluation.own_items import decide_own_items, repeat_share, with_own_items_decided
 
 
@@ -22,9 +22,9 @@ NEVER = EvaluationSet(rows([2, 3], [4]), rows([4], [5, 6]))
 OFTEN = EvaluationSet(rows([2, 3], [4]), rows([2], [4, 6]))
 
 
-def dataset(valid: EvaluationSet, name: str = "log") -> Dataset:
+def dataset(valid: EvaluationSet, name: str = "log") -> InteractionDataset:
     catalogue = Catalogue(Vocabulary("abcdef"), {}, None, np.zeros(8, np.int64))
-    return Dataset(name, catalogue, valid.histories, valid, valid)
+    return InteractionDataset(name, catalogue, valid.histories, valid, valid)
 
 
 def config(**sections: Any) -> RunConfig:

@@ -21,10 +21,10 @@ from tests.export.fake_recommenders import (
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.data.dataset import Catalogue, UserProfiles
 from tfmi.export import ExportedModel, export_savedmodel
-from tfmi.models.recommender import Recommender
+from tfmi.models.recommender import Retriever
 
 
-def _export(recommender: Recommender, catalogue: Catalogue, directory: Path, kind: str, profiles: UserProfiles | None) -> Exported:
+def _export(recommender: Retriever, catalogue: Catalogue, directory: Path, kind: str, profiles: UserProfiles | None) -> Exported:
     widths = ExportConfig(num_results=NUM_RESULTS, exclusion_width=EXCLUSION_WIDTH, warmup_batch_sizes=[1, 3])
     folder = export_savedmodel(
         recommender,

@@ -18,7 +18,7 @@ from tfmi.config import ExportConfig, IndexConfig
 from tfmi.core.errors import ExportError, IndexBuildError, TfmiError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue
 from tfmi.export import ExportedModel, export_savedmodel, releasing
-from tfmi.export.warmup import Request, RequestMaker, compare_answers, read_warmup
+from tfmi.export.warmup import RequestMaker, WarmupRequest, compare_answers, read_warmup
 from tfmi.models.recommender import UserInputs
 
 EXACT = IndexConfig(kind="exact")
@@ -67,11 +67,11 @@ def test_too_many_warmup_records_are_refused() -> None:
 )
 def test_answers_that_differ_are_noticed(name: str, value: np.ndarray, complaint: str) -> None:
     answer = {"item_ids": np.array([[b"a", b"b"]], dtype=object), "scores": np.array([[1.0, 0.5]], np.float32)}
-    compare_answers(Request("serving_default", {}), answer, dict(answer))
+    compare_answers(WarmupRequest("serving_default", {}), answer, dict(answer))
     with pytest.raises(ExportError, match=complaint):
-        compare_answers(Request("serving_default", {}), answer, {**answer, name: value})
+        compare_answers(WarmupRequest("serving_default", {}), answer, {**answer, name: value})
     with pytest.raises(ExportError, match="expected"):
-        compare_answers(Request("serving_default", {}), answer, {"scores": answer["scores"]})
+        compare_answers(WarmupRequest("serving_default", {}), answer, {"scores": answer["scores"]})
 
 
 # Nothing is published that does not answer
@@ -82,8 +82,8 @@ def assert_nothing_published(directory: Path) -> None:
 
 
 def test_a_failing_replay_blocks_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong_width(folder: Path, model_name: str, requests: list[Request]) -> None:
-        broken = [Request("serving_default", {"history": np.array([["item-1"]], dtype=object)})]
+    def wrong_width(folder: Path, model_name: str, requests: list[WarmupRequest]) -> None:
+        broken = [WarmupRequest("serving_default", {"history": np.array([["item-1"]], dtype=object)})]
         write_warmup(folder, model_name, broken)
 
     write_warmup = releasing.write_warmup
@@ -107,7 +107,7 @@ class Shifted(NextInLine):
 
 
 def test_answers_other_than_in_memory_block_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def change_after_saving(folder: Path, model_name: str, requests: list[Request]) -> None:
+    def change_after_saving(folder: Path, model_name: str, requests: list[WarmupRequest]) -> None:
         recommender.shift.assign(0.25)
         write_warmup(folder, model_name, requests)
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tests.export.fake_recommenders import TableRecommender, make_catalogue
 from tfmi.config import EvaluationConfig, ExportConfig, IndexConfig, RunConfig, validate_config
 from tfmi.core.errors import ConfigError, DataError, ExportError
-from tfmi.data.dataset import Catalogue, CategoricalFeature, Dataset, EvaluationSet, Sequences, UserProfiles, Vocabulary
+from tfmi.data.dataset import Catalogue, CategoricalFeature, EvaluationSet, InteractionDataset, Sequences, UserProfiles, Vocabulary
 from tfmi.data.pipeline import evaluation_batches, training_batches
 from tfmi.evaluation.full_catalogue import recommend
 from tfmi.export import ExportedModel, export_savedmodel
@@ -67,7 +67,7 @@ def random_sequences(lengths: np.ndarray, seed: int, timed: bool = True) -> Sequ
     )
 
 
-def make_dataset(timed: bool = True) -> Dataset:
+def make_dataset(timed: bool = True) -> InteractionDataset:
     """Random histories longer and shorter than L, a profile of one column."""
 
     def users(seed: int) -> EvaluationSet:
@@ -76,7 +76,7 @@ def make_dataset(timed: bool = True) -> Dataset:
 
     counts = np.concatenate([[0, 0], np.arange(ITEMS, 0, -1)])
     region = CategoricalFeature(Vocabulary(["north", "south"]), np.array([0, 2, 3], np.int32))
-    return Dataset(
+    return InteractionDataset(
         "timed",
         Catalogue(Vocabulary([f"item-{i}" for i in range(ITEMS)]), {}, None, counts),
         random_sequences(np.full(40, 7), 0, timed),
@@ -99,7 +99,7 @@ def make_config() -> RunConfig:
 @dataclasses.dataclass(frozen=True)
 class Trained:
     model: InterestRetrieval
-    dataset: Dataset
+    dataset: InteractionDataset
     folder: Path
     exported: ExportedModel
 

@@ -12,7 +12,7 @@ from tfmi.config import ExportConfig
 from tfmi.core.errors import ConfigError
 from tfmi.evaluation.diversity import DiverseRanker
 from tfmi.evaluation.full_catalogue import CatalogueRanker
-from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
+from tfmi.export.retrieval.retrieval_signatures import RetrievalSignatures
 from tfmi.index.build import build_index
 from tfmi.index.merging import Candidates
 from tfmi.index.repeats import merge_repeats
@@ -88,7 +88,7 @@ def test_evaluation_serving_and_the_sweep_give_the_same_lists(recommender: Repea
     ranked = CatalogueRanker(recommender).rank(examples, 6, batch_size=5)
     np.testing.assert_array_equal(ranked.items[known], expected)
     ids = np.array(["", "unknown", *CATALOGUE.vocabulary.ids], dtype=object)
-    signatures = ServingSignatures(
+    signatures = RetrievalSignatures(
         recommender, build_index("exact", recommender.item_vectors()), CATALOGUE, ExportConfig(num_results=6), {}
     )
     served = signatures.signatures["serving_default"](history=tf.constant(ids[np.where(histories == 1, 0, histories)]))
@@ -132,7 +132,7 @@ def test_places_cannot_be_allotted_to_interests_and_to_own_items() -> None:
     with pytest.raises(ConfigError, match="but RepeatingAndSharing to a user's own items"):
         CatalogueRanker(both, 1.0)
     with pytest.raises(ConfigError, match="but RepeatingAndSharing to a user's own items"):
-        ServingSignatures(both, build_index("exact", both.item_vectors()), CATALOGUE, ExportConfig(), {}, quota_exponent=1.0)
+        RetrievalSignatures(both, build_index("exact", both.item_vectors()), CATALOGUE, ExportConfig(), {}, quota_exponent=1.0)
     settings = ["model.regularizers.usage={name: interest_usage}", "index.integration=allotted", "model.repetition={name: learned_gate}"]
     with pytest.raises(ConfigError, match=r"index.integration: 'allotted' gives places to interests"):
         load_config(system="octopus", settings=settings)

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from tests.index.test_selection import EIGHTHS, EXAMPLE_CATEGORIES, EXAMPLE_SCORES, NUM_ROWS, candidates_of
 from tfmi.index.merging import merge_interests
-from tfmi.index.reranking import RankedItem, rerank
+from tfmi.index.reranking import RerankedItem, rerank
 from tfmi.index.selection import select
 
 NAMES = ["a", "b", "c", "d", "e"]
 CATEGORY_NAMES = ["X", "X", "X", "Y", "Z"]
 
 
-def names(ranked: list[RankedItem]) -> str:
+def names(ranked: list[RerankedItem]) -> str:
     return "".join(found.item for found in ranked)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfmi.data.dataset import FIRST_INDEX, Dataset
+from tfmi.data.dataset import FIRST_INDEX, InteractionDataset
 from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import evaluation_batches
 from tfmi.kinds.retrieval import InterestsKind
@@ -22,7 +22,7 @@ NEAREST = 20
 LARGE_SHARE = 0.2
 
 
-def _train(num_interests: int, path: Path) -> tuple[InterestRetrieval, Dataset]:
+def _train(num_interests: int, path: Path) -> tuple[InterestRetrieval, InteractionDataset]:
     config = load_config(
         settings=[
             "data.embedded.users=1200",
@@ -39,7 +39,7 @@ def _train(num_interests: int, path: Path) -> tuple[InterestRetrieval, Dataset]:
     return model, dataset
 
 
-def _found_interests(model: InterestRetrieval, dataset: Dataset) -> list[set[int]]:
+def _found_interests(model: InterestRetrieval, dataset: InteractionDataset) -> list[set[int]]:
     """Per test user, the true interest that most of the items nearest to each active vector belong to."""
     batches = evaluation_batches(dataset.test, history_length=model.history_length, batch_size=len(dataset.test), profiles=dataset.profiles)
     vectors, active = model.user_interests(UserInputs.of_batch(next(iter(batches))))

@@ -16,7 +16,7 @@ from tfmi.data.impressions.training_coarse_labels import training_coarse_labels
 from tfmi.evaluation.click_prediction import ImpressionEvaluator, impression_metrics
 from tfmi.kinds.ranking import RankingKind, fusion_weights
 from tfmi.kinds.retrieval import load_retriever
-from tfmi.kinds.runner import describe, run
+from tfmi.kinds.runner import describe_metrics, run
 from tfmi.models.ranking.build_ranker import build_ranker
 from tfmi.models.systems import load_config
 from tfmi.training.run_folder import RunFolder
@@ -75,7 +75,7 @@ def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
     assert impression_metrics(loaded.dataset.test, evaluator.predict(loaded.dataset.test).logits) == pytest.approx(metrics["test"])
     with pytest.raises(ConfigError, match="expected the run of a retriever, but 'mgipf' is of kind 'ranking'"):
         load_retriever(tmp_path / "run")
-    table = describe(config, metrics)
+    table = describe_metrics(config, metrics)
     assert f"{metrics['test']['auc']:.4f}" in table
     assert "items:rare" in table
 

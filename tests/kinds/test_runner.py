@@ -19,7 +19,7 @@ from tests.kinds.finished import FinishedRun
 from tfmi.cli.train import main
 from tfmi.config import RunConfig, parse_settings, validate_config
 from tfmi.data.loading import load_dataset
-from tfmi.evaluation.bootstrap import read_users
+from tfmi.evaluation.bootstrap import read_user_metrics
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.export import ExportedModel
 from tfmi.export.warmup import read_warmup
@@ -233,7 +233,7 @@ def test_the_best_test_epoch_is_reported_and_chooses_nothing(small_run: list[str
     for name in ("test", "valid", "test_slices"):
         assert looking[name] == plain[name]
     assert looking["best_test_epoch"]["recall@5"] >= looking["test"]["recall@5"]
-    users = read_users(RunFolder(tmp_path / "looking").test_users)
+    users = read_user_metrics(RunFolder(tmp_path / "looking").test_users)
     for name, (low, high) in looking["test_intervals"].items():
         assert low <= looking["test"][name] <= high
         assert users[name].mean() == pytest.approx(looking["test"][name], abs=1e-6)

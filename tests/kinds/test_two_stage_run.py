@@ -22,7 +22,7 @@ from tfmi.export import ExportedModel
 from tfmi.export.profile_inputs import profile_values
 from tfmi.kinds.base import kind_of
 from tfmi.kinds.ranking import RankingKind
-from tfmi.kinds.runner import describe, run
+from tfmi.kinds.runner import describe_metrics, run
 from tfmi.kinds.two_stage import TwoStageExport, retriever_config
 from tfmi.models.systems import load_config
 from tfmi.training.run_folder import RunFolder
@@ -77,7 +77,7 @@ def test_both_stages_are_reported_and_served(finished: Path) -> None:
     assert set(measured) == {"retriever", "retrieval", "ranked", "ranked_by_logits", "retrieval_weight", "pool"}
     assert measured["pool"]["size"] == 20
     assert measured["ranked"]["recall@10"] <= measured["pool"]["recall"]
-    table = describe(small(), metrics)
+    table = describe_metrics(small(), metrics)
     assert f"{measured['ranked']['ndcg@10']:.4f}" in table
     assert "comirec_sa" in table
     model = ExportedModel(finished / "models" / "deepfm" / "1")

@@ -13,7 +13,7 @@ from tfmi.cli.train import main
 from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.tags.tag_batches import StateGatherer, tag_batches
-from tfmi.kinds.runner import describe, run
+from tfmi.kinds.runner import describe_metrics, run
 from tfmi.kinds.user_tags import UserTagsKind
 from tfmi.models.systems import load_config
 from tfmi.training.run_folder import RunFolder
@@ -90,7 +90,7 @@ def test_experts_are_described(finished: tuple[Path, dict[str, Any]]) -> None:
 
 
 def test_metrics_are_for_people_too(finished: tuple[Path, dict[str, Any]]) -> None:
-    text = describe(small("mvke"), finished[1])
+    text = describe_metrics(small("mvke"), finished[1])
     assert "auc:clicked" in text
     assert "clicked: new later tags" in text
     assert "own_tags" in text

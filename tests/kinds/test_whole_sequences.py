@@ -7,19 +7,19 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from tfmi.data.dataset import Catalogue, Dataset, EvaluationSet, Sequences, Vocabulary
+from tfmi.data.dataset import Catalogue, EvaluationSet, InteractionDataset, Sequences, Vocabulary
 from tfmi.kinds.base import kind_of
 from tfmi.kinds.retrieval import InterestsKind
 from tfmi.models.systems import load_config
 
 
-def dataset(lengths: list[int]) -> Dataset:
+def dataset(lengths: list[int]) -> InteractionDataset:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     items = (2 + np.arange(offsets[-1]) % 7).astype(np.int32)
     rows = Sequences(offsets, items, None, None, np.arange(len(lengths), dtype=np.int32))
     nobody = Sequences(np.zeros(1, np.int64), np.zeros(0, np.int32), None, None, np.zeros(0, np.int32))
     catalogue = Catalogue(Vocabulary([str(item) for item in range(7)]), {}, None, np.bincount(items, minlength=9))
-    return Dataset("rows", catalogue, rows, EvaluationSet(nobody, nobody), EvaluationSet(nobody, nobody))
+    return InteractionDataset("rows", catalogue, rows, EvaluationSet(nobody, nobody), EvaluationSet(nobody, nobody))
 
 
 @pytest.mark.parametrize(

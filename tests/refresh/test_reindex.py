@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfmi.cli import reindex as reindex_cli
 from tfmi.config import DataConfig, EmbeddedConfig, RunConfig
 from tfmi.core.errors import ConfigError, ExportError
-from tfmi.data.dataset import FIRST_INDEX, Dataset
+from tfmi.data.dataset import FIRST_INDEX, InteractionDataset
 from tfmi.data.loading import load_dataset
 from tfmi.export import ExportedModel, export_savedmodel
 from tfmi.export.item_details import read_items
@@ -44,7 +44,7 @@ class Published:
     """A version, and what it was made of."""
 
     config: RunConfig
-    data: Dataset
+    data: InteractionDataset
     model: InterestRetrieval
     directory: Path
 
@@ -53,7 +53,7 @@ def _config(*more: str, system: str = "mind") -> RunConfig:
     return load_config(system=system, settings=[*SETTINGS, *more])
 
 
-def _data(items: int = 60, seed: int = 7) -> Dataset:
+def _data(items: int = 60, seed: int = 7) -> InteractionDataset:
     return load_dataset(DataConfig(embedded=EmbeddedConfig(users=80, items=items, seed=seed)))
 
 

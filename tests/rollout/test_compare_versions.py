@@ -15,8 +15,8 @@ from tfmi.config import ExportConfig, IndexConfig
 from tfmi.core.errors import ConfigError, ExportError
 from tfmi.data.dataset import Sequences
 from tfmi.export import export_savedmodel
-from tfmi.rollout.compare import Limits, violations
-from tfmi.rollout.drift import neighbour_overlap, rotated
+from tfmi.rollout.compare import ComparisonLimits, violations
+from tfmi.rollout.drift import best_rotation, neighbour_overlap
 from tfmi.rollout.measures import category_shares, category_shift, overlap, score_shift
 from tfmi.rollout.requests import sample_users, users_in_file
 from tfmi.rollout.sides import Answer, open_side
@@ -54,7 +54,7 @@ class TestMeasures:
         turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
         chosen = np.arange(50)
         assert neighbour_overlap(before, before @ turn, chosen, 5).min() == 1.0
-        np.testing.assert_allclose(rotated(before, before @ turn), before @ turn, atol=1e-9)
+        np.testing.assert_allclose(best_rotation(before, before @ turn), before @ turn, atol=1e-9)
         assert neighbour_overlap(before, rng.normal(size=(50, 6)), chosen, 5).mean() < 0.4
 
     def test_limits_name_what_passes_them(self) -> None:
@@ -64,14 +64,14 @@ class TestMeasures:
             "empty": {"old": 0.0, "new": 0.1},
             "latency_ms": {"ratio": 1.6},
         }
-        said = violations(report, Limits(min_overlap=0.5, max_score_shift=1.0, max_empty_share=0.05))
+        said = violations(report, ComparisonLimits(min_overlap=0.5, max_score_shift=1.0, max_empty_share=0.05))
         assert [text.split(" is ")[0].rsplit(" ", 1)[0] for text in said] == [
             "overlap@10",
             "score shift",
             "latency ratio",
             "share of users without an answer",
         ]
-        assert violations(report, Limits(0.4, None, None, 1.6, 0.1)) == []
+        assert violations(report, ComparisonLimits(0.4, None, None, 1.6, 0.1)) == []
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tfmi.api.users import AskedUsers, asked_users, require_known, warn_of_unkno
 from tfmi.bulk.recommendations import EXCLUDE, HISTORY, RetrieverFields
 from tfmi.core.errors import ConfigError, DataError, nearest
 from tfmi.data.dataset import FIRST_INDEX
-from tfmi.export.retrieval.export_retriever import signatures_in_memory
+from tfmi.export.retrieval.export_retriever import retrieval_in_memory
 from tfmi.export.retrieval.retrieval_signatures import MOST_EXCLUSIONS
 from tfmi.export.saving import Answering, InMemory
 from tfmi.kinds.base import ModelKind
@@ -226,7 +226,7 @@ class Recommender(ItemAnswers):
             widths = {"num_results": num_results, "exclusion_width": width, "filterable": None, "most_results": None}
             export = config.export.model_copy(update=widths)
             index = config.index.model_copy(update={"kind": "exact"})
-            made = signatures_in_memory(self._model, data.catalogue, export=export, index=index, profiles=data.profiles)
+            made = retrieval_in_memory(self._model, data.catalogue, export=export, index=index, profiles=data.profiles)
             self._answering = {key: InMemory(*made)}
         return self._answering[key]
 

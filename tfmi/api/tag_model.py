@@ -16,10 +16,10 @@ from tfmi.bulk.recommendations import newest
 from tfmi.core.errors import ConfigError, DataError, nearest
 from tfmi.evaluation.binary_metrics import sigmoid
 from tfmi.export.profile_inputs import profile_values
-from tfmi.export.saving import Answering, InMemory
-from tfmi.export.tags.explanations import TagExplanation, explain_tag
-from tfmi.export.tags.export_user_tags import signatures_in_memory
-from tfmi.export.tags.user_fields import Request, UserFields
+from tfmi.export.saving import Answering, InMemory, Request
+from tfmi.export.tags.explanations import TaskExplanation, explain_tag
+from tfmi.export.tags.export_user_tags import tags_in_memory
+from tfmi.export.tags.user_fields import UserFields
 from tfmi.kinds.base import ModelKind
 
 FEWEST_RESULTS = 50
@@ -98,7 +98,7 @@ class TagModel(Estimator):
         answer = answering.predict("tag_users", {"tags": np.array(asked, dtype=object)})
         return self._frame(asked, answer, row_name="tag", name="user", suffix="user_ids", n=n)
 
-    def explain(self, user: Any = None, tag: str | None = None, *, profile: Mapping[str, Any] | None = None) -> list[TagExplanation]:
+    def explain(self, user: Any = None, tag: str | None = None, *, profile: Mapping[str, Any] | None = None) -> list[TaskExplanation]:
         """Why a user gets a score for a tag: what each field, value and expert adds.
 
         Args:
@@ -180,6 +180,6 @@ class TagModel(Estimator):
                 return answering
         config = self._config
         export, index = config.export.model_copy(update=widths), config.index.model_copy(update={"kind": "exact"})
-        answering = InMemory(*signatures_in_memory(self._model, self._data(), export=export, index=index))
+        answering = InMemory(*tags_in_memory(self._model, self._data(), export=export, index=index))
         self._answering = {(self._version(), tuple(widths.items())): answering}
         return answering

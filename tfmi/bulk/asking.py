@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tfmi.bulk.parts import Answers
-from tfmi.bulk.recommendations import Recommendations, RetrieverFields
+from tfmi.bulk.recommendations import RecommendationAnswers, RetrieverFields
 from tfmi.bulk.tag_answers import TagScorer
 from tfmi.bulk.user_file import Fields
 from tfmi.core.errors import ConfigError, ExportError
@@ -30,7 +30,7 @@ def _tags(model: ExportedModel, batch_size: int, most: int | None, vectors: bool
 
 
 def _recommendations(model: ExportedModel, batch_size: int, most: int | None, vectors: bool) -> Answers:
-    return Recommendations(model, batch_size, most, vectors=vectors)
+    return RecommendationAnswers(model, batch_size, most, vectors=vectors)
 
 
 _KINDS = (

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from tfmi.bulk.parts import list_columns
-from tfmi.bulk.users import Request, Users, padded_columns
+from tfmi.bulk.users import Users, padded_columns
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.export.exported_model import ExportedModel
 from tfmi.export.retrieval.retrieval_signatures import MOST_EXCLUSIONS
+from tfmi.export.saving import Request
 from tfmi.export.tags.user_fields import UserFields
 from tfmi.export.timestamp_inputs import TIMESTAMPS
 
@@ -82,7 +83,7 @@ def newest(lists: Sequence[Any] | np.ndarray, width: int, dtype: Any, padding: s
     return table
 
 
-class Recommendations:
+class RecommendationAnswers:
     """Asks a retriever for users' best items.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow.parquet
 
-from tfmi.bulk.users import Request, Users
+from tfmi.bulk.users import Users
 from tfmi.config import FileConfig
 from tfmi.core.errors import DataError
 from tfmi.data.reading.checks import ChunkChecks, parse_numbers
@@ -20,6 +20,7 @@ from tfmi.data.reading.rows import ColumnRequest, ListText, RowChunk, text_array
 from tfmi.data.reading.shapes import list_of_text
 from tfmi.data.reading.sources import table_source
 from tfmi.data.reading.times import UNITS_PER_SECOND, parse_iso_times
+from tfmi.export.saving import Request
 
 
 class Fields(Protocol):

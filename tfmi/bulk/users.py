@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-Request = dict[str, np.ndarray]
+from tfmi.export.saving import Request
 
 
 class Users(NamedTuple):

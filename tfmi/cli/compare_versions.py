@@ -64,13 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from tfmi.rollout.compare import Limits, compare, describe, violations
+    from tfmi.rollout.compare import ComparisonLimits, compare, describe_comparison, violations
     from tfmi.rollout.sides import open_side
 
     cutoffs = _cutoffs(options.cutoffs)
     if options.users < 1 or options.latency_requests < 0:
         raise ConfigError("--users has to be at least 1 and --latency-requests at least 0")
-    limits = Limits(
+    limits = ComparisonLimits(
         **{
             name: _limit(name, getattr(options, name))
             for name in ("min_overlap", "max_score_shift", "max_category_shift", "max_latency_ratio", "max_empty_share")
@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
     report = compare(old, new, users, cutoffs=cutoffs, latency_requests=options.latency_requests)
     passed = violations(report, limits)
     report["violations"] = passed
-    print(describe(report))
+    print(describe_comparison(report))
     if options.report is not None:
         write_json(options.report, report)
         logging.info("Report %s", options.report)

@@ -13,7 +13,7 @@ from tfmi.core.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
     from tfmi.export.exported_model import ExportedModel
-    from tfmi.export.tags.user_fields import Request
+    from tfmi.export.saving import Request
 
 EXAMPLES = """\
 how to read it: "without the field" is what the score would lose if the user had no value there, "without the value" the same for one of

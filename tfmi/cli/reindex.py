@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from tfmi.config import IndexConfig, parse_settings, validate_config
-    from tfmi.refresh.reindex import describe, reindex
+    from tfmi.refresh.reindex import describe_reindexing, reindex
 
     if not 0 <= options.min_known_share <= 1:
         raise ConfigError(f"--min-known-share {options.min_known_share}: expected a share from 0 to 1")
@@ -79,6 +79,6 @@ def _run(options: argparse.Namespace) -> int:
         directory=options.savedmodels,
         min_known_share=options.min_known_share,
     )
-    print(describe(done.report))
+    print(describe_reindexing(done.report))
     print(json.dumps({"savedmodel": str(done.folder), **done.report}, ensure_ascii=False))
     return 0

@@ -232,8 +232,8 @@ def _folder_prefix(config: RunConfig) -> str:
 
 
 def _report(config: RunConfig, metrics: dict[str, Any]) -> None:
-    from tfmi.kinds.runner import describe
+    from tfmi.kinds.runner import describe_metrics
 
     train = metrics["train"]
     speed = f"{train['steps']:,} steps in {train['seconds']:.1f} s, {train['examples_per_second']:,.0f} examples/s"
-    print(f"\n{describe(config, metrics)}\n\n{speed}, seed {metrics['seed']}\n")
+    print(f"\n{describe_metrics(config, metrics)}\n\n{speed}, seed {metrics['seed']}\n")

@@ -26,7 +26,7 @@ SECONDS_BETWEEN_TRIES = 0.2
 # A line of the log so often, while somebody else holds the lock.
 SECONDS_BETWEEN_MESSAGES = 60.0
 
-Kind = Literal["shared", "exclusive"]
+LockKind = Literal["shared", "exclusive"]
 # What Windows locks: a byte far behind the holder's name, since nobody else can read one that is locked.
 _LOCKED_BYTE = 1 << 30
 
@@ -48,7 +48,7 @@ class FolderLock:
         OSError: Its folder cannot be made.
     """
 
-    def __init__(self, path: Path, kind: Kind, purpose: str, *, wait: bool = True) -> None:
+    def __init__(self, path: Path, kind: LockKind, purpose: str, *, wait: bool = True) -> None:
         self.path = path
         with report_no_space(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def holder(path: Path) -> str:
         return "another process"
 
 
-def _try(path: Path, kind: Kind) -> int:
+def _try(path: Path, kind: LockKind) -> int:
     """The descriptor of the locked file; raises ``BlockingIOError`` if others hold the lock."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -140,7 +140,7 @@ def _write(descriptor: int, text: str) -> None:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(descriptor: int, kind: Kind) -> None:
+    def _lock(descriptor: int, kind: LockKind) -> None:
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -153,7 +153,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _lock(descriptor: int, kind: Kind) -> None:
+    def _lock(descriptor: int, kind: LockKind) -> None:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if kind == "shared" else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
     def _change_to_shared(descriptor: int) -> None:

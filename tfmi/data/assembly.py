@@ -1,4 +1,4 @@
-"""The last step of loading: from sequences of table codes, already split, to a ``Dataset`` of indices with features and counts."""
+"""The last step of loading: from split sequences of table codes to an ``InteractionDataset`` of indices with features and counts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tfmi.data.dataset import (
     PADDING_INDEX,
     UNKNOWN_INDEX,
     Catalogue,
-    Dataset,
     EvaluationSet,
+    InteractionDataset,
     Sequences,
     UserProfiles,
     Vocabulary,
@@ -146,14 +146,16 @@ def add_tags(table: ItemTable | None, extra: ItemTable) -> ItemTable:
     return replace(table, tags=joined)
 
 
-def assemble(name: str, parts: Parts, catalogue: Catalogue, *, profiles: UserProfiles | None = None, report: Mapping[str, Any]) -> Dataset:
-    """Check that every part holds something, count what there is, and build the ``Dataset``.
+def assemble(
+    name: str, parts: Parts, catalogue: Catalogue, *, profiles: UserProfiles | None = None, report: Mapping[str, Any]
+) -> InteractionDataset:
+    """Check that every part holds something, count what there is, and build the ``InteractionDataset``.
 
     Raises:
         DataError: No training event, or nobody to validate or test on.
     """
     _check_parts(name, parts)
-    return Dataset(
+    return InteractionDataset(
         name=name,
         catalogue=catalogue,
         train=parts.train,
@@ -208,8 +210,8 @@ def assemble_from_codes(
     items: ItemTable | None = None,
     users: UserTable | None = None,
     assignments: TagAssignments | None = None,
-) -> Dataset:
-    """From parts in table codes to a ``Dataset``: number items and users, attach features, count.
+) -> InteractionDataset:
+    """From parts in table codes to an ``InteractionDataset``: number items and users, attach features, count.
 
     Args:
         name: Short name for reports.

@@ -240,7 +240,7 @@ class UserProfiles:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class InteractionDataset:
     """Everything that training, evaluation and export need.
 
     Attributes:

@@ -30,7 +30,7 @@ MAX_TAGS_PER_ITEM = 32
 # The features of an item that are not numbers, and the key under which feature_arrays gives the weights of tags.
 RESERVED_FEATURES = ("category", "brand", "tags", "tags_weights")
 
-Tags = Sequence[tuple[str, float]]
+WeightedTags = Sequence[tuple[str, float]]
 T = TypeVar("T")
 
 
@@ -107,7 +107,7 @@ def categorical_feature(values: Sequence[str], counts: np.ndarray, only_counted:
     return CategoricalFeature(vocabulary=vocabulary, values=index_of_code[codes])
 
 
-def multi_valued_feature(values: Sequence[Tags], counts: np.ndarray) -> MultiValuedFeature:
+def multi_valued_feature(values: Sequence[WeightedTags], counts: np.ndarray) -> MultiValuedFeature:
     """Weighted strings per row as padded indices and weights, heaviest first; at most ``MAX_TAGS_PER_ITEM`` per row, the heaviest.
 
     A string that a row names twice counts once, with the sum of its weights.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfmi.config import DataConfig, DatasetName
 from tfmi.core.errors import ConfigError
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import InteractionDataset
 from tfmi.data.public.comirec import load_comirec
 from tfmi.data.public.download import MOVIELENS_URL, fetch_movielens
 from tfmi.data.public.lastfm import load_lastfm
@@ -26,7 +26,7 @@ DEFAULT_CACHE = "data_cache"
 _NAME_CHARACTERS = 50
 
 
-def load_dataset(config: DataConfig) -> Dataset:
+def load_dataset(config: DataConfig) -> InteractionDataset:
     """Load the dataset that ``config.dataset`` names, split and indexed.
 
     Returns:
@@ -39,7 +39,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     return _LOADERS[config.dataset](config)
 
 
-def load_everybody(config: DataConfig, *, clicks_alone: bool = False) -> Dataset:
+def load_everybody(config: DataConfig, *, clicks_alone: bool = False) -> InteractionDataset:
     """Everybody in a log or a file of sequences who has a history and a later event, to be tested by the rule of ``config.split``.
 
     Args:
@@ -84,7 +84,7 @@ def _name_in_cache(config: DataConfig) -> str:
     return f"{name}-{digest}"
 
 
-def _load_embedded(config: DataConfig) -> Dataset:
+def _load_embedded(config: DataConfig) -> InteractionDataset:
     if config.path is not None:
         raise ConfigError(
             f"data.path: the embedded dataset is generated and reads no file; to read {config.path}, name what it is: --dataset log, "
@@ -94,35 +94,35 @@ def _load_embedded(config: DataConfig) -> Dataset:
     return with_truth(split_events("embedded", log.events, config.split, "by_user", items=log.items, users=log.users), log)
 
 
-def _load_log(config: DataConfig) -> Dataset:
+def _load_log(config: DataConfig) -> InteractionDataset:
     if config.log.streaming:
         return load_streamed_log(_required_path(config), config, shard_folder(config), rejects_folder(config))
     tables = read_log_files(_required_path(config), config.log, rejects_folder(config))
     return split_events(config.name, tables.events, config.split, "by_user", items=tables.items, users=tables.users)
 
 
-def _load_movielens(config: DataConfig) -> Dataset:
+def _load_movielens(config: DataConfig) -> InteractionDataset:
     folder = fetch_movielens(_cache(config), MOVIELENS_URL) if config.path is None else Path(config.path)
     return load_movielens(folder, config.split, rejects_folder(config))
 
 
-def _load_lastfm(config: DataConfig) -> Dataset:
+def _load_lastfm(config: DataConfig) -> InteractionDataset:
     return load_lastfm(_required_path(config), config.split)
 
 
-def _load_sequences(config: DataConfig) -> Dataset:
+def _load_sequences(config: DataConfig) -> InteractionDataset:
     return load_sequences(_required_path(config), config.split)
 
 
-def _load_comirec(config: DataConfig) -> Dataset:
+def _load_comirec(config: DataConfig) -> InteractionDataset:
     return load_comirec(_required_path(config), config.split)
 
 
-def _load_sessions(config: DataConfig) -> Dataset:
+def _load_sessions(config: DataConfig) -> InteractionDataset:
     return load_sessions(_required_path(config), config.split)
 
 
-_LOADERS: dict[DatasetName, Callable[[DataConfig], Dataset]] = {
+_LOADERS: dict[DatasetName, Callable[[DataConfig], InteractionDataset]] = {
     "embedded": _load_embedded,
     "log": _load_log,
     "movielens": _load_movielens,

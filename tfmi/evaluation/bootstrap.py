@@ -73,15 +73,15 @@ def paired_difference(
     return Difference(mean, float(low), float(high), (1 + as_far) / (1 + resamples))
 
 
-def write_users(path: Path, per_user: Mapping[str, np.ndarray]) -> None:
-    """Store the metrics of each user, values [U] by name, for ``read_users``."""
+def write_user_metrics(path: Path, per_user: Mapping[str, np.ndarray]) -> None:
+    """Store the metrics of each user, values [U] by name, for ``read_user_metrics``."""
     stored: dict[str, Any] = {name: values.astype(np.float32) for name, values in per_user.items()}
     with file_appears_complete(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **stored)
 
 
-def read_users(path: Path) -> dict[str, np.ndarray]:
-    """What ``write_users`` has stored, float64 [U] by name."""
+def read_user_metrics(path: Path) -> dict[str, np.ndarray]:
+    """What ``write_user_metrics`` has stored, float64 [U] by name."""
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name].astype(np.float64) for name in stored.files}
 

@@ -17,7 +17,7 @@ from tfmi.evaluation.full_catalogue import CatalogueRanker, RecommendedItems, ex
 from tfmi.index.exact import ExactIndex
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.index.sources import candidate_source
-from tfmi.models.recommender import Recommender, UserInputs, VectorRecommender
+from tfmi.models.recommender import Retriever, UserInputs, VectorRecommender
 
 
 class DiverseRanker:
@@ -34,7 +34,7 @@ class DiverseRanker:
         ConfigError: The recommender does not know shares by which to allot places.
     """
 
-    def __init__(self, recommender: Recommender, categories: np.ndarray, *, n: int, pool: int, quota_exponent: float | None = None) -> None:
+    def __init__(self, recommender: Retriever, categories: np.ndarray, *, n: int, pool: int, quota_exponent: float | None = None) -> None:
         self.recommender, self.n, self._pool = recommender, n, pool
         self._num_items = recommender.num_rows - FIRST_INDEX
         self._categories = tf.constant(categories, tf.int32)

@@ -28,7 +28,7 @@ from tfmi.index.repeats import merge_repeats
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.models.recommender import (
     DirectRecommender,
-    Recommender,
+    Retriever,
     SharingRecommender,
     UserInputs,
     VectorRecommender,
@@ -56,7 +56,7 @@ class CatalogueRanker:
         ConfigError: The recommender does not know shares by which to allot places.
     """
 
-    def __init__(self, recommender: Recommender, quota_exponent: float | None = None) -> None:
+    def __init__(self, recommender: Retriever, quota_exponent: float | None = None) -> None:
         self.recommender = recommender
         if not isinstance(recommender, VectorRecommender):
             self._rank = tf.function(functools.partial(_rank_directly, recommender), autograph=False)
@@ -117,9 +117,7 @@ class CatalogueEvaluator:
         quota_exponent: See ``CatalogueRanker``; the places that are allotted are those of the longest cutoff.
     """
 
-    def __init__(
-        self, recommender: Recommender, catalogue: Catalogue, config: EvaluationConfig, quota_exponent: float | None = None
-    ) -> None:
+    def __init__(self, recommender: Retriever, catalogue: Catalogue, config: EvaluationConfig, quota_exponent: float | None = None) -> None:
         self.config = config
         self._catalogue = catalogue
         self._ranker = CatalogueRanker(recommender, quota_exponent)
@@ -171,7 +169,7 @@ class CatalogueEvaluator:
 
 
 def recommend(
-    recommender: Recommender,
+    recommender: Retriever,
     examples: EvaluationSet,
     n: int,
     *,
@@ -184,7 +182,7 @@ def recommend(
 
 
 def evaluate(
-    recommender: Recommender,
+    recommender: Retriever,
     examples: EvaluationSet,
     catalogue: Catalogue,
     config: EvaluationConfig,
@@ -249,7 +247,7 @@ def _rank_directly(
     return _best_of(scores, items, n, excluded)
 
 
-def _depth(recommender: Recommender, n: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
+def _depth(recommender: Retriever, n: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
     """How many of the best items are certain to hold ``n`` that are not excluded, if the catalogue has as many."""
     return tf.minimum(n + most_distinct_items(excluded), recommender.num_rows - FIRST_INDEX)
 

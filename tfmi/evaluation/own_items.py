@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfmi.config import RunConfig
-from tfmi.data.dataset import FIRST_INDEX, Dataset, EvaluationSet
+from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, InteractionDataset
 
 # Up to this share of events that repeat an item of their user, own items are left out by default.
 RARE_REPEATS = 0.05
@@ -21,7 +21,7 @@ WITH_PROTOCOL = ("comirec", "sessions")
 
 
 @dataclass(frozen=True)
-class OwnItems:
+class OwnItemsRule:
     """What becomes of items that a user already has.
 
     Attributes:
@@ -56,24 +56,24 @@ def repeat_share(examples: EvaluationSet) -> float | None:
     return (len(item) - len(np.unique(row * stride + item))) / later
 
 
-def decide_own_items(config: RunConfig, dataset: Dataset) -> OwnItems:
+def decide_own_items(config: RunConfig, dataset: InteractionDataset) -> OwnItemsRule:
     """What ``evaluation.exclude_history`` and ``export.exclude_history`` come to on this data; one that says so decides for the other."""
     evaluation, export = config.evaluation.exclude_history, config.export.exclude_history
     share = repeat_share(dataset.valid)
     if evaluation != "auto" or export != "auto":
         excluded = evaluation if evaluation != "auto" else export is True
         in_export = export if export != "auto" else evaluation is True
-        return OwnItems(excluded, in_export, share, "the configuration says so")
+        return OwnItemsRule(excluded, in_export, share, "the configuration says so")
     if config.model.repetition is not None:
-        return OwnItems(False, False, share, "the model scores own items apart")
+        return OwnItemsRule(False, False, share, "the model scores own items apart")
     if dataset.name in WITH_PROTOCOL:
-        return OwnItems(False, False, share, f"the protocol of {dataset.name} files keeps them in")
+        return OwnItemsRule(False, False, share, f"the protocol of {dataset.name} files keeps them in")
     rare = share is not None and share <= RARE_REPEATS
     known = "no user has two events" if share is None else f"{share:.1%} of the events repeat an item of their user"
-    return OwnItems(rare, rare, share, f"{known}, {'at most' if rare else 'not at most'} {RARE_REPEATS:.0%}")
+    return OwnItemsRule(rare, rare, share, f"{known}, {'at most' if rare else 'not at most'} {RARE_REPEATS:.0%}")
 
 
-def with_own_items_decided(config: RunConfig, dataset: Dataset) -> RunConfig:
+def with_own_items_decided(config: RunConfig, dataset: InteractionDataset) -> RunConfig:
     """The configuration with true or false in place of ``exclude_history: auto``."""
     own = decide_own_items(config, dataset)
     evaluation = config.evaluation.model_copy(update={"exclude_history": own.excluded})
@@ -81,7 +81,7 @@ def with_own_items_decided(config: RunConfig, dataset: Dataset) -> RunConfig:
     return config.model_copy(update={"evaluation": evaluation, "export": export})
 
 
-def describe_own_items(own: OwnItems) -> str:
+def describe_own_items(own: OwnItemsRule) -> str:
     """What is done and why, for people."""
     line = (
         f"Items that a user has already are {'left out of' if own.excluded else 'kept in'} lists ({own.why}; evaluation.exclude_history, "

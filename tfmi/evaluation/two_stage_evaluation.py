@@ -16,7 +16,7 @@ from tfmi.evaluation.full_catalogue import CatalogueEvaluator, CatalogueRanker, 
 from tfmi.evaluation.metrics import ranking_metrics
 from tfmi.index.merging import Candidates
 from tfmi.index.sources import rank_candidates
-from tfmi.models.recommender import Recommender, Reranker, UserInputs
+from tfmi.models.recommender import Reranker, Retriever, UserInputs
 
 
 class TwoStageRanker:
@@ -34,7 +34,7 @@ class TwoStageRanker:
     """
 
     def __init__(
-        self, recommender: Recommender, ranker: Reranker, pool: int, *, retrieval_weight: float = 0.0, quota_exponent: float | None = None
+        self, recommender: Retriever, ranker: Reranker, pool: int, *, retrieval_weight: float = 0.0, quota_exponent: float | None = None
     ) -> None:
         self.pool = min(pool, len(ranker.vocabulary))
         self.retrieval_weight = retrieval_weight
@@ -75,7 +75,7 @@ RETRIEVAL_WEIGHTS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
 def choose_retrieval_weight(
-    recommender: Recommender,
+    recommender: Retriever,
     ranker: Reranker,
     examples: EvaluationSet,
     catalogue: Catalogue,
@@ -115,7 +115,7 @@ def _places(ordered: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def two_stage_metrics(
-    recommender: Recommender,
+    recommender: Retriever,
     ranker: Reranker,
     examples: EvaluationSet,
     catalogue: Catalogue,

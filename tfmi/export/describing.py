@@ -13,17 +13,17 @@ from tfmi.core.versions import versions
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature, Sequences
 from tfmi.data.splitting.slicing import whole_rows
 from tfmi.export.profile_inputs import ProfileInputs, profile_values
-from tfmi.export.retrieval.retrieval_signatures import ServingSignatures, weight_of_retrieval
+from tfmi.export.retrieval.retrieval_signatures import RetrievalSignatures, weight_of_retrieval
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
 from tfmi.index.recall import RecallProbe, Searches
 from tfmi.index.widening import widen_search
-from tfmi.models.recommender import Recommender, Reranker, UserInputs, VectorRecommender
+from tfmi.models.recommender import Reranker, Retriever, UserInputs, VectorRecommender
 
 RECALL_QUERIES = 512
 
 
-def describe_servable(servable: ServingSignatures, catalogue: Catalogue, export: ExportConfig) -> dict[str, Any]:
+def describe_servable(servable: RetrievalSignatures, catalogue: Catalogue, export: ExportConfig) -> dict[str, Any]:
     """What a client needs to know of a servable, and which software made it."""
     return {
         "widths": {
@@ -64,7 +64,7 @@ def candidate_vectors(recommender: VectorRecommender, catalogue: Catalogue) -> t
 
 
 def describe_index(
-    recommender: Recommender,
+    recommender: Retriever,
     catalogue: Catalogue,
     index: InterestIndex | None,
     n: int,

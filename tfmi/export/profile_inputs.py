@@ -26,7 +26,7 @@ from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, CategoricalFeature, Fe
 from tfmi.export.graph_checks import require_columns, require_rows, require_vector
 from tfmi.export.lookup import VocabularyTable
 
-Tensors = Mapping[str, tf.Tensor]
+RequestTensors = Mapping[str, tf.Tensor]
 
 
 class ProfileInput(Protocol):
@@ -44,10 +44,10 @@ class ProfileInput(Protocol):
     def missing(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """The request inputs of ``rows`` users of whom this is not known."""
 
-    def encode(self, inputs: Tensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+    def encode(self, inputs: RequestTensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """What the model reads, by feature name (see ``VectorRecommender.user_interests``)."""
 
-    def known(self, inputs: Tensors) -> tf.Tensor:
+    def known(self, inputs: RequestTensors) -> tf.Tensor:
         """bool [B]: whose value is one that the model knows, too."""
 
     def describe(self) -> dict[str, Any]:
@@ -85,12 +85,12 @@ class CategoricalInput(_SingleInput):
         """See ``ProfileInput``."""
         return {self._key: tf.fill([rows], "")}
 
-    def encode(self, inputs: Tensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+    def encode(self, inputs: RequestTensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """See ``ProfileInput``."""
         strings = require_rows(require_vector(inputs[self._key], self._key), self._key, rows)
         return {self._feature_name: self._table.indices(strings)}
 
-    def known(self, inputs: Tensors) -> tf.Tensor:
+    def known(self, inputs: RequestTensors) -> tf.Tensor:
         """See ``ProfileInput``."""
         return self._table.indices(inputs[self._key]) >= FIRST_INDEX
 
@@ -118,13 +118,13 @@ class NumberInput(_SingleInput):
         """See ``ProfileInput``."""
         return {self._key: tf.fill([rows], float("nan"))}
 
-    def encode(self, inputs: Tensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+    def encode(self, inputs: RequestTensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """See ``ProfileInput``."""
         numbers = require_rows(require_vector(inputs[self._key], self._key), self._key, rows)
         standardised = (numbers - self._mean) / self._deviation
         return {self._feature_name: tf.where(tf.math.is_finite(standardised), standardised, 0.0)}
 
-    def known(self, inputs: Tensors) -> tf.Tensor:
+    def known(self, inputs: RequestTensors) -> tf.Tensor:
         """See ``ProfileInput``."""
         return tf.math.is_finite(inputs[self._key])
 
@@ -165,7 +165,7 @@ class MultiValuedInput(tf.Module):
         """See ``ProfileInput``."""
         return {self._key: tf.fill([rows, self._width], ""), self._weights_key: tf.zeros([rows, self._width])}
 
-    def encode(self, inputs: Tensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+    def encode(self, inputs: RequestTensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """See ``ProfileInput``."""
         strings = require_rows(require_columns(inputs[self._key], self._key, self._width), self._key, rows)
         weights = require_rows(require_columns(inputs[self._weights_key], self._weights_key, self._width), self._weights_key, rows)
@@ -173,7 +173,7 @@ class MultiValuedInput(tf.Module):
         usable = (values != PADDING_INDEX) & _counts(weights)
         return {self._feature_name: values, f"{self._feature_name}_weights": tf.where(usable, weights, 0.0)}
 
-    def known(self, inputs: Tensors) -> tf.Tensor:
+    def known(self, inputs: RequestTensors) -> tf.Tensor:
         """See ``ProfileInput``."""
         return tf.reduce_any((self._table.indices(inputs[self._key]) >= FIRST_INDEX) & _counts(inputs[self._weights_key]), axis=1)
 
@@ -235,11 +235,11 @@ class ProfileInputs(tf.Module):
         """The request inputs of ``rows`` users of whom nothing is known."""
         return {key: value for each in self._inputs for key, value in each.missing(rows).items()}
 
-    def encode(self, inputs: Tensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+    def encode(self, inputs: RequestTensors, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """What the model reads, by feature name."""
         return {key: value for each in self._inputs for key, value in each.encode(inputs, rows).items()}
 
-    def known(self, inputs: Tensors) -> tf.Tensor:
+    def known(self, inputs: RequestTensors) -> tf.Tensor:
         """bool [B]: of whom anything is known that the model knows, too; there must be a feature."""
         return tf.reduce_any(tf.stack([each.known(inputs) for each in self._inputs]), axis=0)
 

@@ -11,16 +11,16 @@ from tfmi.core.errors import ExportError, TfmiError
 from tfmi.export.exported_model import ExportedModel
 from tfmi.export.metadata import write_metadata
 from tfmi.export.publishing import publish
-from tfmi.export.saving import Servable
-from tfmi.export.warmup import Request, compare_answers, read_warmup, write_warmup
+from tfmi.export.saving import Signatures
+from tfmi.export.warmup import WarmupRequest, compare_answers, read_warmup, write_warmup
 
 RUN_METADATA = ("system", "configuration", "metrics", "data")
 
 
 def release(
     directory: Path,
-    servable: Servable,
-    requests: Sequence[Request],
+    servable: Signatures,
+    requests: Sequence[WarmupRequest],
     description: Mapping[str, Any],
     *,
     version: int | None = None,
@@ -71,7 +71,7 @@ def check_run_metadata(metadata: Mapping[str, Any]) -> None:
         raise ExportError(f"metadata: unknown keys {odd_keys}; a run describes itself with {list(RUN_METADATA)}")
 
 
-def _replay(folder: Path, servable: Servable) -> None:
+def _replay(folder: Path, servable: Signatures) -> None:
     """Read the warm-up requests back and answer them from the saved files alone; any difference raises ``ExportError``."""
     saved = ExportedModel(folder)
     for request in read_warmup(folder):

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfmi.core.errors import ExportError, nearest
 
 Tensors = dict[str, tf.Tensor]
+Request = dict[str, np.ndarray]  # the inputs of a signature, a row per user
 # A function of positional tensors, and what these are.
 PartFunction = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
 # A function of keyword tensors, and what these are.
@@ -35,7 +36,7 @@ class Answering(Protocol):
         """Call a signature; strings come back as ``bytes`` objects."""
 
 
-class Servable:
+class Signatures:
     """Signatures, and how to save them.
 
     Args:
@@ -101,7 +102,7 @@ class InMemory:
         description: What its metadata would say.
     """
 
-    def __init__(self, servable: Servable, description: Mapping[str, Any]) -> None:
+    def __init__(self, servable: Signatures, description: Mapping[str, Any]) -> None:
         self._servable = servable
         self.metadata = dict(description)
 

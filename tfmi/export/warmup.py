@@ -27,7 +27,7 @@ RANKED_CANDIDATES = 20
 ALLOWED_ITEMS = 8
 
 
-class Request(NamedTuple):
+class WarmupRequest(NamedTuple):
     """One call of a signature: ``inputs`` are NumPy arrays by name, strings as ``object`` arrays."""
 
     signature: str
@@ -36,7 +36,7 @@ class Request(NamedTuple):
 
 def make_requests(
     inputs: Callable[[str, int], dict[str, np.ndarray]], signatures: Sequence[str], batch_sizes: Sequence[int]
-) -> list[Request]:
+) -> list[WarmupRequest]:
     """One request per signature and batch size.
 
     Args:
@@ -52,7 +52,7 @@ def make_requests(
             f"export.warmup_batch_sizes: {len(batch_sizes)} sizes for {len(signatures)} signatures make more than the {MOST_RECORDS} "
             "warm-up records that TensorFlow Serving allows; give fewer sizes"
         )
-    return [Request(name, inputs(name, size)) for name in signatures for size in batch_sizes]
+    return [WarmupRequest(name, inputs(name, size)) for name in signatures for size in batch_sizes]
 
 
 class RequestMaker:
@@ -85,7 +85,7 @@ class RequestMaker:
         self._profile_features, self._has_timestamps = profile_features, has_timestamps
         self._filters = filters or {}
 
-    def requests(self, signatures: Sequence[str], batch_sizes: Sequence[int]) -> list[Request]:
+    def requests(self, signatures: Sequence[str], batch_sizes: Sequence[int]) -> list[WarmupRequest]:
         """See ``make_requests``."""
         return make_requests(self._inputs, signatures, batch_sizes)
 
@@ -160,7 +160,7 @@ def _example(row: Mapping[str, Any]) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
-def write_warmup(folder: Path, model_name: str, requests: Sequence[Request]) -> None:
+def write_warmup(folder: Path, model_name: str, requests: Sequence[WarmupRequest]) -> None:
     """Write the TFRecord file of ``PredictionLog``s that TensorFlow Serving replays."""
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
@@ -177,16 +177,17 @@ def write_warmup(folder: Path, model_name: str, requests: Sequence[Request]) -> 
             writer.write(log.SerializeToString())
 
 
-def read_warmup(folder: Path) -> Iterator[Request]:
+def read_warmup(folder: Path) -> Iterator[WarmupRequest]:
     """Read the warm-up requests of a version folder."""
     from tensorflow_serving.apis import prediction_log_pb2
 
     for record in tf.data.TFRecordDataset(str(folder / WARMUP_PATH)):
         prediction = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-        yield Request(prediction.model_spec.signature_name, {name: tf.make_ndarray(proto) for name, proto in prediction.inputs.items()})
+        inputs = {name: tf.make_ndarray(proto) for name, proto in prediction.inputs.items()}
+        yield WarmupRequest(prediction.model_spec.signature_name, inputs)
 
 
-def compare_answers(request: Request, expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> None:
+def compare_answers(request: WarmupRequest, expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> None:
     """Check that a reloaded model answers as the one in memory does.
 
     Raises:

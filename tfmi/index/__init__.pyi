@@ -10,7 +10,7 @@ from tfmi.index.merging import merge_interests as merge_interests
 from tfmi.index.partitioned import PartitionedIndex as PartitionedIndex
 from tfmi.index.quotas import allot_interests as allot_interests
 from tfmi.index.recall import measure_recall as measure_recall
-from tfmi.index.reranking import RankedItem as RankedItem
+from tfmi.index.reranking import RerankedItem as RerankedItem
 from tfmi.index.reranking import rerank as rerank
 from tfmi.index.scann import ScannIndex as ScannIndex
 from tfmi.index.selection import select as select

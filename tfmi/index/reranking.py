@@ -18,7 +18,7 @@ Item = TypeVar("Item", bound=Hashable)
 LARGEST_DIVERSITY = 1e30
 
 
-class RankedItem(NamedTuple):
+class RerankedItem(NamedTuple):
     """An item with its own score, whatever diversity cost it."""
 
     item: Any
@@ -34,7 +34,7 @@ def rerank(
     *,
     exclude: Collection[Item] = (),
     dissimilarity: Callable[[Item, Item], float] | None = None,
-) -> list[RankedItem]:
+) -> list[RerankedItem]:
     r"""Choose ``n`` of a user's candidates, trading score for diversity.
 
     ComiRec's value of a set S of items is the sum of their scores f and of λ g(i, j) over its pairs. It is built greedily::
@@ -83,7 +83,7 @@ def rerank(
         ranks = np.array(_ranks_in_category([categories[place] for place in places]), dtype=np.float32)
         falling = np.argsort(-(values[places] - np.float32(strength) * ranks), kind="stable")
         places = [places[position] for position in falling]
-    return [RankedItem(items[place], float(scores[place])) for place in places[:n]]
+    return [RerankedItem(items[place], float(scores[place])) for place in places[:n]]
 
 
 def _candidates(items: Sequence[Item], scores: np.ndarray, exclude: set[Item]) -> list[int]:

@@ -24,9 +24,9 @@ from tfmi.index.repeats import merge_repeats
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.models.recommender import (
     DirectRecommender,
-    Recommender,
     RepeatingRecommender,
     Reranker,
+    Retriever,
     SharingRecommender,
     UserInputs,
     VectorRecommender,
@@ -355,7 +355,7 @@ def rank_candidates(ranker: Reranker, inputs: UserInputs, candidates: Candidates
 
 
 def candidate_source(
-    recommender: Recommender, index: InterestIndex | None, num_results: int, quota_exponent: float | None = None
+    recommender: Retriever, index: InterestIndex | None, num_results: int, quota_exponent: float | None = None
 ) -> CandidateSource:
     """The source that fits a recommender.
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.core.versions import versions
-from tfmi.data.dataset import Dataset, Vocabulary
+from tfmi.data.dataset import InteractionDataset, Vocabulary
 from tfmi.export.preflight import check_export
 from tfmi.models.kind_settings import MODEL_KINDS, KindSettings, read_settings, settings_of_kind
 from tfmi.models.training_step import create_variables
@@ -108,7 +108,7 @@ class ModelKind(KindSettings, Generic[Data, Model, Evaluator]):
         vocabulary: Vocabulary = cast(Any, data).catalogue.vocabulary
         return vocabulary
 
-    def load_clicks(self, config: RunConfig) -> Dataset:
+    def load_clicks(self, config: RunConfig) -> InteractionDataset:
         """The users and items on which an export that recommends items is measured.
 
         Raises:
@@ -116,7 +116,7 @@ class ModelKind(KindSettings, Generic[Data, Model, Evaluator]):
         """
         raise ConfigError(f"{config.system!r} is {self.a_model}, which answers with {self.answers}, not with items")
 
-    def load_everybody(self, config: RunConfig) -> Dataset:
+    def load_everybody(self, config: RunConfig) -> InteractionDataset:
         """Everybody in a file as somebody to test, by the rule of the configuration's split; raises as ``load_clicks``."""
         return self.load_clicks(config)
 

@@ -9,7 +9,7 @@ from typing import Any
 from tfmi.config import RunConfig
 from tfmi.config.effects import Reasons, split_method, unread_of_split
 from tfmi.core.errors import ConfigError
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import InteractionDataset
 from tfmi.data.impressions.impression_batches import impression_batches
 from tfmi.data.impressions.impression_dataset import ImpressionRows, RankingDataset
 from tfmi.data.impressions.impression_loading import load_ranking_dataset, reads_impressions
@@ -96,11 +96,11 @@ class RankingKind(TrainedKind[RankingDataset, InterestRanker, ImpressionEvaluato
         """See ``ModelKind.load_data``."""
         return load_ranking_dataset(config.data)
 
-    def load_clicks(self, config: RunConfig) -> Dataset:
+    def load_clicks(self, config: RunConfig) -> InteractionDataset:
         """What the retriever of an export learned from; see ``ModelKind.load_clicks``."""
         return self.load_data(config).retrieval
 
-    def load_everybody(self, config: RunConfig) -> Dataset:
+    def load_everybody(self, config: RunConfig) -> InteractionDataset:
         """Everybody's clicks; see ``ModelKind.load_everybody``."""
         return load_everybody(config.data, clicks_alone=True)
 

@@ -13,10 +13,10 @@ import tensorflow as tf
 from tfmi.config import RunConfig
 from tfmi.config.effects import Reasons, split_method, unread_of_split, unread_of_towers
 from tfmi.core.errors import ConfigError, DataError
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import InteractionDataset
 from tfmi.data.loading import load_dataset, load_everybody
 from tfmi.data.pipeline import TrainingBatches, examples_per_epoch
-from tfmi.evaluation.bootstrap import bootstrap_intervals, write_users
+from tfmi.evaluation.bootstrap import bootstrap_intervals, write_user_metrics
 from tfmi.evaluation.diagnostics import interest_diagnostics
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.evaluation.metrics import session_metrics
@@ -30,7 +30,7 @@ from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
 from tfmi.models.heuristics.heuristic import HEURISTICS
 from tfmi.models.kind_settings import register_kind
-from tfmi.models.recommender import DirectRecommender, Recommender
+from tfmi.models.recommender import DirectRecommender, Retriever
 from tfmi.models.retrieval.build_retriever import build_heuristic, build_model
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.retrieval.part_checks import check_parts, check_sequences, usage_of
@@ -47,10 +47,10 @@ log = logging.getLogger(__name__)
 
 MONITORS = ("recall", "hr", "ndcg", "mrr", "precision", "coverage")
 DESCRIBED = ("recall", "hr", "ndcg", "mrr", "precision", "coverage", "diversity")
-AnyRecommender = TypeVar("AnyRecommender", bound=Recommender)
+AnyRecommender = TypeVar("AnyRecommender", bound=Retriever)
 
 
-class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
+class RetrievalKind(ModelKind[InteractionDataset, AnyRecommender, CatalogueEvaluator]):
     """What both kinds that retrieve have in common: data of sequences, and answers that are items of the whole catalogue."""
 
     heading = "systems that retrieve items"
@@ -71,19 +71,19 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
             "export.retrieval_weight": of_rankers,
         }
 
-    def load_data(self, config: RunConfig) -> Dataset:
+    def load_data(self, config: RunConfig) -> InteractionDataset:
         """See ``ModelKind.load_data``."""
         return load_dataset(config.data)
 
-    def load_clicks(self, config: RunConfig) -> Dataset:
+    def load_clicks(self, config: RunConfig) -> InteractionDataset:
         """See ``ModelKind.load_clicks``."""
         return self.load_data(config)
 
-    def load_everybody(self, config: RunConfig) -> Dataset:
+    def load_everybody(self, config: RunConfig) -> InteractionDataset:
         """See ``ModelKind.load_everybody``."""
         return load_everybody(config.data)
 
-    def decisions(self, config: RunConfig, data: Dataset) -> list[str]:
+    def decisions(self, config: RunConfig, data: InteractionDataset) -> list[str]:
         """What becomes of own items, and whether items without events are known by their features."""
         lines = [describe_own_items(decide_own_items(config, data))]
         cold = data.report.get("cold_items_as_candidates")
@@ -94,18 +94,18 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
             )
         return lines
 
-    def describe_data(self, data: Dataset) -> str:
+    def describe_data(self, data: InteractionDataset) -> str:
         """See ``ModelKind.describe_data``."""
         return (
             f"{len(data.catalogue.vocabulary):,} items, {len(data.train):,} training sequences with {data.train.num_events:,} events, "
             f"{len(data.valid):,} validation and {len(data.test):,} test users"
         )
 
-    def fingerprint(self, data: Dataset) -> str:
+    def fingerprint(self, data: InteractionDataset) -> str:
         """See ``ModelKind.fingerprint``."""
         return data_fingerprint(data)
 
-    def evaluator(self, model: AnyRecommender, data: Dataset, config: RunConfig) -> CatalogueEvaluator:
+    def evaluator(self, model: AnyRecommender, data: InteractionDataset, config: RunConfig) -> CatalogueEvaluator:
         """See ``ModelKind.evaluator``."""
         decided = with_own_items_decided(config, data)
         return CatalogueEvaluator(model, data.catalogue, decided.evaluation, config.index.allotment())
@@ -113,7 +113,7 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
     def evaluate(
         self,
         model: AnyRecommender,
-        data: Dataset,
+        data: InteractionDataset,
         config: RunConfig,
         *,
         evaluator: CatalogueEvaluator | None = None,
@@ -137,7 +137,7 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
                 interests = {"interests": described}
         each = evaluator.measure_each(recommended, data.test)
         if plots is not None:
-            write_users(RunFolder(plots.parent).test_users, each)
+            write_user_metrics(RunFolder(plots.parent).test_users, each)
         test, slices = evaluator.measure(recommended, data.test), evaluator.measure_slices(recommended, data.test)
         return {
             "test": test,
@@ -162,12 +162,12 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
                 lines.append(f"{name:<10} " + " ".join(f"{metrics['test'][f'{name}@{cutoff}']:>8.4f}" for cutoff in cutoffs))
         return "\n".join(lines)
 
-    def state_writer(self, config: RunConfig, data: Dataset, model: AnyRecommender) -> Callable[[Path], None] | None:
+    def state_writer(self, config: RunConfig, data: InteractionDataset, model: AnyRecommender) -> Callable[[Path], None] | None:
         """Writes into a version's folder what another version can be made from; None if there is nothing."""
         del config, data, model
         return None
 
-    def exporter(self, config: RunConfig, data: Dataset, folder: RunFolder, target: Path) -> Exporter[AnyRecommender]:
+    def exporter(self, config: RunConfig, data: InteractionDataset, folder: RunFolder, target: Path) -> Exporter[AnyRecommender]:
         """See ``ModelKind.exporter``."""
         del folder
         check_filterable(config.export.filterable or [], data.catalogue)
@@ -175,7 +175,7 @@ class RetrievalKind(ModelKind[Dataset, AnyRecommender, CatalogueEvaluator]):
 
 
 @register_kind
-class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, InterestRetrieval, CatalogueEvaluator]):
+class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[InteractionDataset, InterestRetrieval, CatalogueEvaluator]):
     """Models that know a user as one or several interests, trained by gradient."""
 
     name = "interests"
@@ -243,11 +243,11 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
                 f"such as recall@{cutoffs[-1]}, got {monitor!r}"
             )
 
-    def build(self, config: RunConfig, data: Dataset) -> InterestRetrieval:
+    def build(self, config: RunConfig, data: InteractionDataset) -> InterestRetrieval:
         """See ``ModelKind.build``."""
         return build_model(config, data)
 
-    def batches(self, model: InterestRetrieval, data: Dataset, config: RunConfig) -> TrainingBatches:
+    def batches(self, model: InterestRetrieval, data: InteractionDataset, config: RunConfig) -> TrainingBatches:
         """Training batches of the dataset's sequences."""
         del model
         return TrainingBatches(
@@ -260,7 +260,9 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
             profiles=data.profiles,
         )
 
-    def task(self, model: InterestRetrieval, data: Dataset, config: RunConfig, evaluator: CatalogueEvaluator | None = None) -> TrainingTask:
+    def task(
+        self, model: InterestRetrieval, data: InteractionDataset, config: RunConfig, evaluator: CatalogueEvaluator | None = None
+    ) -> TrainingTask:
         """The dataset's training sequences, judged on its validation users over the full catalogue.
 
         Raises:
@@ -285,7 +287,7 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
             targets_per_example=examples_per_epoch(data.train, wanted.min_history) / examples,
         )
 
-    def begin(self, trainer: Trainer, data: Dataset, config: RunConfig) -> None:
+    def begin(self, trainer: Trainer, data: InteractionDataset, config: RunConfig) -> None:
         """See ``TrainedKind.begin``: a warm start goes on where an earlier run ended."""
         if config.training.warm_start is not None:
             start_from(Path(config.training.warm_start), trainer, data)
@@ -293,7 +295,7 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
     def fit(
         self,
         config: RunConfig,
-        data: Dataset,
+        data: InteractionDataset,
         folder: RunFolder | None = None,
         *,
         resume: bool = False,
@@ -305,12 +307,12 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[Dataset, Inter
             store_for_warm_starts(folder, config, data)
         return fitted
 
-    def state_writer(self, config: RunConfig, data: Dataset, model: InterestRetrieval) -> Callable[[Path], None] | None:
+    def state_writer(self, config: RunConfig, data: InteractionDataset, model: InterestRetrieval) -> Callable[[Path], None] | None:
         """See ``RetrievalKind.state_writer``."""
         return lambda version: write_state(version / STATE_FOLDER, config, data, model)
 
     def measure(
-        self, fitted: Fitted[InterestRetrieval, CatalogueEvaluator], data: Dataset, config: RunConfig, plots: Path | None = None
+        self, fitted: Fitted[InterestRetrieval, CatalogueEvaluator], data: InteractionDataset, config: RunConfig, plots: Path | None = None
     ) -> dict[str, Any]:
         """See ``ModelKind.measure``; with ``evaluation.best_test_epoch`` what was seen of the test users on the way, too."""
         metrics, observed = super().measure(fitted, data, config, plots), fitted.observed_best
@@ -354,14 +356,14 @@ class HeuristicKind(RetrievalKind[DirectRecommender]):
     def check_monitor(self, config: RunConfig) -> None:
         """Nothing is monitored."""
 
-    def build(self, config: RunConfig, data: Dataset) -> DirectRecommender:
+    def build(self, config: RunConfig, data: InteractionDataset) -> DirectRecommender:
         """See ``ModelKind.build``: counting is all that it does."""
         return build_heuristic(config, data)
 
     def fit(
         self,
         config: RunConfig,
-        data: Dataset,
+        data: InteractionDataset,
         folder: RunFolder | None = None,
         *,
         resume: bool = False,
@@ -384,16 +386,16 @@ class HeuristicKind(RetrievalKind[DirectRecommender]):
         }
         return Fitted(heuristic, self.evaluator(heuristic, data, config), took)
 
-    def load_model(self, config: RunConfig, data: Dataset, folder: RunFolder) -> DirectRecommender:
+    def load_model(self, config: RunConfig, data: InteractionDataset, folder: RunFolder) -> DirectRecommender:
         """See ``ModelKind.load_model``: counts again, whatever the data is now."""
         del folder
         return self.build(config, data)
 
-    def _restored(self, config: RunConfig, data: Dataset, folder: RunFolder) -> DirectRecommender:
+    def _restored(self, config: RunConfig, data: InteractionDataset, folder: RunFolder) -> DirectRecommender:
         return self.load_model(config, data, folder)
 
 
-def load_retriever(path: str | Path) -> LoadedRun[Dataset, Recommender]:
+def load_retriever(path: str | Path) -> LoadedRun[InteractionDataset, Retriever]:
     """Load the folder of a retriever's run, trained or counted; see ``ModelKind.load_finished``."""
     config = RunFolder(path).finished_config()
     if not kind_of(config).is_retriever:
@@ -405,9 +407,9 @@ class _RetrieverExporter(Exporter[AnyRecommender]):
     def __init__(
         self,
         config: RunConfig,
-        data: Dataset,
+        data: InteractionDataset,
         target: Path,
-        state_writer: Callable[[RunConfig, Dataset, AnyRecommender], Callable[[Path], None] | None],
+        state_writer: Callable[[RunConfig, InteractionDataset, AnyRecommender], Callable[[Path], None] | None],
     ) -> None:
         self._config, self._data, self._target, self._state_writer = config, data, target, state_writer
 
@@ -427,7 +429,7 @@ class _RetrieverExporter(Exporter[AnyRecommender]):
         )
 
 
-def _monitor(config: RunConfig, data: Dataset) -> Monitor:
+def _monitor(config: RunConfig, data: InteractionDataset) -> Monitor:
     evaluation = with_own_items_decided(config, data).evaluation
     requested = config.training.monitor if kind_of(config).name == "interests" else AUTO
     return retrieval_monitor(requested, evaluation, data.valid, len(data.catalogue.vocabulary))

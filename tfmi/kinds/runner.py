@@ -97,6 +97,6 @@ def train(
         return fitted.model, kind.measure(fitted, data, config, folder.plots)
 
 
-def describe(config: RunConfig, metrics: Mapping[str, Any]) -> str:
+def describe_metrics(config: RunConfig, metrics: Mapping[str, Any]) -> str:
     """The test metrics of a finished run, for people to read."""
     return kind_of(config).describe(config, metrics)

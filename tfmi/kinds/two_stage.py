@@ -18,7 +18,7 @@ from tfmi.kinds.base import Exporter, kind_of, run_metadata
 from tfmi.kinds.runner import train
 from tfmi.models.kind_settings import read_settings
 from tfmi.models.ranking.ranker import InterestRanker
-from tfmi.models.recommender import Recommender
+from tfmi.models.recommender import Retriever
 from tfmi.models.systems import load_config
 from tfmi.training.run_folder import RunFolder
 
@@ -71,7 +71,7 @@ class TwoStageExport(Exporter[InterestRanker]):
     def __init__(self, config: RunConfig, dataset: RankingDataset, folder: RunFolder, target: Path) -> None:
         self._config, self._dataset, self._target = with_own_items_decided(config, dataset.retrieval), dataset, target
         self._folder = RunFolder(folder.path / RETRIEVER_FOLDER)
-        self._retriever: Recommender  # known once ``prepare`` is done
+        self._retriever: Retriever  # known once ``prepare`` is done
         # Checking a configuration constructs layers in a graph of their own, which a model that is alive would not survive.
         self._retriever_config = retriever_config(config)
         kind_of(self._retriever_config).check_export(self._retriever_config, target)
@@ -97,13 +97,13 @@ class TwoStageExport(Exporter[InterestRanker]):
         self._retriever = retriever
         return {"two_stage": self.measure(retriever, model)}
 
-    def obtain_retriever(self) -> Recommender | None:
+    def obtain_retriever(self) -> Retriever | None:
         """Train the retriever, continuing what is there, or load the run that the configuration names; None if training was stopped."""
         chosen, wanted, folder, clicks = self._config.model.ranker.retriever, self._retriever_config, self._folder, self._dataset.retrieval
         kind = kind_of(wanted)
         if chosen.run is not None:
             log.info("Retriever: %s, of %s", wanted.system, chosen.run)
-            loaded: Recommender = kind.load_model(wanted, clicks, RunFolder(chosen.run))
+            loaded: Retriever = kind.load_model(wanted, clicks, RunFolder(chosen.run))
             return loaded
         begun = folder.holds_run
         try:
@@ -118,10 +118,10 @@ class TwoStageExport(Exporter[InterestRanker]):
             write_json(folder.metrics, trained[1])
         finally:
             folder.release()
-        recommender: Recommender = trained[0]
+        recommender: Retriever = trained[0]
         return recommender
 
-    def measure(self, retriever: Recommender, ranker: InterestRanker) -> dict[str, Any]:
+    def measure(self, retriever: Retriever, ranker: InterestRanker) -> dict[str, Any]:
         """Retrieval alone and retrieve-then-rank on the clicks of the test part, with the pool that is served."""
         weight = self._weight(retriever, ranker)
         together = two_stage_metrics(retriever, ranker, self._dataset.retrieval.test, **self._measuring(), retrieval_weight=weight)
@@ -133,7 +133,7 @@ class TwoStageExport(Exporter[InterestRanker]):
             "retrieval_weight": weight,
         }
 
-    def _weight(self, retriever: Recommender, ranker: InterestRanker) -> float:
+    def _weight(self, retriever: Retriever, ranker: InterestRanker) -> float:
         """How much of retrieval's score is added to the ranker's: as configured, or what is best on validation users."""
         configured = self._config.export.retrieval_weight
         if configured != "auto":

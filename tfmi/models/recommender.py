@@ -154,12 +154,12 @@ class DirectRecommender(Protocol):
         """The best ``k`` neighbours int32 [B, k] and scores [B, k] of items int32 [B], themselves left out; missing ones 0 and -inf."""
 
 
-Recommender = VectorRecommender | DirectRecommender
+Retriever = VectorRecommender | DirectRecommender
 
 
 @runtime_checkable
 class Reranker(Protocol):
-    """A model that scores given candidates of users: the second stage behind a ``Recommender`` of either kind.
+    """A model that scores given candidates of users: the second stage behind a ``Retriever`` of either kind.
 
     Attributes:
         history_length: L.

@@ -29,7 +29,6 @@ from tfmi.layers.graph.propagation import ItemPropagation
 
 log = logging.getLogger(__name__)
 
-Activation = str
 AnyFeature = TypeVar("AnyFeature", Feature, ItemFeature)
 
 
@@ -328,7 +327,7 @@ class UserTower(tf.keras.layers.Layer):
         hidden: Sequence[int] = (),
         project: bool = False,
         joins_profile: bool = False,
-        final_activation: Activation = "linear",
+        final_activation: str = "linear",
         dropout: float = 0.0,
         seed: int = 0,
         **kwargs: Any,

@@ -8,14 +8,15 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tfmi.export.tags.explanations import Evidence, TagExplanation
+from tfmi.export.tags.explanations import TaskExplanation
 from tfmi.plots.training_plots import save_figure
+from tfmi.serving.client import Evidence
 
 FOR, AGAINST = "tab:green", "tab:red"
 LONGEST_LABEL = 32
 
 
-def plot_explanation(explanations: Sequence[TagExplanation], path: Path, *, most: int = 12) -> Path:
+def plot_explanation(explanations: Sequence[TaskExplanation], path: Path, *, most: int = 12) -> Path:
     """Draw why a user has a score for a tag, a row of panels for each explanation, into a PNG file.
 
     From left to right: what each expert adds to the score, what the score would lose without each field, and without each value. Green
@@ -34,7 +35,7 @@ def plot_explanation(explanations: Sequence[TagExplanation], path: Path, *, most
     return save_figure(figure, path)
 
 
-def _draw_experts(axis: Axes, explanation: TagExplanation) -> None:
+def _draw_experts(axis: Axes, explanation: TaskExplanation) -> None:
     labels = [f"expert {expert} (gate {explanation.gates[expert]:.2f})" for expert in explanation.experts]
     shares = list(explanation.experts.values())
     if explanation.bias:

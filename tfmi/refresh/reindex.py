@@ -89,7 +89,7 @@ def reindex(
     return Reindexed(folder, report)
 
 
-def describe(report: dict[str, Any]) -> str:
+def describe_reindexing(report: dict[str, Any]) -> str:
     """What was done, for people."""
     lines = [f"from version {report['from_version']}"]
     if "known" in report:

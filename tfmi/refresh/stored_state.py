@@ -24,9 +24,9 @@ from tfmi.core.errors import ConfigError, ExportError, TfmiError
 from tfmi.data.dataset import (
     Catalogue,
     CategoricalFeature,
-    Dataset,
     EvaluationSet,
     Feature,
+    InteractionDataset,
     ItemFeature,
     MultiValuedFeature,
     NumericFeature,
@@ -64,7 +64,7 @@ class StoredState:
     has_timestamps: bool
     folder: Path
 
-    def dataset(self, catalogue: Catalogue | None = None) -> Dataset:
+    def dataset(self, catalogue: Catalogue | None = None) -> InteractionDataset:
         """A dataset without an event, from which the same model can be built, on this catalogue or another one."""
         nothing = Sequences(
             np.zeros(1, np.int64),
@@ -74,7 +74,7 @@ class StoredState:
             np.zeros(0, np.int32),
         )
         nobody = EvaluationSet(nothing, nothing)
-        return Dataset("stored", catalogue or self.catalogue, nothing, nobody, nobody, profiles=self.profiles)
+        return InteractionDataset("stored", catalogue or self.catalogue, nothing, nobody, nobody, profiles=self.profiles)
 
     def restored_model(self) -> InterestRetrieval:
         """The model with its trained weights.
@@ -93,7 +93,7 @@ class StoredState:
         return model
 
 
-def write_state(folder: Path, config: RunConfig, data: Dataset, model: InterestRetrieval | None = None) -> None:
+def write_state(folder: Path, config: RunConfig, data: InteractionDataset, model: InterestRetrieval | None = None) -> None:
     """Store what a retriever is rebuilt from.
 
     Args:
@@ -174,7 +174,7 @@ def read_state(folder: Path, missing: str) -> StoredState:
     return StoredState(config, catalogue, profiles, state["has_timestamps"], folder)
 
 
-def untrained_model(config: RunConfig, data: Dataset) -> InterestRetrieval:
+def untrained_model(config: RunConfig, data: InteractionDataset) -> InterestRetrieval:
     """A model for the data, every variable made.
 
     Raises:
@@ -195,7 +195,7 @@ def first_batch(model: InterestRetrieval, config: RunConfig) -> dict[str, Any]:
     return batch
 
 
-def _build_without_sequences(config: RunConfig, data: Dataset) -> InterestRetrieval:
+def _build_without_sequences(config: RunConfig, data: InteractionDataset) -> InterestRetrieval:
     model = build_model(config, data, adapt=False)
     adapting = [part for part in model.submodules if isinstance(part, AdaptsToSequences)]
     if adapting:

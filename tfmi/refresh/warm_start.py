@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError, ExportError
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import InteractionDataset
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.refresh.stored_state import read_state, untrained_model, write_state
 from tfmi.refresh.transplant import Surroundings, moves, transplant, transplant_slots
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 STATE = "state"
 
 
-def store_for_warm_starts(folder: RunFolder, config: RunConfig, data: Dataset) -> None:
+def store_for_warm_starts(folder: RunFolder, config: RunConfig, data: InteractionDataset) -> None:
     """Store beside a run's checkpoints what their rows stand for."""
     write_state(folder.path / STATE, config, data)
 
 
-def start_from(path: Path, trainer: Trainer, data: Dataset) -> None:
+def start_from(path: Path, trainer: Trainer, data: InteractionDataset) -> None:
     """Give a model that is about to be trained the weights of an earlier run, and its optimizer what the other remembered.
 
     Rows of items, of features' values and of profile columns' values go with what they stand for. What is new keeps its fresh start, what
@@ -67,7 +67,7 @@ def start_from(path: Path, trainer: Trainer, data: Dataset) -> None:
     _report(path, state.catalogue.vocabulary.ids, data)
 
 
-def _report(path: Path, former: list[str], data: Dataset) -> None:
+def _report(path: Path, former: list[str], data: InteractionDataset) -> None:
     ids = data.catalogue.vocabulary.ids
     known = len(set(former) & set(ids))
     log.info("Warm start from %s: %s items known, %s new, %s gone", path, f"{known:,}", f"{len(ids) - known:,}", f"{len(former) - known:,}")

@@ -19,7 +19,7 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Limits:
+class ComparisonLimits:
     """What a new version may change; None: anything.
 
     Attributes:
@@ -72,7 +72,7 @@ def compare(old: Side, new: Side, users: Sequence[KnownUser], *, cutoffs: Sequen
     return report
 
 
-def violations(report: Mapping[str, Any], limits: Limits) -> list[str]:
+def violations(report: Mapping[str, Any], limits: ComparisonLimits) -> list[str]:
     """What a report says that the limits forbid, in words."""
     (first, found), *_ = report["overlap"].items()
     checks = [
@@ -93,7 +93,7 @@ def violations(report: Mapping[str, Any], limits: Limits) -> list[str]:
     return said
 
 
-def describe(report: Mapping[str, Any]) -> str:
+def describe_comparison(report: Mapping[str, Any]) -> str:
     """A report as text for people."""
     lines = [f"old  {report['old']}", f"new  {report['new']}", f"asked about {report['users']} users", ""]
     for name, found in report["overlap"].items():

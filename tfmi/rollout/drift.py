@@ -44,7 +44,7 @@ def vector_drift(old: ExportedModel, new: ExportedModel, *, neighbours: int = 20
     moved = np.argsort(shares, kind="stable")[:MOST_MOVED]
     drift["moved_most"] = [{"item": old_ids[rows[chosen[place], 0]], "neighbour_overlap": float(shares[place])} for place in moved]
     if before.shape[1] == after.shape[1]:
-        drift["cosine_after_rotation"] = float((rotated(before, after) * after).sum(axis=1).mean())
+        drift["cosine_after_rotation"] = float((best_rotation(before, after) * after).sum(axis=1).mean())
     return drift
 
 
@@ -54,7 +54,7 @@ def neighbour_overlap(before: np.ndarray, after: np.ndarray, chosen: np.ndarray,
     return np.array([len(np.intersect1d(a, b)) / count for a, b in zip(first, second, strict=True)])
 
 
-def rotated(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def best_rotation(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """``before`` [N, d] turned by the orthogonal matrix that brings it nearest to ``after`` [N, d]."""
     left, _, right = np.linalg.svd(before.T @ after)
     turned: np.ndarray = before @ (left @ right)

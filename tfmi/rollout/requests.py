@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from tfmi.bulk.user_file import UserFile
-from tfmi.bulk.users import Request
 from tfmi.core.errors import DataError
 from tfmi.export.item_details import PROFILE, WEIGHTS, read_sample_users
+from tfmi.export.saving import Request
 
 
 @dataclass(frozen=True)

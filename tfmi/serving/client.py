@@ -544,7 +544,7 @@ class Client:
             return {**fields, "tags": names}
 
         outputs = self._predict("explain_tags", inputs)
-        return [{task: _explanation(task, row, fields, outputs) for task in _tasks(outputs)} for row in range(len(names))]
+        return [{task: tag_explanation(task, row, fields, outputs) for task in _tasks(outputs)} for row in range(len(names))]
 
     def status(self) -> list[VersionStatus]:
         """The state of each version that the server knows of, newest first."""
@@ -993,7 +993,16 @@ def _by_task(outputs: Mapping[str, Value], names: str, make: Callable[[str, floa
     ]
 
 
-def _explanation(task: str, row: int, fields: Mapping[str, Value], outputs: Mapping[str, Value]) -> TagExplanation:
+def tag_explanation(task: str, row: int, fields: Mapping[str, Value], outputs: Mapping[str, Value]) -> TagExplanation:
+    """What the outputs of ``explain_tags`` say of one task of one row of a request.
+
+    Args:
+        task: What the task is called in the outputs' names.
+        row: The row.
+        fields: The request's profile inputs by name, lists of values.
+        outputs: The answer by name, nested lists.
+    """
+
     def output(name: str) -> Any:
         values = outputs.get(f"{task}_{name}")
         return None if values is None else values[row]

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tfmi.data.dataset import Dataset, Vocabulary
+from tfmi.data.dataset import InteractionDataset, Vocabulary
 from tfmi.data.features import feature_arrays
 from tfmi.data.impressions.impression_dataset import RankingDataset
 from tfmi.data.tags.tag_dataset import TagDataset
 
 
-def data_fingerprint(dataset: Dataset) -> str:
+def data_fingerprint(dataset: InteractionDataset) -> str:
     """A digest of what a model's weights and metrics depend on: item ids in order, their training counts, who is held out with what."""
     digest = _vocabulary_digest(dataset.catalogue.vocabulary)
     held_out = [part for examples in (dataset.valid, dataset.test) for part in (examples.histories, examples.targets)]

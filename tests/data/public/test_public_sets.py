@@ -11,7 +11,7 @@ import pytest
 from tests.data.public.set_files import EVENTS, EXPECTED_EVENTS, ITEMS, MADE, USERS
 from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError, DataError
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import InteractionDataset
 from tfmi.data.loading import load_dataset
 from tfmi.data.public.public_sets import find_set, public_sets
 from tfmi.models.systems import load_config
@@ -25,7 +25,7 @@ def configured(name: str, path: Path, *settings: str) -> RunConfig:
     return load_config(system="popularity", overrides=overrides, settings=settings, where_read=EVERYTHING)
 
 
-def loaded(name: str, path: Path, *settings: str) -> Dataset:
+def loaded(name: str, path: Path, *settings: str) -> InteractionDataset:
     return load_dataset(configured(name, path, *settings).data)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tfmi.config import DataConfig, validate_config
-from tfmi.data.dataset import Dataset, Sequences
+from tfmi.data.dataset import InteractionDataset, Sequences
 from tfmi.data.impressions.impression_loading import load_ranking_dataset
 from tfmi.data.loading import load_dataset
 
@@ -33,7 +33,7 @@ def config(folder: Path, *, time: bool = True, copies: int = 1, **data: Any) -> 
     return validate_config({"data": {"dataset": "log", "path": str(path), "cache": str(folder), "log": log, "split": split, **data}}).data
 
 
-def sequences(dataset: Dataset, part: Sequences) -> set[tuple[str, ...]]:
+def sequences(dataset: InteractionDataset, part: Sequences) -> set[tuple[str, ...]]:
     return {tuple(dataset.catalogue.vocabulary.identifier(int(i)) for i in part.row(row)) for row in range(len(part))}
 
 

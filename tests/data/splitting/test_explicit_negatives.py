@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfmi.config import DataConfig, validate_config
 from tfmi.core.errors import ConfigError
-from tfmi.data.dataset import Dataset, Sequences
+from tfmi.data.dataset import InteractionDataset, Sequences
 from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import training_batches
 from tfmi.data.splitting.slicing import sequences_from_ranges
@@ -45,11 +45,11 @@ def config(path: Path, cache: Path, streaming: bool, **log: Any) -> DataConfig:
     return validate_config({"data": {"dataset": "log", "path": str(path), "cache": str(cache), "log": log}}).data
 
 
-def loaded(path: Path, cache: Path, streaming: bool, **log: Any) -> Dataset:
+def loaded(path: Path, cache: Path, streaming: bool, **log: Any) -> InteractionDataset:
     return load_dataset(config(path, cache, streaming, **log))
 
 
-def ids_of(dataset: Dataset, items: np.ndarray) -> list[str]:
+def ids_of(dataset: InteractionDataset, items: np.ndarray) -> list[str]:
     return [dataset.catalogue.vocabulary.identifier(int(item)) for item in items if item > 0]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfmi.config import DataConfig, SplitConfig, validate_config
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import InteractionDataset
 from tfmi.data.loading import load_dataset
 from tfmi.data.splitting.filtering import cold_items, has_features, newest_events, say_giant, with_cold_items
 from tfmi.data.tables import ItemTable
@@ -80,7 +80,7 @@ def streaming(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def loaded(shop: Path, cache: Path, streaming: bool, caplog: pytest.LogCaptureFixture, **split: Any) -> Dataset:
+def loaded(shop: Path, cache: Path, streaming: bool, caplog: pytest.LogCaptureFixture, **split: Any) -> InteractionDataset:
     caplog.set_level(logging.INFO)
     return load_dataset(config(shop, cache, streaming, **split))
 

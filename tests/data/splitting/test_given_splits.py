@@ -10,7 +10,7 @@ import pytest
 
 from tfmi.config import DataConfig, validate_config
 from tfmi.core.errors import ConfigError, DataError
-from tfmi.data.dataset import Dataset, Sequences
+from tfmi.data.dataset import InteractionDataset, Sequences
 from tfmi.data.impressions.impression_dataset import RankingDataset
 from tfmi.data.impressions.impression_loading import load_ranking_dataset
 from tfmi.data.loading import load_dataset, load_everybody
@@ -24,11 +24,11 @@ def config(path: Path, log: dict[str, Any] | None = None, **split: Any) -> DataC
     return validate_config({"data": described}).data
 
 
-def rows(dataset: Dataset, sequences: Sequences) -> list[list[str]]:
+def rows(dataset: InteractionDataset, sequences: Sequences) -> list[list[str]]:
     return [[dataset.catalogue.vocabulary.identifier(int(i)) for i in sequences.row(row)] for row in range(len(sequences))]
 
 
-def both(dataset: Dataset, part: str) -> list[tuple[list[str], list[str]]]:
+def both(dataset: InteractionDataset, part: str) -> list[tuple[list[str], list[str]]]:
     examples = getattr(dataset, part)
     return list(zip(rows(dataset, examples.histories), rows(dataset, examples.targets), strict=True))
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_is_refused(log: dict[str, Any], message: str, tmp_path: 
         config(tmp_path, log)
 
 
-def by_user(dataset: Dataset, sequences: Sequences) -> list[list[str]]:
+def by_user(dataset: InteractionDataset, sequences: Sequences) -> list[list[str]]:
     """The rows in an order that does not depend on shards."""
     return sorted(rows(dataset, sequences))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tfmi.config import SplitConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import TagAssignments
-from tfmi.data.dataset import CategoricalFeature, Dataset, MultiValuedFeature, NumericFeature, Sequences
+from tfmi.data.dataset import CategoricalFeature, InteractionDataset, MultiValuedFeature, NumericFeature, Sequences
 from tfmi.data.splitting.filtering import core_mask
 from tfmi.data.splitting.ordering import order_events
 from tfmi.data.splitting.splits import share_sizes, split_events
@@ -41,7 +41,7 @@ def keep_all(method: str = "auto", **values: object) -> SplitConfig:
     return SplitConfig.model_validate({"method": method, "min_user_events": 1, "min_item_events": 1, **values})
 
 
-def ids(dataset: Dataset, sequences: Sequences) -> list[list[str]]:
+def ids(dataset: InteractionDataset, sequences: Sequences) -> list[list[str]]:
     """Item ids, row by row."""
     return [[dataset.catalogue.vocabulary.identifier(i) for i in sequences.row(r)] for r in range(len(sequences))]
 
@@ -99,7 +99,7 @@ class TestBothSides:
         assert set(dataset.catalogue.vocabulary.ids) == {item for _, item, _ in events}
 
 
-def split_or_discard(table: EventTable, config: SplitConfig) -> Dataset:
+def split_or_discard(table: EventTable, config: SplitConfig) -> InteractionDataset:
     """The dataset; a random log that leaves a part empty, which is an error of its own, is no example."""
     try:
         return split_events("test", table, config, "by_user")
@@ -243,7 +243,7 @@ class TestCore:
 class TestFeatures:
     TABLE = make_table([(f"u{user}", item, float(time)) for user in range(4) for time, item in enumerate("abcd")])
 
-    def split(self, items: ItemTable | None = None, users: UserTable | None = None, **extra: TagAssignments) -> Dataset:
+    def split(self, items: ItemTable | None = None, users: UserTable | None = None, **extra: TagAssignments) -> InteractionDataset:
         return split_events("test", self.TABLE, keep_all("leave_one_out"), "by_user", items=items, users=users, **extra)
 
     def test_catalogue_columns_follow_the_item_indices(self) -> None:

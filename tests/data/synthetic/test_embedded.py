@@ -10,7 +10,7 @@ import pytest
 
 from tfmi.config import DataConfig, EmbeddedConfig
 from tfmi.core.errors import ConfigError
-from tfmi.data.dataset import CategoricalFeature, Dataset, EvaluationSet, MultiValuedFeature
+from tfmi.data.dataset import CategoricalFeature, EvaluationSet, InteractionDataset, MultiValuedFeature
 from tfmi.data.loading import load_dataset
 from tfmi.data.synthetic.shop import DEPARTMENTS, LOG_END, LOG_START, EmbeddedLog, generate
 
@@ -21,7 +21,7 @@ def log() -> EmbeddedLog:
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
+def dataset() -> InteractionDataset:
     return load_dataset(DataConfig())
 
 
@@ -133,14 +133,14 @@ class TestLog:
 
 
 class TestDataset:
-    def test_it_is_split_by_user(self, dataset: Dataset) -> None:
+    def test_it_is_split_by_user(self, dataset: InteractionDataset) -> None:
         assert dataset.report["split"] == "by_user"
         sides = [set(sequences.users) for sequences in (dataset.train.in_memory(), dataset.valid.histories, dataset.test.histories)]
         assert not sides[0] & sides[1]
         assert not sides[0] & sides[2]
         assert not sides[1] & sides[2]
 
-    def test_truth_is_aligned_with_the_rows(self, dataset: Dataset) -> None:
+    def test_truth_is_aligned_with_the_rows(self, dataset: InteractionDataset) -> None:
         interests, start = dataset.truth["item_interests"], dataset.truth["user_weights_start"]
         assert interests.shape == (dataset.catalogue.num_rows,)
         assert interests[:2].tolist() == [-1, -1]
@@ -149,14 +149,14 @@ class TestDataset:
             assert (start[users, interests[sequences.items]] > 0).all()
         assert start[0].sum() == 0
 
-    def test_the_interest_of_an_item_is_in_its_category(self, dataset: Dataset) -> None:
+    def test_the_interest_of_an_item_is_in_its_category(self, dataset: InteractionDataset) -> None:
         category = dataset.catalogue.features["category"]
         assert isinstance(category, CategoricalFeature)
         for index in range(2, dataset.catalogue.num_rows):
             name = dataset.truth["interest_names"][dataset.truth["item_interests"][index]]
             assert name.startswith(category.vocabulary.identifier(int(category.values[index])) + ": ")
 
-    def test_it_has_every_kind_of_feature(self, dataset: Dataset) -> None:
+    def test_it_has_every_kind_of_feature(self, dataset: InteractionDataset) -> None:
         assert set(dataset.catalogue.features) == {"category", "brand", "tags", "price"}
         tags = dataset.catalogue.features["tags"]
         assert isinstance(tags, MultiValuedFeature)
@@ -164,7 +164,7 @@ class TestDataset:
         assert dataset.profiles is not None
         assert set(dataset.profiles.features) == {"age_band", "region"}
 
-    def test_knowing_the_interests_beats_popularity_by_far_and_several_beat_one(self, dataset: Dataset) -> None:
+    def test_knowing_the_interests_beats_popularity_by_far_and_several_beat_one(self, dataset: InteractionDataset) -> None:
         popularity = mean_recall(dataset, dataset.test, lambda history: dataset.catalogue.counts.astype(float))
         one = mean_recall(dataset, dataset.test, lambda history: interest_scores(dataset, history, most=1))
         all_of_them = mean_recall(dataset, dataset.test, lambda history: interest_scores(dataset, history, most=6))
@@ -176,7 +176,7 @@ class TestDataset:
             load_dataset(DataConfig(path="somewhere"))
 
 
-def interest_scores(dataset: Dataset, history: np.ndarray, most: int) -> np.ndarray:
+def interest_scores(dataset: InteractionDataset, history: np.ndarray, most: int) -> np.ndarray:
     """Popular items of the ``most`` interests that the history shows most, by their share of it."""
     interests = dataset.truth["item_interests"]
     shown = np.bincount(interests[history], minlength=len(dataset.truth["interest_names"])).astype(float)
@@ -187,7 +187,7 @@ def interest_scores(dataset: Dataset, history: np.ndarray, most: int) -> np.ndar
     return scores
 
 
-def mean_recall(dataset: Dataset, examples: EvaluationSet, score: Callable[[np.ndarray], np.ndarray], n: int = 50) -> float:
+def mean_recall(dataset: InteractionDataset, examples: EvaluationSet, score: Callable[[np.ndarray], np.ndarray], n: int = 50) -> float:
     recalls = []
     for row in range(len(examples)):
         best = np.argsort(-score(examples.histories.row(row)), kind="stable")[:n]

@@ -17,7 +17,7 @@ from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, Sequences
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator, CatalogueRanker
 from tfmi.export import ExportedModel, export_savedmodel
 from tfmi.export.retrieval.evaluate_exported import ServedRanker
-from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
+from tfmi.export.retrieval.retrieval_signatures import RetrievalSignatures
 from tfmi.index.exact import ExactIndex
 from tfmi.layers.extractors.multi_interest.elastic_archive import ElasticArchive
 from tfmi.layers.readouts.label_aware_attention import LabelAwareAttention
@@ -70,12 +70,12 @@ def recommender() -> SharingTable:
     return SharingTable(CATALOGUE)
 
 
-def signatures_of(recommender: TableRecommender, quota_exponent: float | None) -> ServingSignatures:
-    return ServingSignatures(recommender, ExactIndex(recommender.item_vectors()), CATALOGUE, EXPORT, {}, quota_exponent=quota_exponent)
+def signatures_of(recommender: TableRecommender, quota_exponent: float | None) -> RetrievalSignatures:
+    return RetrievalSignatures(recommender, ExactIndex(recommender.item_vectors()), CATALOGUE, EXPORT, {}, quota_exponent=quota_exponent)
 
 
 @pytest.fixture(scope="module")
-def allotted(recommender: SharingTable) -> ServingSignatures:
+def allotted(recommender: SharingTable) -> RetrievalSignatures:
     return signatures_of(recommender, EXPONENT)
 
 
@@ -83,7 +83,7 @@ def padded(rows: list[list[str]], width: int) -> tf.Tensor:
     return tf.constant([row + [""] * (width - len(row)) for row in rows])
 
 
-def recommend(servable: ServingSignatures, exclude: list[list[str]], diversity: list[float]) -> dict[str, np.ndarray]:
+def recommend(servable: RetrievalSignatures, exclude: list[list[str]], diversity: list[float]) -> dict[str, np.ndarray]:
     inputs = {"history": padded(HISTORIES, HISTORY_LENGTH), "exclude": padded(exclude, 3), "diversity": tf.constant(diversity)}
     return {name: value.numpy() for name, value in servable.signatures["recommend"](**inputs).items()}
 
@@ -111,7 +111,7 @@ def test_places_are_allotted_differently_than_won(recommender: SharingTable) -> 
     np.testing.assert_array_equal(metrics[1], won)
 
 
-def test_served_answers_are_those_of_the_rules_and_exclusions_come_first(allotted: ServingSignatures, recommender: SharingTable) -> None:
+def test_served_answers_are_those_of_the_rules_and_exclusions_come_first(allotted: RetrievalSignatures, recommender: SharingTable) -> None:
     exclude = [["item-3", "item-0"], [], ["item-5", "item-6", "nobody"], []]
     answer = recommend(allotted, exclude, [0.0, -1.0, float("nan"), 0.0])
     for user in range(3):
@@ -124,14 +124,14 @@ def test_served_answers_are_those_of_the_rules_and_exclusions_come_first(allotte
     assert len(set(answer["interests"][1])) > 1
 
 
-def test_a_history_without_known_items_gets_the_cold_start_list(allotted: ServingSignatures) -> None:
+def test_a_history_without_known_items_gets_the_cold_start_list(allotted: RetrievalSignatures) -> None:
     answer = recommend(allotted, [[], [], [], ["item-1"]], [0.0] * 4)
     assert answer["item_ids"][3].tolist() == [f"item-{i}".encode() for i in (0, 2, 3, 4, 5, 6)]
     assert (answer["interests"][3] == -1).all()
 
 
 def test_who_asks_for_diversity_gets_the_competitive_answer_and_others_of_the_batch_do_not(
-    allotted: ServingSignatures, recommender: SharingTable
+    allotted: RetrievalSignatures, recommender: SharingTable
 ) -> None:
     competitive = signatures_of(recommender, None)
     exclude: list[list[str]] = [[], ["item-0"], [], []]
@@ -167,7 +167,7 @@ def octopus() -> InterestRetrieval:
     return model
 
 
-def variables_read(servable: ServingSignatures) -> set[str]:
+def variables_read(servable: RetrievalSignatures) -> set[str]:
     return {variable.name for function in servable.signatures.values() for variable in function.graph.variables}
 
 
@@ -186,7 +186,7 @@ def test_an_export_answers_as_offline_and_says_how_interests_share_an_answer(tmp
 def test_a_servable_in_which_interests_compete_holds_nothing_of_the_usage_network() -> None:
     model = octopus()
     names: Any = [
-        variables_read(ServingSignatures(model, ExactIndex(model.item_vectors()), CATALOGUE, EXPORT, {}, quota_exponent=exponent))
+        variables_read(RetrievalSignatures(model, ExactIndex(model.item_vectors()), CATALOGUE, EXPORT, {}, quota_exponent=exponent))
         for exponent in (None, 1.0)
     ]
     assert not any("usage" in name for name in names[0])

@@ -13,7 +13,7 @@ from tests.export.fake_recommenders import HISTORY_LENGTH, NUM_INTERESTS, NUM_RE
 from tests.export.retrieval.test_signatures import HISTORIES, padded
 from tfmi.config import ExportConfig
 from tfmi.data.dataset import FIRST_INDEX
-from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
+from tfmi.export.retrieval.retrieval_signatures import RetrievalSignatures
 from tfmi.export.warmup import RequestMaker
 from tfmi.index.exact import ExactIndex
 from tfmi.models.recommender import OwnItems, UserInputs
@@ -34,14 +34,14 @@ class Repeating(ExplainedRecommender):
 
 def servable(
     recommender: type[ExplainedRecommender] = ExplainedRecommender, **export: Any
-) -> tuple[ExplainedRecommender, ServingSignatures]:
+) -> tuple[ExplainedRecommender, RetrievalSignatures]:
     catalogue = make_catalogue()
     model = recommender(catalogue)
     config = ExportConfig(num_results=NUM_RESULTS, exclusion_width=4, **export)
-    return model, ServingSignatures(model, ExactIndex(model.item_vectors()), catalogue, config, {})
+    return model, RetrievalSignatures(model, ExactIndex(model.item_vectors()), catalogue, config, {})
 
 
-def ask(signatures: ServingSignatures, histories: Sequence[Sequence[str]], **changes: Any) -> dict[str, np.ndarray]:
+def ask(signatures: RetrievalSignatures, histories: Sequence[Sequence[str]], **changes: Any) -> dict[str, np.ndarray]:
     inputs = {"history": padded(histories), "exclude": padded([[]] * len(histories), 4), **changes}
     return signatures.answer("explain_interests", inputs)
 
@@ -55,16 +55,16 @@ def nearest(model: ExplainedRecommender, history: Sequence[int], left_out: Seque
 
 
 @pytest.fixture(scope="module")
-def plain() -> tuple[ExplainedRecommender, ServingSignatures]:
+def plain() -> tuple[ExplainedRecommender, RetrievalSignatures]:
     return servable()
 
 
 @pytest.fixture(scope="module")
-def filterable() -> tuple[ExplainedRecommender, ServingSignatures]:
+def filterable() -> tuple[ExplainedRecommender, RetrievalSignatures]:
     return servable(filterable=["category"], most_results=MOST_RESULTS)
 
 
-def test_each_interest_says_what_it_is_made_of_and_what_it_finds(plain: tuple[ExplainedRecommender, ServingSignatures]) -> None:
+def test_each_interest_says_what_it_is_made_of_and_what_it_finds(plain: tuple[ExplainedRecommender, RetrievalSignatures]) -> None:
     model, signatures = plain
     answer = ask(signatures, HISTORIES)
     assert answer["count"].tolist() == [1, 3, 3]
@@ -77,7 +77,7 @@ def test_each_interest_says_what_it_is_made_of_and_what_it_finds(plain: tuple[Ex
     assert (answer["scores"][0, 1:] == -np.inf).all()
 
 
-def test_the_best_of_all_interests_is_what_recommend_answers(plain: tuple[ExplainedRecommender, ServingSignatures]) -> None:
+def test_the_best_of_all_interests_is_what_recommend_answers(plain: tuple[ExplainedRecommender, RetrievalSignatures]) -> None:
     _, signatures = plain
     explained = ask(signatures, HISTORIES)
     recommended = signatures.answer(
@@ -91,7 +91,7 @@ def test_the_best_of_all_interests_is_what_recommend_answers(plain: tuple[Explai
         assert sorted(best, key=lambda item: -best[item])[:NUM_RESULTS] == recommended["item_ids"][row].tolist()
 
 
-def test_weights_stand_where_known_items_stand(plain: tuple[ExplainedRecommender, ServingSignatures]) -> None:
+def test_weights_stand_where_known_items_stand(plain: tuple[ExplainedRecommender, RetrievalSignatures]) -> None:
     _, signatures = plain
     clean = ask(signatures, [["item-7", "item-9"]])
     littered = ask(signatures, [[]], history=np.array([["who?", "item-7", "", "", "item-9"]], object))
@@ -100,7 +100,7 @@ def test_weights_stand_where_known_items_stand(plain: tuple[ExplainedRecommender
     assert littered["count"].tolist() == [2]
 
 
-def test_of_whom_nothing_is_known_there_are_no_interests(plain: tuple[ExplainedRecommender, ServingSignatures]) -> None:
+def test_of_whom_nothing_is_known_there_are_no_interests(plain: tuple[ExplainedRecommender, RetrievalSignatures]) -> None:
     answer = ask(plain[1], [[], ["who?"]])
     assert answer["count"].tolist() == [0, 0]
     assert not answer["weights"].any()
@@ -108,7 +108,7 @@ def test_of_whom_nothing_is_known_there_are_no_interests(plain: tuple[ExplainedR
     assert ask(plain[1], [])["item_ids"].shape == (0, NUM_INTERESTS, NUM_RESULTS)
 
 
-def test_exclusions_hold_for_every_interest_and_for_their_own_row_alone(plain: tuple[ExplainedRecommender, ServingSignatures]) -> None:
+def test_exclusions_hold_for_every_interest_and_for_their_own_row_alone(plain: tuple[ExplainedRecommender, RetrievalSignatures]) -> None:
     model, signatures = plain
     answer = ask(signatures, [["item-7", "item-9"], ["item-7"]], exclude=padded([["item-7", "item-3", "who?"], []], 4))
     assert answer["item_ids"][0, 0].tolist() == nearest(model, [7], [7, 3])
@@ -128,7 +128,7 @@ def test_it_can_be_left_out() -> None:
     assert "explain_interests" not in signatures.signatures
 
 
-def test_filters_and_numbers_of_results_hold_for_every_interest(filterable: tuple[ExplainedRecommender, ServingSignatures]) -> None:
+def test_filters_and_numbers_of_results_hold_for_every_interest(filterable: tuple[ExplainedRecommender, RetrievalSignatures]) -> None:
     model, signatures = filterable
     answer = ask(
         signatures,
@@ -145,7 +145,7 @@ def test_filters_and_numbers_of_results_hold_for_every_interest(filterable: tupl
     assert (answer["item_ids"][1, 0] != b"").all()
 
 
-def test_its_warm_up_takes_filters_only_where_there_are_any(filterable: tuple[ExplainedRecommender, ServingSignatures]) -> None:
+def test_its_warm_up_takes_filters_only_where_there_are_any(filterable: tuple[ExplainedRecommender, RetrievalSignatures]) -> None:
     filters = filterable[1].filter_inputs.specs()  # type: ignore[union-attr]
     for given in ({}, filters):
         (request,) = RequestMaker(make_catalogue(), HISTORY_LENGTH, 4, {}, filters=given).requests(["explain_interests"], [2])

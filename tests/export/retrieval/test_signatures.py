@@ -24,7 +24,7 @@ from tests.export.fake_recommenders import (
 from tfmi.config import ExportConfig
 from tfmi.data.dataset import FIRST_INDEX
 from tfmi.export.profile_inputs import profile_values
-from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
+from tfmi.export.retrieval.retrieval_signatures import RetrievalSignatures
 from tfmi.export.warmup import serialized_examples
 from tfmi.index.exact import ExactIndex
 from tfmi.models.recommender import UserInputs
@@ -345,10 +345,10 @@ def test_a_huge_id_is_just_unknown(exact_export: Exported) -> None:
     np.testing.assert_array_equal(answer["item_ids"], expected["item_ids"])
 
 
-def servable_of(items: int, export: ExportConfig) -> tuple[TableRecommender, ServingSignatures]:
+def servable_of(items: int, export: ExportConfig) -> tuple[TableRecommender, RetrievalSignatures]:
     catalogue = make_catalogue(items)
     recommender = TableRecommender(catalogue)
-    return recommender, ServingSignatures(recommender, ExactIndex(recommender.item_vectors()), catalogue, export, {})
+    return recommender, RetrievalSignatures(recommender, ExactIndex(recommender.item_vectors()), catalogue, export, {})
 
 
 def test_answers_of_a_small_catalogue_are_padded() -> None:
@@ -377,7 +377,7 @@ def test_without_categories_diversity_changes_nothing() -> None:
     catalogue = make_catalogue()
     recommender = TableRecommender(catalogue)
     bare = type(catalogue)(catalogue.vocabulary, {}, None, catalogue.counts)
-    servable = ServingSignatures(
+    servable = RetrievalSignatures(
         recommender, ExactIndex(recommender.item_vectors()), bare, ExportConfig(num_results=5, exclusion_width=2), {}
     )
     inputs = {"history": tf.constant(padded(HISTORIES)), "exclude": tf.fill([3, 2], "")}

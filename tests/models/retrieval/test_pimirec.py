@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfmi.core.errors import DataError
-from tfmi.data.dataset import Dataset, EvaluationSet
+from tfmi.data.dataset import EvaluationSet, InteractionDataset
 from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import training_batches
 from tfmi.models.recommender import UserInputs
@@ -23,11 +23,11 @@ Batch = dict[str, tf.Tensor]
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
+def dataset() -> InteractionDataset:
     return load_dataset(load_config(system="pimirec", settings=SMALL).data)
 
 
-def without_times(dataset: Dataset) -> Dataset:
+def without_times(dataset: InteractionDataset) -> InteractionDataset:
     def bare(examples: EvaluationSet) -> EvaluationSet:
         return dataclasses.replace(examples, histories=dataclasses.replace(examples.histories, timestamps=None))
 
@@ -35,7 +35,7 @@ def without_times(dataset: Dataset) -> Dataset:
     return dataclasses.replace(dataset, train=train, valid=bare(dataset.valid), test=bare(dataset.test))
 
 
-def model_and_batch(dataset: Dataset) -> tuple[InterestRetrieval, Batch]:
+def model_and_batch(dataset: InteractionDataset) -> tuple[InterestRetrieval, Batch]:
     model = build_model(load_config(system="pimirec", settings=SMALL), dataset)
     batches = training_batches(dataset.train, history_length=20, min_history=1, batch_size=32, seed=1, profiles=dataset.profiles)
     batch = next(iter(batches))
@@ -43,7 +43,7 @@ def model_and_batch(dataset: Dataset) -> tuple[InterestRetrieval, Batch]:
     return model, batch
 
 
-def test_times_reach_the_interests_as_intervals_and_are_asked_for_in_serving(dataset: Dataset) -> None:
+def test_times_reach_the_interests_as_intervals_and_are_asked_for_in_serving(dataset: InteractionDataset) -> None:
     model, batch = model_and_batch(dataset)
     assert model.requested_inputs == ("timestamps",)
     users = UserInputs.of_batch(batch)
@@ -62,7 +62,7 @@ def test_times_reach_the_interests_as_intervals_and_are_asked_for_in_serving(dat
     assert np.abs(tf.convert_to_tensor(gradient)).max() > 0
 
 
-def test_without_times_it_trains_and_answers_from_the_order_alone(dataset: Dataset) -> None:
+def test_without_times_it_trains_and_answers_from_the_order_alone(dataset: InteractionDataset) -> None:
     model, batch = model_and_batch(without_times(dataset))
     assert model.requested_inputs == ()
     assert "timestamps" not in batch

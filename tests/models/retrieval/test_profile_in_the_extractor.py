@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfmi.core.errors import ConfigError
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import InteractionDataset
 from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import training_batches
 from tfmi.models.recommender import UserInputs
@@ -19,11 +19,11 @@ SMALL = ["data.embedded.users=60", "data.embedded.items=60", "data.split.min_use
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
+def dataset() -> InteractionDataset:
     return load_dataset(load_config(system="umi", settings=SMALL).data)
 
 
-def test_umi_gets_the_widths_of_the_profile_fields_and_joins_the_profile_itself(dataset: Dataset) -> None:
+def test_umi_gets_the_widths_of_the_profile_fields_and_joins_the_profile_itself(dataset: InteractionDataset) -> None:
     config = load_config(system="umi", settings=[*SMALL, "model.user_tower.profile_dimension=5"])
     model = build_model(config, dataset)
     assert model.profile_encoder is not None
@@ -44,7 +44,7 @@ def test_umi_gets_the_widths_of_the_profile_fields_and_joins_the_profile_itself(
         assert np.abs(tf.convert_to_tensor(gradient)).max() > 0
 
 
-def test_without_profile_features_umi_reads_the_history_alone(dataset: Dataset) -> None:
+def test_without_profile_features_umi_reads_the_history_alone(dataset: InteractionDataset) -> None:
     model = build_model(load_config(system="umi", settings=[*SMALL, "model.user_tower.profile_features=[]"]), dataset)
     assert model.profile_features == []
     assert model.extractor.profile_fields == ()
@@ -59,7 +59,7 @@ def test_without_profile_features_umi_reads_the_history_alone(dataset: Dataset) 
     assert active.numpy().all()
 
 
-def test_a_profile_that_nobody_reads_is_refused(dataset: Dataset) -> None:
+def test_a_profile_that_nobody_reads_is_refused(dataset: InteractionDataset) -> None:
     config = load_config(system="mind", settings=[*SMALL, "model.user_tower.join_profile=false"])
     with pytest.raises(ConfigError, match=r"join_profile: false, but this extractor does not read the profile"):
         build_model(config, dataset)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tests.export.fake_recommenders import make_catalogue
 from tfmi.config import ExportConfig, IndexConfig, RunConfig
 from tfmi.core.errors import ConfigError
-from tfmi.data.dataset import Dataset, Sequences
+from tfmi.data.dataset import InteractionDataset, Sequences
 from tfmi.data.loading import load_dataset
 from tfmi.export import export_savedmodel
 from tfmi.export.exported_model import ExportedModel
@@ -144,7 +144,7 @@ def test_an_exported_model_looks_propagated_vectors_up_and_leaves_the_raw_ones_b
     assert len(tables) == 2  # the index, and the propagated vectors
 
 
-def embedded(**model: Any) -> tuple[RunConfig, Dataset]:
+def embedded(**model: Any) -> tuple[RunConfig, InteractionDataset]:
     settings = {"data": {"embedded": {"users": 60, "items": 30}}, "model": {"dimension": 4, **model}}
     config = load_config(system="youtube_dnn", overrides=settings)
     return config, load_dataset(config.data)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tests.export.fake_recommenders import make_catalogue
 from tfmi.config import ExportConfig
 from tfmi.core.errors import ConfigError
-from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
+from tfmi.export.retrieval.retrieval_signatures import RetrievalSignatures
 from tfmi.index.exact import ExactIndex
 from tfmi.layers.base import EXTRACTORS, READOUTS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS
@@ -127,7 +127,7 @@ def test_what_is_served_holds_no_variable_of_the_backward_flows_and_does_not_dep
     history = tf.gather(tf.constant(["", "", *(f"item-{i}" for i in range(NUM_ROWS - 2))]), inputs.history)
     for model in (plain, trained):
         folder = tmp_path / str(len(saved))
-        servable = ServingSignatures(model, ExactIndex(model.item_vectors()), catalogue, ExportConfig(num_results=5), {})
+        servable = RetrievalSignatures(model, ExactIndex(model.item_vectors()), catalogue, ExportConfig(num_results=5), {})
         servable.save(folder)
         saved.append(sorted(tuple(shape) for _, shape in tf.train.list_variables(str(folder / "variables" / "variables"))))
         answers.append(servable.signatures["serving_default"](history=history))

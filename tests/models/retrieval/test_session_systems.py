@@ -11,7 +11,7 @@ import tensorflow as tf
 from tests.export.fake_recommenders import make_catalogue
 from tfmi.config import ExportConfig
 from tfmi.data.loading import load_dataset
-from tfmi.export.retrieval.retrieval_signatures import ServingSignatures
+from tfmi.export.retrieval.retrieval_signatures import RetrievalSignatures
 from tfmi.index.exact import ExactIndex
 from tfmi.layers.base import EXTRACTORS, READOUTS
 from tfmi.losses.base import OBJECTIVES
@@ -86,7 +86,7 @@ def test_a_servable_knows_which_items_a_history_holds(tmp_path: Path) -> None:
     history = tf.constant([[5, 9, 5, 4, 0, 0], [7, 0, 0, 0, 0, 0]])
     names = tf.constant(["", "", *(f"item-{number}" for number in range(NUM_ITEMS))])
     expected = tf.gather(names, best_items(model, history))
-    ServingSignatures(model, ExactIndex(model.item_vectors()), make_catalogue(NUM_ITEMS), ExportConfig(num_results=5), {}).save(tmp_path)
+    RetrievalSignatures(model, ExactIndex(model.item_vectors()), make_catalogue(NUM_ITEMS), ExportConfig(num_results=5), {}).save(tmp_path)
     served = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
     answers = served(history=tf.gather(names, history))
     np.testing.assert_array_equal(answers["item_ids"][:, 0], expected)

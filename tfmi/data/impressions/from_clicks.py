@@ -8,14 +8,14 @@ import numpy as np
 
 from tfmi.config import DataConfig
 from tfmi.core.errors import ConfigError
-from tfmi.data.dataset import FIRST_INDEX, Dataset, EvaluationSet, Sequences
+from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, InteractionDataset, Sequences
 from tfmi.data.impressions.click_histories import history_ends, times_of
 from tfmi.data.impressions.impression_dataset import ImpressionRows, RankingDataset
 from tfmi.data.impressions.impression_split import ranking_dataset, with_drawn_rows
 from tfmi.data.pipeline import target_positions
 
 
-def impressions_from_clicks(dataset: Dataset, config: DataConfig) -> RankingDataset:
+def impressions_from_clicks(dataset: InteractionDataset, config: DataConfig) -> RankingDataset:
     """Make every target of a dataset a clicked row, and draw rows that are not clicked.
 
     A history is what precedes the target in its own sequence. Negatives are drawn among all items of the catalogue. A "user" of the

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmi.data.dataset import Catalogue, Dataset, Sequences, UserProfiles
+from tfmi.data.dataset import Catalogue, InteractionDataset, Sequences, UserProfiles
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RankingDataset:
     train: ImpressionRows
     valid: ImpressionRows
     test: ImpressionRows
-    retrieval: Dataset
+    retrieval: InteractionDataset
     report: Mapping[str, Any]
     truth: Mapping[str, np.ndarray] = field(default_factory=dict)
 

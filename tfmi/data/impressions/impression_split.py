@@ -14,7 +14,7 @@ import numpy as np
 from tfmi.config import DataConfig, SplitConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import Parts, evaluation_counts, number_items, training_counts
-from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset, Sequences, UserProfiles
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, InteractionDataset, Sequences, UserProfiles
 from tfmi.data.features import build_catalogue, build_profiles
 from tfmi.data.impressions.click_histories import history_ends, order_clicks, times_of
 from tfmi.data.impressions.impression_dataset import ImpressionRows, RankingDataset
@@ -105,7 +105,7 @@ def split_impressions(
         catalogue,
         _with_profile_rows(clicks, profiles),
         [rows.take(mask) for mask in masks],
-        retrieval=Dataset(name, catalogue, parts.train, parts.valid, parts.test, profiles),
+        retrieval=InteractionDataset(name, catalogue, parts.train, parts.valid, parts.test, profiles),
         report={
             "split": "by_time" if clock is None else "given",
             "left_out_as_rare": int((~filtered.kept).sum()),
@@ -177,7 +177,7 @@ def with_drawn_rows(
 
 
 def ranking_dataset(
-    catalogue: Catalogue, clicks: Sequences, parts: list[ImpressionRows], *, retrieval: Dataset, report: Mapping[str, Any]
+    catalogue: Catalogue, clicks: Sequences, parts: list[ImpressionRows], *, retrieval: InteractionDataset, report: Mapping[str, Any]
 ) -> RankingDataset:
     """Check that every part holds something to learn from or to judge by, count, and build the ``RankingDataset``.
 

@@ -13,7 +13,7 @@ import numpy as np
 from tfmi.config import SplitConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import Parts, assemble, training_counts
-from tfmi.data.dataset import FIRST_INDEX, Dataset, EvaluationSet, Sequences, Vocabulary
+from tfmi.data.dataset import FIRST_INDEX, EvaluationSet, InteractionDataset, Sequences, Vocabulary
 from tfmi.data.features import build_catalogue
 from tfmi.data.public.item_attributes import ATTRIBUTES_FILE, check_join, read_attributes
 from tfmi.data.public.text_files import read_integer_table, require_file
@@ -23,7 +23,7 @@ from tfmi.data.splitting.splits import history_and_rest
 ITEM_MAP_FILE = "comirec_item_map.txt"
 
 
-def load_comirec(folder: Path, config: SplitConfig) -> Dataset:
+def load_comirec(folder: Path, config: SplitConfig) -> InteractionDataset:
     """Load split files, with item attributes if the folder has ``item_attributes.json``.
 
     Args:

@@ -16,7 +16,7 @@ import pandas as pd
 from tfmi.config import SplitConfig
 from tfmi.core.errors import DataError
 from tfmi.data.assembly import TagAssignments
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import InteractionDataset
 from tfmi.data.public.text_files import read_integer_table, read_table, require_file
 from tfmi.data.splitting.splits import split_events
 from tfmi.data.tables import EventTable, ItemTable
@@ -26,7 +26,7 @@ ASSIGNMENTS_FILE, ARTISTS_FILE, TAGS_FILE = "user_taggedartists.dat", "artists.d
 FIRST_YEAR = 2002
 
 
-def load_lastfm(folder: Path, config: SplitConfig) -> Dataset:
+def load_lastfm(folder: Path, config: SplitConfig) -> InteractionDataset:
     """Load a folder of the Last.fm files. The customary split is leave-one-out.
 
     Raises:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from tfmi.config import CatalogueColumns, LogColumns, LogConfig, SplitConfig
 from tfmi.data.assembly import TagAssignments
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import InteractionDataset
 from tfmi.data.public.text_files import require_file
 from tfmi.data.reading.checks import ChunkChecks
 from tfmi.data.reading.log import read_catalogue, read_log
@@ -42,7 +42,7 @@ _LOG = LogConfig(
 )
 
 
-def load_movielens(folder: Path, config: SplitConfig, rejects_folder: Path) -> Dataset:
+def load_movielens(folder: Path, config: SplitConfig, rejects_folder: Path) -> InteractionDataset:
     """Load a MovieLens folder. The customary split is leave-one-out.
 
     Args:

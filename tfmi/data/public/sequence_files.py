@@ -9,7 +9,7 @@ import pandas as pd
 
 from tfmi.config import SplitConfig
 from tfmi.core.errors import DataError
-from tfmi.data.dataset import Dataset
+from tfmi.data.dataset import InteractionDataset
 from tfmi.data.public.item_attributes import ATTRIBUTES_FILE, check_join, read_attributes
 from tfmi.data.public.text_files import read_lines, require_file
 from tfmi.data.splitting.splits import split_events
@@ -18,7 +18,7 @@ from tfmi.data.tables import EventTable, ItemTable
 SEQUENCES_FILE = "sequences.txt"
 
 
-def load_sequences(path: Path, config: SplitConfig) -> Dataset:
+def load_sequences(path: Path, config: SplitConfig) -> InteractionDataset:
     """Load a folder with ``sequences.txt`` and, if it is there, ``item_attributes.json``; or a sequences file of any name.
 
     The customary split is ``by_user``, ComiRec's.

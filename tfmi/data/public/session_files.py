@@ -15,7 +15,7 @@ import numpy as np
 from tfmi.config import SplitConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import Parts, assemble_from_codes
-from tfmi.data.dataset import Dataset, EvaluationSet, Sequences
+from tfmi.data.dataset import EvaluationSet, InteractionDataset, Sequences
 from tfmi.data.public.text_files import integer_rows, read_lines, read_table, require_file
 from tfmi.data.splitting.slicing import every_prefix, whole_rows
 
@@ -23,7 +23,7 @@ TRAIN_FILE = "train_sessions.txt"
 TEST_FILE = "test_examples.txt"
 
 
-def load_sessions(folder: Path, config: SplitConfig) -> Dataset:
+def load_sessions(folder: Path, config: SplitConfig) -> InteractionDataset:
     """Load the two files.
 
     Args:

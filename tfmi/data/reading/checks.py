@@ -20,7 +20,7 @@ _NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$"
 _GROUPED = r"^([+-]?\d{1,3})((\.\d{3})+)(,\d*)?$"
 
 Decimal = Literal[".", ","]
-Tags = list[tuple[str, float]]
+ParsedTags = list[tuple[str, float]]
 
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
@@ -117,9 +117,9 @@ class ChunkChecks:
         self.reject((seconds < EARLIEST_TIME) | (seconds >= LATEST_TIME), column, "time_out_of_range")
         return seconds
 
-    def tags(self, column: str, separator: str) -> list[Tags]:
+    def tags(self, column: str, separator: str) -> list[ParsedTags]:
         """The column as tags with weights, see ``parse_tags``; rejects cells that are none."""
-        tags: list[Tags] = []
+        tags: list[ParsedTags] = []
         bad: dict[str, list[int]] = {}
         for place, text in enumerate(self.chunk.columns[column].to_pylist()):
             try:
@@ -164,7 +164,7 @@ def parse_numbers(text: pa.Array, decimal: Decimal = ".") -> tuple[np.ndarray, n
     return pc.fill_null(values, np.nan).to_numpy(zero_copy_only=False).copy(), is_number.to_numpy(zero_copy_only=False)
 
 
-def parse_tags(text: str, separator: str, decimal: Decimal = ".") -> Tags | None:
+def parse_tags(text: str, separator: str, decimal: Decimal = ".") -> ParsedTags | None:
     """Read the tags of a cell: ``a|b:0.5`` with weights, 1 where none is given; or a list or an object in JSON.
 
     The elements of a list are tags as they are, whatever they hold, or pairs of a tag and its weight; an object has weights of its tags.
@@ -180,7 +180,7 @@ def parse_tags(text: str, separator: str, decimal: Decimal = ".") -> Tags | None
         return None
 
 
-def _read_tags(text: str, separator: str, decimal: Decimal) -> Tags:
+def _read_tags(text: str, separator: str, decimal: Decimal) -> ParsedTags:
     stripped = text.strip()
     if (stripped.startswith("[") and stripped.endswith("]")) or (stripped.startswith("{") and stripped.endswith("}")):
         try:
@@ -234,7 +234,7 @@ def _pairs_of_json(value: Any) -> list[tuple[str, float]]:
     return pairs
 
 
-def _summed(pairs: list[tuple[str, float]]) -> Tags:
+def _summed(pairs: list[tuple[str, float]]) -> ParsedTags:
     tags: dict[str, float] = {}
     for tag, weight in pairs:
         if not weight > 0 or not is_storable(weight):
@@ -298,7 +298,7 @@ def filtered(values: pa.Array | np.ndarray, kept: np.ndarray) -> pa.Array | np.n
     return values[kept] if isinstance(values, np.ndarray) else values.filter(pa.array(kept))
 
 
-def is_among(text: pa.Array, values: Sequence[str] | pa.Array) -> np.ndarray:
+def is_one_of(text: pa.Array, values: Sequence[str] | pa.Array) -> np.ndarray:
     """bool [rows]: whether each cell is one of ``values``."""
     return pc.is_in(text, value_set=pa.array(values, type=pa.large_string())).to_numpy(zero_copy_only=False)
 

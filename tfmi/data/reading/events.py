@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from tfmi.config import LogConfig
 from tfmi.core.errors import DataError
-from tfmi.data.reading.checks import ChunkChecks, filtered, is_among
+from tfmi.data.reading.checks import ChunkChecks, filtered, is_one_of
 from tfmi.data.reading.codes import plain_code
 from tfmi.data.reading.event_types import warn_of_absent_types, weights_by_type
 from tfmi.data.reading.formats import BLOCK_BYTES
@@ -167,7 +167,7 @@ class EventReader:
         if columns.event is not None:
             self._types_seen.update(rows.columns[columns.event].unique().to_pylist())
             if self._event_types is not None:
-                self.counts.other_event_types += checks.drop(~is_among(rows.columns[columns.event], self._event_types))
+                self.counts.other_event_types += checks.drop(~is_one_of(rows.columns[columns.event], self._event_types))
         checks.require_text(columns.user, "empty_user")
         if not self._with_rows:
             checks.require_text(columns.item, "empty_item")

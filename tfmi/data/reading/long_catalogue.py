@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from tfmi.config import CatalogueColumns, LogConfig
 from tfmi.core.errors import DataError, nearest
 from tfmi.core.text import shown_names
-from tfmi.data.reading.checks import ChunkChecks, is_among
+from tfmi.data.reading.checks import ChunkChecks, is_one_of
 from tfmi.data.reading.codes import plain_codes
 from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import Rejects
@@ -74,7 +74,7 @@ def read_long_catalogue(path: str | Path, config: LogConfig, rejects_path: str |
             if len(seen) < _SEEN:
                 seen.update(dict.fromkeys(names.unique().to_pylist()))
             for name in wanted:
-                places = np.flatnonzero(is_among(names, [name]) & checks.kept)
+                places = np.flatnonzero(is_one_of(names, [name]) & checks.kept)
                 if len(places):
                     kind = "number" if name in columns.numbers else next(role for role, column in roles.items() if column == name)
                     own = ChunkChecks(_rows_at(rows, places), rejects, options.decimal)

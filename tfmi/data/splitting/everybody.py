@@ -9,11 +9,11 @@ import numpy as np
 from tfmi.config import SplitConfig
 from tfmi.core.errors import DataError
 from tfmi.data.assembly import Parts, number_items
-from tfmi.data.dataset import Dataset, EvaluationSet, Sequences
+from tfmi.data.dataset import EvaluationSet, InteractionDataset, Sequences
 from tfmi.data.features import build_catalogue, build_profiles
 from tfmi.data.splitting.explicit_negatives import separate_negatives
 from tfmi.data.splitting.slicing import cut_rows, every_prefix, whole_rows
-from tfmi.data.splitting.splits import SplitMethod, cut_at_moments, history_and_rest, resolve_method, two_moments
+from tfmi.data.splitting.splits import CutMethod, cut_at_moments, history_and_rest, resolve_method, two_moments
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
 
@@ -21,11 +21,11 @@ def everybody(
     name: str,
     events: EventTable,
     config: SplitConfig,
-    default_method: SplitMethod,
+    default_method: CutMethod,
     *,
     items: ItemTable | None = None,
     users: UserTable | None = None,
-) -> Dataset:
+) -> InteractionDataset:
     """A dataset whose test part is everybody with a history and a later event.
 
     Args:
@@ -69,7 +69,7 @@ def everybody(
         test = EvaluationSet(*(_with_rows(part, row_of_code) for part in (test.histories, test.targets)))
     catalogue = build_catalogue(vocabulary, np.zeros(vocabulary.num_rows, np.int64), items)
     report = {"dataset": name, "split": f"everybody, {method}", "users": len(test), "read": dict(events.report)}
-    return Dataset(name, catalogue, parts.train, parts.valid, test, profiles, report)
+    return InteractionDataset(name, catalogue, parts.train, parts.valid, test, profiles, report)
 
 
 def _with_rows(sequences: Sequences, row_of_code: np.ndarray) -> Sequences:

@@ -20,26 +20,26 @@ import numpy as np
 from tfmi.config import SplitConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import Parts, TagAssignments, assemble_from_codes
-from tfmi.data.dataset import Dataset, Sequences
+from tfmi.data.dataset import InteractionDataset, Sequences
 from tfmi.data.splitting.explicit_negatives import separate_negatives
 from tfmi.data.splitting.filtering import cold_items, filter_events, with_cold_items
 from tfmi.data.splitting.given import NOT_GIVEN, split_given
 from tfmi.data.splitting.slicing import cut_rows, every_prefix, sequences_from_ranges, whole_rows
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
-SplitMethod = Literal["by_user", "leave_one_out", "by_time", "session_prefixes"]
+CutMethod = Literal["by_user", "leave_one_out", "by_time", "session_prefixes"]  # the split methods that a log is cut by
 
 
 def split_events(
     name: str,
     events: EventTable,
     config: SplitConfig,
-    default_method: SplitMethod,
+    default_method: CutMethod,
     *,
     items: ItemTable | None = None,
     users: UserTable | None = None,
     assignments: TagAssignments | None = None,
-) -> Dataset:
+) -> InteractionDataset:
     """Filter, order, split and index a log.
 
     Args:
@@ -94,7 +94,7 @@ def split_events(
     )
 
 
-def resolve_method(config: SplitConfig, default_method: SplitMethod) -> SplitMethod:
+def resolve_method(config: SplitConfig, default_method: CutMethod) -> CutMethod:
     """The method to use; raises ``ConfigError`` for ``given``."""
     if config.method == "auto":
         return default_method
@@ -222,7 +222,7 @@ def split_session_prefixes(ordered: Sequences, config: SplitConfig) -> Parts:
     )
 
 
-_METHODS: dict[SplitMethod, Callable[[Sequences, SplitConfig], Parts]] = {
+_METHODS: dict[CutMethod, Callable[[Sequences, SplitConfig], Parts]] = {
     "by_user": split_by_user,
     "leave_one_out": split_leave_one_out,
     "by_time": split_by_time,

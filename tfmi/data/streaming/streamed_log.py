@@ -1,4 +1,4 @@
-"""A user's own log as a ``Dataset`` whose training part stays on disk (``data.log.streaming``).
+"""A user's own log as an ``InteractionDataset`` whose training part stays on disk (``data.log.streaming``).
 
 In memory are the catalogue, the profiles, and the validation and test users; the training users' events are streamed from TFRecord
 shards. The split is the log's own, or by user, as every other one needs all users at once: a hash of the user id, keyed by
@@ -17,7 +17,7 @@ import numpy as np
 from tfmi.config import DataConfig, SplitConfig
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.assembly import evaluation_counts, frequency_order
-from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset, EvaluationSet, Sequences, UserProfiles, Vocabulary
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, EvaluationSet, InteractionDataset, Sequences, UserProfiles, Vocabulary
 from tfmi.data.features import build_catalogue, build_profiles
 from tfmi.data.reading.log import find_held_out_files, find_log_files, read_catalogue, read_users, wants_profiles
 from tfmi.data.splitting.filtering import cold_items, say_giant, say_left_out
@@ -35,7 +35,7 @@ HeldOut = Literal["valid", "test"]
 HELD_OUT: tuple[HeldOut, HeldOut] = ("valid", "test")
 
 
-def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | Path, rejects_folder: str | Path) -> Dataset:
+def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | Path, rejects_folder: str | Path) -> InteractionDataset:
     """Load a log that does not fit into memory.
 
     Args:
@@ -99,7 +99,7 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
         lengths.append(users_of_part)
     valid, test = held
     left_out = parts.left_out(config.name, np.concatenate(lengths), items=len(frequent))
-    return Dataset(
+    return InteractionDataset(
         name=config.name,
         catalogue=catalogue,
         train=train,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfmi.config import EmbeddedConfig
-from tfmi.data.dataset import FIRST_INDEX, Dataset
+from tfmi.data.dataset import FIRST_INDEX, InteractionDataset
 from tfmi.data.synthetic.shop_words import AGE_BANDS, DEPARTMENTS, PRICE_LEVELS, REGIONS
 from tfmi.data.tables import EventTable, ItemTable, UserTable
 
@@ -124,10 +124,10 @@ def generate(config: EmbeddedConfig) -> EmbeddedLog:
     )
 
 
-def with_truth(dataset: Dataset, log: EmbeddedLog) -> Dataset:
+def with_truth(dataset: InteractionDataset, log: EmbeddedLog) -> InteractionDataset:
     """Attach what is true, aligned with the dataset's rows.
 
-    Adds to ``Dataset.truth``: ``interest_names``; ``item_interests`` int32 [item rows], -1 at padding and unknown;
+    Adds to ``InteractionDataset.truth``: ``interest_names``; ``item_interests`` int32 [item rows], -1 at padding and unknown;
     ``user_weights_start`` and ``user_weights_end`` float32 [profile rows, interests], 0 in row 0. ``Sequences.users`` are rows of them.
     """
     item_row = {identifier: row for row, identifier in enumerate(log.items.item_ids)}

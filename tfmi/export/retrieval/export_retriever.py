@@ -17,18 +17,18 @@ from tfmi.export.describing import candidate_vectors, describe_index, describe_s
 from tfmi.export.item_details import write_items, write_sample_users
 from tfmi.export.item_map import mapped_rows, write_map
 from tfmi.export.releasing import check_run_metadata, export_errors, release
-from tfmi.export.retrieval.retrieval_signatures import ServingSignatures, results_per_interest
+from tfmi.export.retrieval.retrieval_signatures import RetrievalSignatures, results_per_interest
 from tfmi.export.timestamp_inputs import TIMESTAMPS
 from tfmi.export.warmup import RequestMaker
 from tfmi.index.base import InterestIndex
 from tfmi.index.build import build_index, resolve_kind
-from tfmi.models.recommender import REQUESTABLE_INPUTS, DirectRecommender, Recommender, Reranker, VectorRecommender
+from tfmi.models.recommender import REQUESTABLE_INPUTS, DirectRecommender, Reranker, Retriever, VectorRecommender
 
 log = logging.getLogger(__name__)
 
 
 def export_savedmodel(
-    recommender: Recommender,
+    recommender: Retriever,
     catalogue: Catalogue,
     directory: str | Path,
     *,
@@ -84,7 +84,7 @@ def export_savedmodel(
             features=profile_features,
             target_recall=index.target_recall,
         )
-        servable = ServingSignatures(
+        servable = RetrievalSignatures(
             recommender, search, catalogue, export, profile_features, quota_exponent=index.allotment(), ranker=ranker
         )
         has_timestamps = TIMESTAMPS in servable.input_specs["serving_default"]
@@ -116,9 +116,9 @@ def export_savedmodel(
     return published
 
 
-def signatures_in_memory(
-    recommender: Recommender, catalogue: Catalogue, *, export: ExportConfig, index: IndexConfig, profiles: UserProfiles | None = None
-) -> tuple[ServingSignatures, dict[str, Any]]:
+def retrieval_in_memory(
+    recommender: Retriever, catalogue: Catalogue, *, export: ExportConfig, index: IndexConfig, profiles: UserProfiles | None = None
+) -> tuple[RetrievalSignatures, dict[str, Any]]:
     """The signatures that an export of a recommender would have, and what its metadata would say of them, for asking without exporting.
 
     Raises:
@@ -127,11 +127,11 @@ def signatures_in_memory(
     _check(recommender, catalogue, {})
     features = _profile_features(recommender, None, profiles)
     search = _build_index(recommender, index, export.server, catalogue)
-    servable = ServingSignatures(recommender, search, catalogue, export, features, quota_exponent=index.allotment())
+    servable = RetrievalSignatures(recommender, search, catalogue, export, features, quota_exponent=index.allotment())
     return servable, {**describe_servable(servable, catalogue, export), **describe_stages(None, catalogue, export)}
 
 
-def _check(recommender: Recommender, catalogue: Catalogue, metadata: Mapping[str, Any]) -> None:
+def _check(recommender: Retriever, catalogue: Catalogue, metadata: Mapping[str, Any]) -> None:
     if not isinstance(recommender, VectorRecommender | DirectRecommender):
         raise ExportError(
             f"{type(recommender).__name__} cannot be exported: it is neither a VectorRecommender (user_interests, item_vectors, "
@@ -148,7 +148,7 @@ def _check(recommender: Recommender, catalogue: Catalogue, metadata: Mapping[str
     check_run_metadata(metadata)
 
 
-def _check_ranker(ranker: Reranker, recommender: Recommender, catalogue: Catalogue) -> None:
+def _check_ranker(ranker: Reranker, recommender: Retriever, catalogue: Catalogue) -> None:
     """Both stages speak in item indices: an index must mean the same item to both."""
     if not isinstance(ranker, Reranker):
         raise ExportError(
@@ -174,7 +174,7 @@ def _check_ranker(ranker: Reranker, recommender: Recommender, catalogue: Catalog
         )
 
 
-def _profile_features(recommender: Recommender, ranker: Reranker | None, profiles: UserProfiles | None) -> dict[str, Feature]:
+def _profile_features(recommender: Retriever, ranker: Reranker | None, profiles: UserProfiles | None) -> dict[str, Feature]:
     """The profile features that become inputs: those that either stage reads."""
     features = {} if profiles is None else profiles.features
     names: set[str] = set() if ranker is None else set(ranker.profile_features)
@@ -193,7 +193,7 @@ def _write_map(folder: Path, catalogue: Catalogue, index: InterestIndex) -> None
     write_map(folder, [catalogue.vocabulary.ids[row] for row in rows], vectors)
 
 
-def _build_index(recommender: Recommender, config: IndexConfig, server: str, catalogue: Catalogue) -> InterestIndex | None:
+def _build_index(recommender: Retriever, config: IndexConfig, server: str, catalogue: Catalogue) -> InterestIndex | None:
     if isinstance(recommender, DirectRecommender):
         return None
     check_server(config.kind, server)

@@ -11,7 +11,7 @@ from tfmi.data.dataset import UserProfiles
 from tfmi.export.graph_checks import require_columns, require_rows
 from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile_inputs import ProfileInputs
-from tfmi.export.saving import Servable, Tensors
+from tfmi.export.saving import Signatures, Tensors
 from tfmi.models.recommender import Reranker
 
 
@@ -26,7 +26,7 @@ def rank_candidates_by_id(
     return {"scores": ranker.score(items.indices(history), profile, items.indices(candidates))}
 
 
-class RankSignature(Servable):
+class RankSignature(Signatures):
     """Scores of candidates by their ids.
 
     Args:

@@ -18,14 +18,14 @@ from tfmi.export.graph_checks import require_at_most, require_columns, require_r
 from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile_inputs import ProfileInputs
 from tfmi.export.retrieval.rank_signature import rank_candidates_by_id
-from tfmi.export.saving import PartFunction, Servable, SignatureFunction, Tensors
+from tfmi.export.saving import PartFunction, SignatureFunction, Signatures, Tensors
 from tfmi.export.timestamp_inputs import TIMESTAMPS, TimestampInputs
 from tfmi.index.base import InterestIndex
 from tfmi.index.explaining import ExplainedInterests
 from tfmi.index.merging import first_of_each
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.index.sources import InterestCandidates, RankedCandidates, candidate_source
-from tfmi.models.recommender import ExplainableRecommender, Recommender, Reranker, UserInputs, VectorRecommender
+from tfmi.models.recommender import ExplainableRecommender, Reranker, Retriever, UserInputs, VectorRecommender
 
 # Exclusions per user beyond which a request is refused: each of them widens the search of its whole batch by one item.
 MOST_EXCLUSIONS = 10_000
@@ -41,7 +41,7 @@ def results_per_interest(export: ExportConfig, ranker: Reranker | None) -> int:
     return export.num_results * (1 if ranker is None else export.ranking_pool)
 
 
-class ServingSignatures(Servable):
+class RetrievalSignatures(Signatures):
     """Functions from strings to strings for every signature, and how to save them.
 
     Args:
@@ -66,7 +66,7 @@ class ServingSignatures(Servable):
 
     def __init__(
         self,
-        recommender: Recommender,
+        recommender: Retriever,
         index: InterestIndex | None,
         catalogue: Catalogue,
         export: ExportConfig,

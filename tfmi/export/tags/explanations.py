@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tfmi.export.saving import Answering
-from tfmi.export.tags.user_fields import Request, UserFields
+from tfmi.export.saving import Answering, Request
+from tfmi.export.tags.user_fields import UserFields
+from tfmi.serving.client import Evidence, TagExplanation, tag_explanation
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What a field, or one of its values, did for a score.
-
-    Attributes:
-        field: The field.
-        value: The value; None for the field as a whole.
-        effect: The score minus what it would be without.
-        attention: The share of what the model looked at; None for models that do not attend to fields.
-    """
-
-    field: str
-    value: str | None
-    effect: float
-    attention: float | None
-
-
-@dataclass(frozen=True)
-class TagExplanation:
-    """Why a user has a score for a tag, for one task.
+class TaskExplanation:
+    """Why a user has a score for a tag, for one task: the client's ``TagExplanation`` with the names of the model's metadata.
 
     Attributes:
         task, tag: Of what.
@@ -71,49 +55,31 @@ class TagExplanation:
         return lines
 
 
-def explain_tag(model: Answering, request: Request, tag: str) -> list[TagExplanation]:
+def explain_tag(model: Answering, request: Request, tag: str) -> list[TaskExplanation]:
     """Ask an exported model why the user of a request of one row has a score for a tag: one explanation per task.
 
     Fields and values of which the user has none are left out.
     """
     fields = UserFields(model.metadata["profile_inputs"])
-    outputs = model.predict("explain_tags", {**request, "tags": np.array([tag], dtype=object)})
-    values = fields.values_of(request, 0)
-    return [_explanation(task, tag, fields, values, outputs) for task in model.metadata["tasks"]]
+    found = model.predict("explain_tags", {**request, "tags": np.array([tag], dtype=object)})
+    sent, outputs = ({name: values.tolist() for name, values in each.items()} for each in (request, found))
+    names = {fields.column(name): name for name in fields.kinds}
+    return [_named(task, tag, tag_explanation(task["output"], 0, sent, outputs), names) for task in model.metadata["tasks"]]
 
 
-def _explanation(
-    task: Mapping[str, Any], tag: str, fields: UserFields, values: Mapping[str, list[str]], outputs: Mapping[str, np.ndarray]
-) -> TagExplanation:
-    key = task["output"]
-
-    def output(name: str) -> Any:
-        found = outputs.get(f"{key}_{name}")
-        return None if found is None else found[0].tolist()
-
-    of_fields, of_values = [], []
-    for name in fields.kinds:
-        column = fields.column(name)
-        of_fields.append(Evidence(name, None, output(f"effect_{column}"), output(f"attention_{column}")))
-        if name in values:
-            effects = output(f"value_effects_{column}")
-            looked = output(f"value_attention_{column}") or [None] * len(effects)
-            cells = zip(values[name], effects, looked, strict=True)
-            of_values += [Evidence(name, value, effect, attention) for value, effect, attention in cells if value]
-    experts, gates = output("experts"), output("gates")
-    return TagExplanation(
+def _named(task: Mapping[str, Any], tag: str, why: TagExplanation, names: Mapping[str, str]) -> TaskExplanation:
+    return TaskExplanation(
         task=task["task"],
         tag=tag,
-        score=output("scores"),
-        bias=output("biases"),
-        experts={expert: experts[expert] for expert in task["experts"]},
-        gates={expert: gates[expert] for expert in task["experts"]},
-        fields=_largest_first(of_fields),
-        values=_largest_first(of_values),
+        score=why.score,
+        bias=why.bias,
+        experts={expert: why.experts[expert] for expert in task["experts"]},
+        gates={expert: why.gates[expert] for expert in task["experts"]},
+        fields=_effective(why.fields, names),
+        values=_effective(why.values, names),
     )
 
 
-def _largest_first(evidence: Iterable[Evidence]) -> tuple[Evidence, ...]:
-    """Without those that did nothing and were not looked at."""
-    there = [each for each in evidence if each.effect or each.attention]
-    return tuple(sorted(there, key=lambda each: -abs(each.effect)))
+def _effective(evidence: Iterable[Evidence], names: Mapping[str, str]) -> tuple[Evidence, ...]:
+    """Under the fields' names, without those that did nothing and were not looked at."""
+    return tuple(replace(each, field=names[each.field]) for each in evidence if each.effect or each.attention)

@@ -21,7 +21,7 @@ from tfmi.export.profile_inputs import profile_values
 from tfmi.export.releasing import check_run_metadata, export_errors, release
 from tfmi.export.tags.tag_details import write_sample_profiles, write_tags
 from tfmi.export.tags.tag_search import EveryTag, EveryUser
-from tfmi.export.tags.user_tag_signatures import TagSearches, UserTable, UserTagSignatures, output_names
+from tfmi.export.tags.user_tag_signatures import AudienceUsers, TagSearches, UserTagSignatures, output_names
 from tfmi.export.warmup import make_requests, serialized_examples
 from tfmi.index.recall import RecallProbe
 from tfmi.models.user_tags.user_tag_model import UserTagModel
@@ -96,7 +96,7 @@ def export_user_tags(
     return published
 
 
-def signatures_in_memory(
+def tags_in_memory(
     model: UserTagModel, dataset: TagDataset, *, export: ExportConfig, index: IndexConfig
 ) -> tuple[UserTagSignatures, dict[str, Any]]:
     """The signatures that an export of a model would have, and what its metadata would say of them, for asking without exporting.
@@ -139,7 +139,7 @@ def _features(model: UserTagModel, dataset: TagDataset) -> dict[str, Feature]:
 
 def _known_users(
     model: UserTagModel, dataset: TagDataset, features: Mapping[str, Feature], with_table: bool
-) -> tuple[tf.Tensor, UserTable | None]:
+) -> tuple[tf.Tensor, AudienceUsers | None]:
     """``user_queries`` of a sample of the users of whom something is known, and the table of all of these."""
     states = np.asarray(dataset.users.states)
     rows = np.flatnonzero(is_known(features, states))
@@ -153,7 +153,7 @@ def _known_users(
         chosen = states[rows[start : start + USERS_PER_BATCH]]
         blocks.append(model.user_queries({name: tf.constant(array[chosen]) for name, array in arrays.items()}).numpy())
     queries = np.concatenate(blocks)
-    table = UserTable([dataset.users.ids[int(row)] for row in rows], queries) if with_table else None
+    table = AudienceUsers([dataset.users.ids[int(row)] for row in rows], queries) if with_table else None
     return tf.constant(sample_rows(queries)), table
 
 
@@ -173,7 +173,7 @@ def _describe_searches(
     model: UserTagModel,
     searches: TagSearches,
     sampled: tf.Tensor,
-    users: UserTable | None,
+    users: AudienceUsers | None,
     export: ExportConfig,
     *,
     target_recall: float | None,
@@ -195,7 +195,7 @@ def _describe_searches(
 
 
 def _describe_servable(
-    model: UserTagModel, servable: UserTagSignatures, dataset: TagDataset, users: UserTable | None, export: ExportConfig
+    model: UserTagModel, servable: UserTagSignatures, dataset: TagDataset, users: AudienceUsers | None, export: ExportConfig
 ) -> dict[str, Any]:
     return {
         "widths": {

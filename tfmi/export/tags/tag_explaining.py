@@ -12,7 +12,7 @@ from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Feature, MultiValuedFe
 from tfmi.export.profile_inputs import input_names
 from tfmi.export.saving import Tensors
 from tfmi.layers.common.fields import WEIGHTS_SUFFIX
-from tfmi.layers.user_encoders.user_encoder import ExplainsFields, FieldAttention
+from tfmi.layers.user_encoders.user_encoder import ExplainsFields, FieldExplanation
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 INPUT_PREFIX = "profile_"
@@ -134,7 +134,7 @@ class TagExplainer:
                 outputs[f"{key}_value_effects_{self._columns[name]}"] = tf.transpose(effects[start : start + width])
         return outputs
 
-    def _name_attention(self, looked: FieldAttention, gates: tf.Tensor, known: tf.Tensor, key: str) -> Tensors:
+    def _name_attention(self, looked: FieldExplanation, gates: tf.Tensor, known: tf.Tensor, key: str) -> Tensors:
         if looked.by_expert:
             shares = gates
         else:

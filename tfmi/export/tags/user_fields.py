@@ -9,9 +9,8 @@ import numpy as np
 
 from tfmi.core.errors import DataError, ExportError, nearest
 from tfmi.export.exported_model import ExportedModel
+from tfmi.export.saving import Request
 from tfmi.export.tags.export_user_tags import KIND
-
-Request = dict[str, np.ndarray]
 
 
 def require_user_tags(model: ExportedModel) -> ExportedModel:
@@ -35,11 +34,6 @@ class UserFields:
     def __init__(self, profile_inputs: Sequence[Mapping[str, Any]]) -> None:
         self._described = {each["feature"]: each for each in profile_inputs}
         self.kinds: dict[str, str] = {name: each["kind"] for name, each in self._described.items()}
-
-    @property
-    def multi_valued(self) -> list[str]:
-        """The fields with several values."""
-        return [name for name, kind in self.kinds.items() if kind == "multi_valued"]
 
     def request(self, columns: Mapping[str, Sequence[Any] | np.ndarray], rows: int) -> Request:
         """The request inputs of so many users.
@@ -72,10 +66,6 @@ class UserFields:
             has = ", ".join(sorted(self.kinds))
             raise DataError(f"user: no field {unknown[0]!r}{nearest(unknown[0], sorted(self.kinds))}; the model has: {has}")
         return self.request({name: [_parsed(name, self.kinds[name], value)] for name, value in user.items() if value is not None}, 1)
-
-    def values_of(self, request: Request, row: int) -> dict[str, list[str]]:
-        """Per multi-valued field, the value in each column of a request's row, "" where there is none."""
-        return {name: [str(value) for value in request[self._described[name]["inputs"][0]][row]] for name in self.multi_valued}
 
     def column(self, name: str) -> str:
         """What a field is called in names of outputs."""

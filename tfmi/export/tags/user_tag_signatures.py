@@ -19,7 +19,7 @@ from tfmi.export.graph_checks import require_at_most, require_columns, require_r
 from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile_inputs import ProfileInputs
 from tfmi.export.retrieval.retrieval_signatures import MOST_EXCLUSIONS
-from tfmi.export.saving import Servable, SignatureFunction, Tensors
+from tfmi.export.saving import SignatureFunction, Signatures, Tensors
 from tfmi.export.tags.tag_explaining import TagExplainer
 from tfmi.export.tags.tag_search import TagSearch, UserSearch
 from tfmi.index.base import InterestIndex
@@ -31,7 +31,7 @@ from tfmi.index.selection import most_distinct_items, select
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 
-class UserTable:
+class AudienceUsers:
     """Users for audiences.
 
     Args:
@@ -58,7 +58,7 @@ class TagSearches:
         users: By task, the users for tags; none without users.
     """
 
-    def __init__(self, model: UserTagModel, users: UserTable | None, index: IndexConfig, server: str) -> None:
+    def __init__(self, model: UserTagModel, users: AudienceUsers | None, index: IndexConfig, server: str) -> None:
         tasks = range(len(model.task_names))
         queries = None if users is None else tf.Variable(users.queries, trainable=False, name="user_queries")
         self.tags = [TagSearch(model, task, index, server) for task in tasks]
@@ -76,7 +76,7 @@ class TagSearches:
         return [search.index for search in (*self.tags, *self.users) if search.index is not None]
 
 
-class UserTagSignatures(Servable):
+class UserTagSignatures(Signatures):
     """Functions from strings to strings for every signature, and how to save them.
 
     Scores are the model's own logits: the sigmoid of one is the probability of the task's action among rows as training had them, its
@@ -100,7 +100,7 @@ class UserTagSignatures(Servable):
         model: UserTagModel,
         dataset: TagDataset,
         features: Mapping[str, Feature],
-        users: UserTable | None,
+        users: AudienceUsers | None,
         *,
         searches: TagSearches,
         export: ExportConfig,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction, flattened
+from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction
 from tfmi.layers.backbones.field_attention import FieldAttention
 from tfmi.layers.common.arguments import require_at_least
+from tfmi.layers.common.fields import flattened
 
 
 @BACKBONES.register("autoint")

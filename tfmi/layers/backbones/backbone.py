@@ -95,9 +95,4 @@ class BackboneHead(ConfiguredLayer):
         return logits if shared.logit is None else logits + tf.cast(shared.logit, tf.float32)
 
 
-def flattened(fields: tf.Tensor) -> tf.Tensor:
-    """[B, F d]: the fields' vectors [B, F, d] side by side."""
-    return tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])
-
-
 BACKBONES: Registry[Backbone] = Registry("backbone", "tfmi.layers")

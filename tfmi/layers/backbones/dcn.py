@@ -7,8 +7,9 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction, flattened
+from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction
 from tfmi.layers.common.arguments import require_at_least
+from tfmi.layers.common.fields import flattened
 
 
 @BACKBONES.register("dcn")

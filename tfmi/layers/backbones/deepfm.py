@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction, flattened
+from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction
+from tfmi.layers.common.fields import flattened
 from tfmi.layers.interactions.factorization import pairwise_products
 
 

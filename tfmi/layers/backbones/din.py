@@ -7,8 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction, flattened
+from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction
 from tfmi.layers.backbones.target_attention import TargetAttention
+from tfmi.layers.common.fields import flattened
 
 
 @BACKBONES.register("din")

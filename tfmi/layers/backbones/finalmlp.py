@@ -7,10 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction, flattened
+from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction
 from tfmi.layers.base import ConfiguredLayer
 from tfmi.layers.common.arguments import require_at_least
 from tfmi.layers.common.dense_network import mlp
+from tfmi.layers.common.fields import flattened
 
 
 class BilinearFusionHead(ConfiguredLayer):

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction, flattened
+from tfmi.layers.backbones.backbone import BACKBONES, Backbone, RankingInputs, SharedInteraction
+from tfmi.layers.common.fields import flattened
 from tfmi.layers.interactions.compressed_interaction import CompressedInteraction
 
 

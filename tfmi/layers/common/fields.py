@@ -131,3 +131,8 @@ class FieldEmbedding(tf.keras.layers.Layer):
         weights = tf.where(known, tf.maximum(weights, 0.0), 0.0)
         values = tf.cast(tf.gather(self._tables[name], indices), self.compute_dtype)
         return tf.where((weights > 0)[..., None], values, tf.zeros([], values.dtype)), weights
+
+
+def flattened(fields: tf.Tensor) -> tf.Tensor:
+    """[B, F d]: the fields' vectors [B, F, d] side by side."""
+    return tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])

@@ -11,7 +11,7 @@ from tfmi.layers.common.dense_network import mlp
 from tfmi.layers.common.fields import FieldVectors
 from tfmi.layers.user_encoders.attention_fusion import AttentionFusion, FusedFields
 from tfmi.layers.user_encoders.feature_crossing import FeatureCrossing
-from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS, FieldAttention, UserEncoder
+from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS, FieldExplanation, UserEncoder
 
 
 @USER_ENCODERS.register("attention_fusion")
@@ -79,10 +79,10 @@ class AttentionFusionEncoder(UserEncoder):
         crossed = vector if self.cross is None else self.cross(vector)
         return tf.stack([network(crossed, training=training) for network in self.networks], axis=1)
 
-    def explain(self, fields: FieldVectors) -> FieldAttention:
+    def explain(self, fields: FieldVectors) -> FieldExplanation:
         """What the queries attend to; Q = ``num_queries``, or 1 for means. All tasks see the same."""
         fused = self._fused(fields)
-        return FieldAttention(fields.names, fused.value_weights, fused.field_weights)
+        return FieldExplanation(fields.names, fused.value_weights, fused.field_weights)
 
     def _fused(self, fields: FieldVectors) -> FusedFields:
         return self.fusion(fields.values, weights=fields.weights)

@@ -8,8 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfmi.layers.common.dense_network import mlp
+from tfmi.layers.common.fields import flattened
 from tfmi.layers.interactions.factorization import pairwise_products
-from tfmi.layers.user_encoders.expert_body import EXPERT_BODIES, ExpertBody, flattened
+from tfmi.layers.user_encoders.expert_body import EXPERT_BODIES, ExpertBody
 
 
 @EXPERT_BODIES.register("deepfm")

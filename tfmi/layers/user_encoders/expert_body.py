@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import tensorflow as tf
-
 from tfmi.core.errors import ConfigError
 from tfmi.core.registry import Registry
 from tfmi.layers.base import ConfiguredLayer
@@ -57,8 +55,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def flattened(fields: tf.Tensor) -> tf.Tensor:
-    """[B, F w]: the vectors of ``fields`` [B, F, w] side by side."""
-    return tf.reshape(fields, [tf.shape(fields)[0], fields.shape[1] * fields.shape[2]])

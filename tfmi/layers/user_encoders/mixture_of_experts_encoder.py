@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfmi.layers.common.dense_network import mlp
-from tfmi.layers.common.fields import FieldVectors
-from tfmi.layers.user_encoders.expert_body import build_body, flattened
+from tfmi.layers.common.fields import FieldVectors, flattened
+from tfmi.layers.user_encoders.expert_body import build_body
 from tfmi.layers.user_encoders.gated_mixture import GatedMixture
 from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS, UserEncoder, check_task_experts
 

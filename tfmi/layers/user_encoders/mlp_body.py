@@ -8,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfmi.layers.common.dense_network import mlp
-from tfmi.layers.user_encoders.expert_body import EXPERT_BODIES, ExpertBody, flattened
+from tfmi.layers.common.fields import flattened
+from tfmi.layers.user_encoders.expert_body import EXPERT_BODIES, ExpertBody
 
 
 @EXPERT_BODIES.register("mlp")

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tfmi.layers.base import ConfiguredLayer
 from tfmi.layers.common.arguments import require_at_least
-from tfmi.layers.common.fields import FieldVectors
-from tfmi.layers.user_encoders.expert_body import build_body, flattened
+from tfmi.layers.common.fields import FieldVectors, flattened
+from tfmi.layers.user_encoders.expert_body import build_body
 from tfmi.layers.user_encoders.gated_mixture import GatedMixture
 from tfmi.layers.user_encoders.mixture_of_experts_encoder import task_towers
 from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS, UserEncoder

@@ -13,7 +13,7 @@ from tfmi.layers.common.arguments import require_at_least
 from tfmi.layers.common.fields import FieldVectors
 
 
-class FieldAttention(NamedTuple):
+class FieldExplanation(NamedTuple):
     """What an encoder looked at, for explanations. Q is the number of things that look: queries or experts.
 
     Attributes:
@@ -33,7 +33,7 @@ class FieldAttention(NamedTuple):
 class ExplainsFields(Protocol):
     """A user encoder that can say which fields and values it looked at."""
 
-    def explain(self, fields: FieldVectors) -> FieldAttention:
+    def explain(self, fields: FieldVectors) -> FieldExplanation:
         """The attention to each value within its field, and to each field."""
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfmi.layers.common.fields import FieldVectors
 from tfmi.layers.user_encoders.expert_body import build_body
-from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS, FieldAttention, UserEncoder, check_task_experts, overlapping_experts
+from tfmi.layers.user_encoders.user_encoder import USER_ENCODERS, FieldExplanation, UserEncoder, check_task_experts, overlapping_experts
 from tfmi.layers.user_encoders.virtual_kernel import VirtualKernels
 
 
@@ -105,10 +105,10 @@ class VirtualKernelEncoder(UserEncoder):
         flat = tf.reshape(seen, [tf.shape(seen)[0] * self.num_experts, *seen.shape[2:]])  # [B K, F or 1, d]
         return tf.reshape(self.bodies[0](flat, training=training), [tf.shape(seen)[0], self.num_experts, self.dimension])
 
-    def explain(self, fields: FieldVectors) -> FieldAttention:
+    def explain(self, fields: FieldVectors) -> FieldExplanation:
         """What each expert attends to; Q = K. Within a field, values count by their weights, the same for all experts."""
         vectors, present = fields.pooled()
         _, attention = self.virtual_kernels(vectors, present=present)
         shares = [tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=1, keepdims=True)) for weights in fields.weights]
         per_expert = tuple(tf.repeat(share[:, None], self.num_experts, axis=1) for share in shares)
-        return FieldAttention(fields.names, per_expert, attention, by_expert=True)
+        return FieldExplanation(fields.names, per_expert, attention, by_expert=True)

@@ -164,7 +164,7 @@ def occurs_before(items: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(tf.linalg.band_part(same, -1, 0), tf.int32), axis=2) > 1
 
 
-def best_candidates(candidates: tf.Tensor, scores: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+def padded_top_k(candidates: tf.Tensor, scores: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
     """The ``k`` best of distinct candidates int32 [B, C] by ``scores`` [B, C], ties in their order; padded with 0 and -inf."""
     missing = tf.maximum(k - tf.shape(scores)[1], 0)
     scores = tf.pad(scores, [[0, 0], [0, missing]], constant_values=-float("inf"))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfmi.data.cooccurrence import NeighbourLists
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Sequences
-from tfmi.models.heuristics.heuristic import HeuristicModel, best_candidates, constant_table, newest_first, rank_by_popularity
+from tfmi.models.heuristics.heuristic import HeuristicModel, constant_table, newest_first, padded_top_k, rank_by_popularity
 
 
 class NeighbourModel(HeuristicModel):
@@ -40,14 +40,14 @@ class NeighbourModel(HeuristicModel):
     def top_k(self, history: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """The best ``k`` items int32 [B, k] and their scores for histories int32 [B, L]; an empty history gets the popular ones."""
         items, ages, counted = newest_first(history, self.history_length)
-        return best_candidates(*self._score(items, self._weights(items, ages, counted), k), k)
+        return padded_top_k(*self._score(items, self._weights(items, ages, counted), k), k)
 
     def similar_items(self, items: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """The ``k`` nearest neighbours int32 [B, k] and similarities of items int32 [B], then the most popular others."""
         weights = tf.cast(items >= FIRST_INDEX, tf.float32)
         # One more popular item, because the item itself may be among them.
         candidates, scores = self._score(items[:, None], weights[:, None], k + 1)
-        return best_candidates(candidates, tf.where(candidates == items[:, None], -float("inf"), scores), k)
+        return padded_top_k(candidates, tf.where(candidates == items[:, None], -float("inf"), scores), k)
 
     def _score(self, history: tf.Tensor, weights: tf.Tensor, num_popular: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """Distinct candidates int32 [B, C] and scores [B, C], 0 and -inf where a user has fewer than C, in the order they are found.

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.data.dataset import Sequences
-from tfmi.models.heuristics.heuristic import HEURISTICS, HeuristicModel, best_candidates, newest_first, occurs_before
+from tfmi.models.heuristics.heuristic import HEURISTICS, HeuristicModel, newest_first, occurs_before, padded_top_k
 
 
 @HEURISTICS.register("session_popularity")
@@ -54,7 +54,7 @@ class SessionPopularity(HeuristicModel):
         in_history = tf.reduce_any((others[:, :, None] == items[:, None, :]) & counted[:, None, :], axis=2)
         below = tf.where(in_history | tf.math.is_inf(scores), -float("inf"), (tf.math.softsign(scores) - 1.0) / 2.0)
         # Equal scores, as large ones become, stay in their order.
-        return best_candidates(tf.concat([items, others], axis=1), tf.concat([own_scores, below], axis=1), k)
+        return padded_top_k(tf.concat([items, others], axis=1), tf.concat([own_scores, below], axis=1), k)
 
     def similar_items(self, items: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """The ``k`` other items that ``rest`` finds similar to each of ``items`` int32 [B]: histories themselves tell nothing of that."""

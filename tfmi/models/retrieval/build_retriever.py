@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.config import ModelConfig, RunConfig
-from tfmi.data.dataset import FIRST_INDEX, Catalogue, Dataset
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, InteractionDataset
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.layers.common.adapting import AdaptsToSequences
 from tfmi.layers.graph.propagation import PROPAGATIONS
@@ -18,14 +18,14 @@ from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features
 
 
-def build_heuristic(config: RunConfig, dataset: Dataset) -> DirectRecommender:
+def build_heuristic(config: RunConfig, dataset: InteractionDataset) -> DirectRecommender:
     """A heuristic model that has counted the dataset's training sequences."""
     heuristic = HEURISTICS.build(config.model.heuristic or {}, "model.heuristic")
     heuristic.fit(dataset.train.in_memory(), dataset.catalogue.num_rows, config.data.history_length)
     return heuristic
 
 
-def build_model(config: RunConfig, dataset: Dataset, *, adapt: bool = True) -> InterestRetrieval:
+def build_model(config: RunConfig, dataset: InteractionDataset, *, adapt: bool = True) -> InterestRetrieval:
     """A retrieval model for the dataset, adapted to it. Sets the global random seed, from which initial weights come.
 
     Args:
@@ -107,7 +107,7 @@ def _components(model: InterestRetrieval) -> list[tf.Module | None]:
     return [*named, *(part for part in parts if id(part) not in adapted)]
 
 
-def _item_tower(config: ModelConfig, dataset: Dataset, seed: int) -> ItemTower:
+def _item_tower(config: ModelConfig, dataset: InteractionDataset, seed: int) -> ItemTower:
     tower = config.item_tower
     return ItemTower(
         dataset.catalogue.num_rows,

@@ -17,7 +17,7 @@ from tfmi.layers.user_encoders.user_encoder import UserEncoder
 from tfmi.losses.tasks.task_losses import TaskLoss
 from tfmi.models.training_step import Batch, TrainedByLoss
 
-Fields = Mapping[str, tf.Tensor]
+FieldTensors = Mapping[str, tf.Tensor]
 
 
 class ExpertShares(NamedTuple):
@@ -157,7 +157,7 @@ class UserTagModel(TrainedByLoss):
         """float32 [B, A]: the logit of every task for items by all of their tags. An item without tags has the bias."""
         return self._logits(self._experts(batch["fields"], training), self._known_tags(batch["tags"]), training)
 
-    def _experts(self, fields: Fields, training: bool | None) -> tf.Tensor:
+    def _experts(self, fields: FieldTensors, training: bool | None) -> tf.Tensor:
         """E, float32 [B, E, d], of unit length for "expert_cosine"."""
         experts = tf.cast(self.user_encoder(self.field_embedding(fields), training=training), tf.float32)
         return tf.math.l2_normalize(experts, axis=-1) if self.scoring == "expert_cosine" else experts
@@ -206,7 +206,7 @@ class UserTagModel(TrainedByLoss):
         """Tags as they are multiplied with users: as they are for "dot"; of unit length times sigma_a for cosines."""
         return tags if self._log_scales is None else tf.exp(self._log_scales[task]) * tf.math.l2_normalize(tags, axis=-1)
 
-    def user_queries(self, fields: Fields) -> tf.Tensor:
+    def user_queries(self, fields: FieldTensors) -> tf.Tensor:
         """float32 [B, E d]: all that any task needs of users, the experts one after the other."""
         experts = self._experts(fields, training=False)
         return tf.reshape(experts, [tf.shape(experts)[0], experts.shape[1] * experts.shape[2]])
