@@ -49,7 +49,7 @@ def write_items(folder: Path, catalogue: Catalogue) -> None:
         columns["title"] = pa.array(list(catalogue.titles[FIRST_INDEX:end]), pa.large_string())
     rows = np.arange(FIRST_INDEX, end)
     columns |= feature_columns(catalogue.features, rows, FEATURE)
-    write_table(folder / ITEMS_PATH, columns)
+    write_details(folder / ITEMS_PATH, columns)
 
 
 def write_sample_users(folder: Path, histories: Sequences, catalogue: Catalogue, profiles: UserProfiles | None, most: int) -> None:
@@ -70,20 +70,20 @@ def write_sample_users(folder: Path, histories: Sequences, catalogue: Catalogue,
     if profiles is not None:
         columns["user_id"] = pa.array([profiles.user_ids[row] for row in sample.users], pa.string())
         columns |= feature_columns(profiles.features, sample.users, PROFILE)
-    write_table(folder / SAMPLE_USERS_PATH, columns)
+    write_details(folder / SAMPLE_USERS_PATH, columns)
 
 
 def read_items(folder: str | Path) -> pa.Table:
     """The table of items; raises ``ExportError`` where the folder has none."""
-    return read_table(Path(folder), ITEMS_PATH, "export.item_details: true")
+    return read_details(Path(folder), ITEMS_PATH, "export.item_details: true")
 
 
 def read_sample_users(folder: str | Path) -> pa.Table:
     """The table of held-out users; raises ``ExportError`` where the folder has none."""
-    return read_table(Path(folder), SAMPLE_USERS_PATH, "export.sample_users above 0")
+    return read_details(Path(folder), SAMPLE_USERS_PATH, "export.sample_users above 0")
 
 
-def read_table(folder: Path, path: Path, setting: str) -> pa.Table:
+def read_details(folder: Path, path: Path, setting: str) -> pa.Table:
     """A table of a version folder; raises ``ExportError``, which names the ``setting`` that writes it, where it cannot be read."""
     try:
         return pyarrow.parquet.read_table(folder / path)
@@ -93,7 +93,7 @@ def read_table(folder: Path, path: Path, setting: str) -> pa.Table:
         raise ExportError(f"{folder / path}: not a readable Parquet file: {error}") from None
 
 
-def write_table(path: Path, columns: Mapping[str, pa.Array]) -> None:
+def write_details(path: Path, columns: Mapping[str, pa.Array]) -> None:
     """Write columns by name as Parquet."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pyarrow.parquet.write_table(pa.table(dict(columns)), path, compression="zstd")

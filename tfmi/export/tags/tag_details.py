@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from tfmi.data.dataset import FIRST_INDEX, Feature
 from tfmi.data.tags.tag_dataset import TagDataset
-from tfmi.export.item_details import PROFILE, feature_columns, read_table, write_table
+from tfmi.export.item_details import PROFILE, feature_columns, read_details, write_details
 
 TAGS_PATH = Path("assets.extra") / "tfmi_tags.parquet"
 SAMPLE_PROFILES_PATH = Path("assets.extra") / "tfmi_sample_profiles.parquet"
@@ -27,7 +27,7 @@ def write_tags(folder: Path, dataset: TagDataset, task_keys: Sequence[str]) -> N
     columns = {"tag": pa.array(dataset.tags.ids, pa.large_string())}
     for key, counts in zip(task_keys, dataset.tag_counts, strict=True):
         columns[f"{EVENTS}{key}"] = pa.array(np.asarray(counts)[FIRST_INDEX:], pa.int64())
-    write_table(folder / TAGS_PATH, columns)
+    write_details(folder / TAGS_PATH, columns)
 
 
 def write_sample_profiles(folder: Path, dataset: TagDataset, features: Mapping[str, Feature], known: np.ndarray, most: int) -> None:
@@ -35,14 +35,14 @@ def write_sample_profiles(folder: Path, dataset: TagDataset, features: Mapping[s
     chosen = np.sort(np.random.default_rng(0).permutation(known)[:most])
     states = np.asarray(dataset.users.states)[chosen]
     columns = {"user_id": pa.array([dataset.users.ids[int(row)] for row in chosen], pa.string())}
-    write_table(folder / SAMPLE_PROFILES_PATH, columns | feature_columns(features, states, PROFILE))
+    write_details(folder / SAMPLE_PROFILES_PATH, columns | feature_columns(features, states, PROFILE))
 
 
 def read_tags(folder: str | Path) -> pa.Table:
     """The table of tags; raises ``ExportError`` where the folder has none."""
-    return read_table(Path(folder), TAGS_PATH, "export.item_details: true")
+    return read_details(Path(folder), TAGS_PATH, "export.item_details: true")
 
 
 def read_sample_profiles(folder: str | Path) -> pa.Table:
     """The table of users; raises ``ExportError`` where the folder has none."""
-    return read_table(Path(folder), SAMPLE_PROFILES_PATH, "export.sample_users above 0")
+    return read_details(Path(folder), SAMPLE_PROFILES_PATH, "export.sample_users above 0")
