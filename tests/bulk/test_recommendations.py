@@ -73,6 +73,16 @@ def test_shorter_answers_and_other_column_names(exact_export: Exported, tmp_path
     assert rows[4]["item_ids"] == [item.decode() for item in _asked(exact_export, USERS[4])["item_ids"][0, :2]]
 
 
+def test_what_users_have_turned_down_is_a_column_of_any_name(exact_export: Exported, tmp_path: Path) -> None:  # noqa: F811
+    (before,) = _run(exact_export, tmp_path, users=[{"user_id": "ann", "history": ["item-39", "item-5"]}])
+    (tmp_path / "out.parquet").unlink()
+    turned_down = before["item_ids"][:3]
+    users = [{"user_id": "ann", "history": ["item-39", "item-5"], "negatives": turned_down}]
+    (after,) = _run(exact_export, tmp_path, "--column", "exclude=negatives", users=users)
+    assert not set(after["item_ids"]) & set(turned_down)
+    assert after["item_ids"][:3] == before["item_ids"][3:6]
+
+
 def test_vectors_are_the_active_interests(exact_export: Exported, tmp_path: Path) -> None:  # noqa: F811
     rows = _run(exact_export, tmp_path, "--vectors")
     assert [len(row["interest_vectors"]) for row in rows] == [2, 0, 3, 0, 2]
