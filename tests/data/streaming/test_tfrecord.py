@@ -296,7 +296,7 @@ def test_a_run_that_dies_leaves_no_half_stage_and_the_next_one_goes_on(log_path:
     assert stages(log_path) == ["events"]
     monkeypatch.undo()
     # Stage 1 is not repeated: a reader that cannot read would fail.
-    monkeypatch.setattr("tfmi.data.streaming.shard_writing.EventReader.chunks", die)
+    monkeypatch.setattr("tfmi.data.streaming.shard_writing.LogReader.chunks", die)
     assert write(log_path).report["events"] > 0
     assert stages(log_path) == ["sequences"]
 
