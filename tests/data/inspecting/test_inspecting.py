@@ -110,7 +110,7 @@ def test_what_is_certain_completes_a_configuration(name: str, header: str, row: 
     ("header", "row", "message"),
     [
         ("user,product,article,time", "u{u},i{i},a{i},{t}", "item: 'product' or 'article'"),
-        ("who,what,when", "u{u},i{i},{t}", "no column looks like a user; no column looks like a item"),
+        ("who,what,when", "u{u},i{i},{t}", "no column looks like a user; no column looks like an item"),
         ("", "{u},{i},{t}", "the first line looks like data"),
         ("user_id,item_id,date", "u{u},i{i},0{i}/0{i}/2017".replace("0{i}/0{i}", "01/02"), "the format '%d/%m/%Y', or '%m/%d/%Y'"),
     ],
@@ -222,3 +222,26 @@ def test_a_file_without_a_row_is_told_why(line: str, message: str, tmp_path: Pat
     path.write_text(f"{line}\n" * 3)
     assert main([str(path)]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("log.csv", b"user,item,time\n", "the file holds no rows"),
+        ("log.csv", "user,item,time\na,ä,5\n".encode("cp1252"), "bad_utf8: 1 .*set data.log.encoding"),
+        ("log.csv", "usér,item\na,b\n".encode("cp1252"), "cannot read the header .*set data.log.encoding"),
+        ("log.csv", gzip.compress(b"user,item\na,b\n"), r"cannot read the header .*one that ends in \.csv\.gz: rename it"),
+    ],
+)
+def test_a_file_that_holds_no_readable_row_is_told(
+    name: str, content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert main([str(tmp_path / name)]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_columns_of_one_name_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time,item\n" + "a,x,5,y\n" * 3)
+    assert main([str(tmp_path / "log.csv")]) == 0
+    assert "not certain: column 'item' stands several times in the header: rename all but one" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,18 @@ def test_decimals_of_parquet(tmp_path: Path) -> None:
     items = pa.array([decimal.Decimal("7.000"), decimal.Decimal("0.000"), decimal.Decimal("1.500")], pa.decimal128(38, 18))
     pyarrow.parquet.write_table(pa.table({"user": ["u"] * 3, "item": items, "time": [1, 2, 3]}), tmp_path / "log.parquet")
     assert read(tmp_path / "log.parquet")[0] == ["7", "0", "1.500000000000000000"]
+
+
+def test_identifiers_of_128_bits_in_parquet(tmp_path: Path) -> None:
+    """A column of the type UUID holds them as they are written; bytes that only a program can read are no ids."""
+    ids = [uuid.UUID(int=number) for number in (7, 2**127)]
+    stored = pa.array([each.bytes for each in ids], pa.binary(16))
+    table = pa.table({"user": ["u"] * 2, "item": pa.ExtensionArray.from_storage(pa.uuid(), stored), "time": [1, 2]})
+    pyarrow.parquet.write_table(table, tmp_path / "log.parquet")
+    assert read(tmp_path / "log.parquet") == ([str(each) for each in ids], {})
+    pyarrow.parquet.write_table(table.set_column(1, "item", stored), tmp_path / "bytes.parquet")
+    assert read(tmp_path / "bytes.parquet")[1] == {"bad_utf8": 1}
+    assert "write ids that are bytes as text" in (tmp_path / "rejects.jsonl").read_text()
 
 
 @pytest.mark.parametrize("name", ["log.jsonl", "log.json", "log.parquet"])

@@ -78,7 +78,8 @@ def guess_log(path: str | Path, config: LogConfig | None = None) -> LogGuess:
         doubts += [
             f"{role}: {guess.column!r} or {', '.join(map(repr, guess.others))}" for role, guess in roles.items() if not guess.certain
         ]
-    doubts += [f"no column looks like a {role}" for role in ("user", "item") if role not in roles]
+    doubts += [f"column {name!r} stands several times in the header: rename all but one" for name in sample.repeated]
+    doubts += [f"no column looks like {said}" for role, said in (("user", "a user"), ("item", "an item")) if role not in roles]
     if "time" in roles and time is not None:
         settings |= time.settings
         if not time.certain:

@@ -41,6 +41,7 @@ class Sample:
         texts: The first rows of the columns that hold single values.
         nested: The columns that hold lists or objects.
         looks_headerless: A value in the header that looks like data, if any; else "".
+        repeated: Names that several columns have, of which none can be read.
     """
 
     source: TableSource
@@ -49,6 +50,7 @@ class Sample:
     texts: Mapping[str, pa.Array]
     nested: tuple[str, ...] = ()
     looks_headerless: str = ""
+    repeated: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -86,7 +88,8 @@ def take_sample(path: str | Path, options: FileConfig | None = None) -> Sample:
     # Paths into several lists of one row need not go side by side, so each is looked at by itself.
     for inner in (inner for name in nested for inner in nested[name]):
         kept |= _first_rows(source, [inner], options)
-    return Sample(source, options, tuple(kept), kept, tuple(nested))
+    repeated = tuple(name for name in dict.fromkeys(names) if name not in unique)
+    return Sample(source, options, tuple(kept), kept, tuple(nested), repeated=repeated)
 
 
 def column_names(path: str | Path, options: FileConfig) -> list[str]:
@@ -140,7 +143,9 @@ def _first_rows(source: TableSource, names: Sequence[str], options: FileConfig) 
         for chunk in read_rows(source, request, rejects, options, block_bytes=SAMPLE_BYTES):
             if len(chunk):
                 return {name: chunk.columns[name][:SAMPLE_ROWS] for name in names if name in chunk.columns}
-    return {}
+        if rejects.total:
+            raise DataError(f"{source.path}: no row can be read:\n{rejects.reasons()}")
+    raise DataError(f"{source.path}: the file holds no rows; expected one row per event")
 
 
 def _expected(part: TableFile) -> str:

@@ -32,6 +32,8 @@ LONGEST_ROW_LINES = 100
 
 # What may separate cells where nothing says it, the likeliest first.
 _LIKELY_DELIMITERS = ("\t", "::", ",", ";", "|")
+# What packed files and files of other formats begin with, and what their names should end in.
+_FIRST_BYTES = {b"\x1f\x8b": ".csv.gz", b"BZh": ".csv.bz2", b"\x28\xb5\x2f\xfd": ".csv.zst", b"PK\x03\x04": ".zip", b"PAR1": ".parquet"}
 _STAND_INS = [chr(code) for code in (*range(0x1F, 0x0D, -1), *range(0x08, 0x00, -1))]
 
 
@@ -116,6 +118,14 @@ def _blank_lines_only(file: TableFile) -> DataError:
     return DataError(f"{file.path}: the file holds blank lines only; expected a header and rows")
 
 
+def _what_it_is(block: bytes) -> str:
+    """What a file that is no text may be, and what to do about it."""
+    packed = next((suffix for first, suffix in _FIRST_BYTES.items() if block.startswith(first)), None)
+    if packed is not None:
+        return f"; the file looks like one that ends in {packed}: rename it"
+    return "; if the file is in another encoding, set data.log.encoding (catalogue_file.encoding, users_file.encoding), e.g. to latin-1"
+
+
 def _take_header(file: TableFile, block: bytes) -> tuple[_Header, bytes]:
     """The header, and the block without it. Columns of a file without one are called by their numbers, or as the options say."""
     lines = split_lines(block)
@@ -124,9 +134,9 @@ def _take_header(file: TableFile, block: bytes) -> tuple[_Header, bytes]:
     work, layout = _with_single_delimiter(b"".join(lines[start : start + LONGEST_ROW_LINES]), dialect)
     row = _parse_row(split_lines(work), 0, layout.dialect, final=True) if start < len(lines) else _Row(0)
     if row.cells is None:
-        raise DataError(
-            f"{file.path}: line {start + 1}: cannot read the header ({row.reason or 'blank lines only'}); expected column names"
-        )
+        reason = row.reason or "blank lines only"
+        hint = _what_it_is(block) if reason == "bad_utf8" else ""
+        raise DataError(f"{file.path}: line {start + 1}: cannot read the header ({reason}); expected column names{hint}")
     cells = [layout.restored(cell).strip() for cell in row.cells]
     if file.options.header:
         end = start + row.lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,6 +18,8 @@ from tfmi.data.reading.rows import ColumnRequest, RowChunk, json_cell, text_arra
 from tfmi.data.reading.shapes import Cells, rows_of_objects
 
 CHUNK_ROWS = 200_000
+
+EXPECTED_BYTES = "text in UTF-8; write ids that are bytes as text, such as their hexadecimal digits"
 
 # Why a cell has no text, and what stands there.
 BadCell = tuple[str, str]
@@ -87,7 +90,7 @@ def _chunk(batch: pa.RecordBatch, first: int, paths: Sequence[ColumnPath], reque
         text, bad = _column_text(batch.column(path.base), path.name, request)
         for place, (reason, value) in bad.items():
             if kept[place]:
-                rejects.add(first + place, path.name, reason, value)
+                rejects.add(first + place, path.name, reason, value, EXPECTED_BYTES if reason == "bad_utf8" else None)
                 kept[place] = False
         columns[path.name] = text
     if kept.all():
@@ -100,6 +103,8 @@ def _column_text(column: pa.Array, name: str, request: ColumnRequest) -> tuple[p
     """A column's cells as text, and which cells have none."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if isinstance(column, pa.ExtensionArray):
+        column = _text_of_uuids(column) if column.type.extension_name == "arrow.uuid" else column.storage
     kind = column.type
     if pa.types.is_floating(kind):
         whole = _whole_numbers(column)
@@ -119,6 +124,11 @@ def _column_text(column: pa.Array, name: str, request: ColumnRequest) -> tuple[p
         column = column.cast(pa.timestamp("ms"))
     text = pc.fill_null(column.cast(pa.large_string()), "")
     return text, {}
+
+
+def _text_of_uuids(column: pa.ExtensionArray) -> pa.Array:
+    """Identifiers of 128 bits as they are written: ``123e4567-e89b-12d3-a456-426614174000``."""
+    return pa.array((None if value is None else str(uuid.UUID(bytes=value)) for value in column.storage.to_pylist()), pa.large_string())
 
 
 def _whole_numbers(column: pa.Array) -> pa.Array | None:

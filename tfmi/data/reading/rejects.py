@@ -117,12 +117,15 @@ class Rejects:
         """Raise ``DataError`` with the counts and one example per reason if more than ``max_share`` of ``rows`` were rejected."""
         if self.total <= max_share * rows:
             return
-        reasons = "\n".join(f"  {reason}: {count:,} (first: {self._examples[reason]})" for reason, count in self.counts.most_common())
         raise DataError(
             f"{self.source}: {self.total:,} of {rows:,} rows ({self.total / rows:.1%}) were rejected, more than "
-            f"data.log.max_reject_share = {max_share:g} allows:\n{reasons}\nEvery rejected row is in {self.path}. "
+            f"data.log.max_reject_share = {max_share:g} allows:\n{self.reasons()}\nEvery rejected row is in {self.path}. "
             "Fix the file or the column mapping, or raise data.log.max_reject_share."
         )
+
+    def reasons(self) -> str:
+        """A line for each reason: how many rows, and the first of them."""
+        return "\n".join(f"  {reason}: {count:,} (first: {self._examples[reason]})" for reason, count in self.counts.most_common())
 
     def log_summary(self, rows: int) -> None:
         """Log how many rows were read and how many were rejected, by reason."""
