@@ -51,7 +51,7 @@ def configuration(order: ExampleOrder, length: int, options: argparse.Namespace)
         f"training.batch_size={max(batch, 1)}",
         f"model.dimension={options.dimension}",
         f"model.objective={{name: sampled_softmax, num_sampled: {options.num_sampled}}}",
-        "model.extractor.positions=oldest",
+        "model.extractor.encoder.positions=oldest",
     ]
     return load_config(system="sasrec", settings=settings)
 

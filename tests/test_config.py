@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tensorflow as tf
@@ -271,6 +273,57 @@ def test_a_system_of_ones_own_inherits_no_recipe(tmp_path: Path) -> None:
     assert (of_settings.system, of_settings.model.user_tower.hidden) == ("mine", [])
     with pytest.raises(ConfigError, match=r"model\.extractor"):
         load_config(path, system="mind", settings=["model.extractor.name=mean_pooling", "model.kind=interests", "model.heuristic=null"])
+
+
+@pytest.mark.parametrize(
+    ("system", "earlier", "now"),
+    [
+        (
+            "sasrec",
+            {"name": "transformer", "dropout": 0.3, "seed": 4},
+            {"name": "newest_state", "seed": 4, "encoder": {"name": "transformer", "positions": "newest", "dropout": 0.3}},
+        ),
+        (
+            "gru4rec",
+            {"name": "recurrent", "hidden_dimension": 5, "dropout": 0.3, "use_bias": False},
+            {
+                **{"name": "newest_state", "project": True, "output_dropout": 0.3, "use_bias": False},
+                "encoder": {"name": "gru", "hidden_dimension": 5, "use_bias": False},
+            },
+        ),
+        (
+            "nextitnet",
+            {"name": "convolutional", "dilations": [1, 2]},
+            {"name": "newest_state", "project": True, "encoder": {"name": "dilated_convolution", "dilations": [1, 2]}},
+        ),
+        (
+            "mtaw",
+            {"name": "interest_trend", "query": "mean", "residual": "item"},
+            {"name": "interest_trend", "query": "mean", "encoder": {"name": "interest_tracking", "residual": "item"}},
+        ),
+    ],
+)
+def test_extractors_that_repeated_their_encoders_arguments_are_read_in_the_current_form(
+    tmp_path: Path, system: str, earlier: dict[str, Any], now: dict[str, Any]
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"system: {system}\nmodel: {{extractor: {json.dumps(earlier)}}}\n", encoding="utf-8")
+    assert load_config(path).model.extractor == now
+    stored = {**load_config(system=system).model_dump(), "model": {"extractor": earlier}}
+    found = validate_config(stored).model.extractor
+    assert found == {**now, "encoder": {key: value for key, value in now["encoder"].items() if key == "name" or key in earlier}}
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("model.extractor.dropout=0.5", "its encoder takes it: model.extractor.encoder.dropout; it takes: encoder, project"),
+        ("model.extractor.encoder={name: gru}", "'newest_state over gru', but system 'sasrec' is made of 'newest_state over transformer'"),
+    ],
+)
+def test_settings_of_an_encoder_stand_at_the_encoder(setting: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        load_config(system="sasrec", settings=[setting])
 
 
 @pytest.mark.parametrize("system", sorted(SYSTEMS))

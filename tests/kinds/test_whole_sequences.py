@@ -33,7 +33,7 @@ def dataset(lengths: list[int]) -> InteractionDataset:
 )
 def test_epochs_count_examples_and_speeds_count_targets(settings: list[str], examples: int, targets: int) -> None:
     lengths = "data.history_length=5"
-    config = load_config(system="sasrec", settings=[lengths, "model.extractor.positions=oldest", *settings])
+    config = load_config(system="sasrec", settings=[lengths, "model.extractor.encoder.positions=oldest", *settings])
     kind, unasked = kind_of(config), cast(Any, None)
     assert isinstance(kind, InterestsKind)
     task = kind.task(unasked, dataset([2, 3, 10]), config, cast(Any, object()))

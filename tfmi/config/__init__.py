@@ -1,5 +1,6 @@
 """One typed, validated description of a run: YAML in, YAML out."""
 
+from tfmi.config.earlier_forms import in_current_form
 from tfmi.config.schema import (
     NAME_PATTERN,
     CatalogueColumns,
@@ -47,6 +48,7 @@ __all__ = [
     "TaggingConfig",
     "VectorFile",
     "check_server",
+    "in_current_form",
     "merge",
     "parse_settings",
     "parse_yaml",

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
+from tfmi.config.earlier_forms import in_current_form
 from tfmi.config.yaml_text import parse_yaml
 from tfmi.core.errors import ConfigError, nearest
 from tfmi.core.plugins import import_plugins
@@ -777,7 +778,7 @@ def validate_config(values: Mapping[str, Any]) -> RunConfig:
         ConfigError: One line per problem.
     """
     try:
-        config = RunConfig.model_validate(dict(values))
+        config = RunConfig.model_validate(in_current_form(values))
     except pydantic.ValidationError as error:
         raise ConfigError("\n".join(_describe(problem) for problem in error.errors())) from None
     import_plugins(config.plugins)

@@ -110,9 +110,10 @@ class Registry(Generic[T]):
             if key == "name":
                 continue
             if key not in parameters:
+                inner = next((part for part, described in spec.items() if _takes(described, key)), None)
+                instead = f", but its {inner} takes it: {path}.{inner}.{key}" if inner else nearest(key, parameters)
                 raise ConfigError(
-                    f"{path}.{key}: unknown parameter of {self.kind} {name!r}{nearest(key, parameters)}; "
-                    f"it takes: {', '.join(parameters) or 'none'}"
+                    f"{path}.{key}: unknown parameter of {self.kind} {name!r}{instead}; it takes: {', '.join(parameters) or 'none'}"
                 )
             try:
                 values[key] = pydantic.TypeAdapter(hints.get(key, Any)).validate_python(value, strict=True)
@@ -153,6 +154,14 @@ class Registry(Generic[T]):
         for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
             importlib.import_module(module.name)
         import_installed_plugins()
+
+
+def _takes(described: Any, parameter: str) -> bool:
+    """Whether a described component, of whatever registry, takes a parameter."""
+    if not isinstance(described, Mapping) or not isinstance(described.get("name"), str):
+        return False
+    name = described["name"]
+    return any(registry.registered(name) is not None and parameter in registry.parameters(name) for registry in _registries)
 
 
 def outside_modules(described: Any) -> set[str]:

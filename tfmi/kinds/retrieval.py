@@ -197,6 +197,12 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[InteractionDat
     )
     identity_key = "extractor"
 
+    def identity(self, model: Mapping[str, Any]) -> str | None:
+        """The extractor, and for one that is nothing but its encoder's state, the encoder."""
+        extractor = model["extractor"]
+        encoder = extractor.get("encoder")
+        return f"newest_state over {encoder['name']}" if extractor["name"] == "newest_state" and encoder else self.component(model)
+
     def unread(self, config: RunConfig) -> Reasons:
         """See ``KindSettings.unread``."""
         reasons = {**super().unread(config), **unread_of_towers(config.model)}

@@ -48,7 +48,6 @@ from tfmi.layers.extractors.multi_interest.sparse_interests import SparseInteres
 from tfmi.layers.extractors.multi_interest.star_attention import StarAttention as StarAttention
 from tfmi.layers.extractors.multi_interest.user_aware_routing import UserAwareRouting as UserAwareRouting
 from tfmi.layers.extractors.single_vector.attention_memory import AttentionMemoryInterest as AttentionMemoryInterest
-from tfmi.layers.extractors.single_vector.convolutional import ConvolutionalInterest as ConvolutionalInterest
 from tfmi.layers.extractors.single_vector.factorized_transitions import FactorizedTransitions as FactorizedTransitions
 from tfmi.layers.extractors.single_vector.global_context import GlobalContextInterest as GlobalContextInterest
 from tfmi.layers.extractors.single_vector.graph_self_attention import GraphSelfAttentionInterest as GraphSelfAttentionInterest
@@ -56,10 +55,9 @@ from tfmi.layers.extractors.single_vector.interest_tracking import InterestTrack
 from tfmi.layers.extractors.single_vector.interest_trend import InterestTrend as InterestTrend
 from tfmi.layers.extractors.single_vector.mean_pooling import MeanPooling as MeanPooling
 from tfmi.layers.extractors.single_vector.neural_attentive import NeuralAttentiveInterest as NeuralAttentiveInterest
-from tfmi.layers.extractors.single_vector.recurrent import RecurrentInterest as RecurrentInterest
+from tfmi.layers.extractors.single_vector.newest_state import NewestState as NewestState
 from tfmi.layers.extractors.single_vector.session_graph_interest import SessionGraphInterest as SessionGraphInterest
 from tfmi.layers.extractors.single_vector.soft_attention_interest import SoftAttentionInterest as SoftAttentionInterest
-from tfmi.layers.extractors.single_vector.transformer import TransformerInterest as TransformerInterest
 from tfmi.layers.graph.gated_graph import GatedGraph as GatedGraph
 from tfmi.layers.graph.gated_graph import GatedGraphCell as GatedGraphCell
 from tfmi.layers.graph.global_graph import GlobalGraphAttention as GlobalGraphAttention

@@ -6,6 +6,7 @@ right; ``mask`` is True at real items, and padding never changes a result.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import re
@@ -54,7 +55,8 @@ class ConfiguredLayer(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         for name, value in self.__dict__.pop(_NOTED, {}).items():
             if not isinstance(getattr(type(self), name, None), property):
-                setattr(self, name, value)
+                # Keras replaces the lists within a dictionary by wrappers, which are empty to code that reads them below Python.
+                setattr(self, name, copy.deepcopy(value) if isinstance(value, dict) else value)
 
     def get_config(self) -> dict[str, Any]:
         """Every constructor argument by name, read from the attribute of the same name."""

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tfmi.config import ModelConfig, RunConfig, merge, parse_settings, parse_yaml, read_config_file, validate_config
+from tfmi.config import ModelConfig, RunConfig, in_current_form, merge, parse_settings, parse_yaml, read_config_file, validate_config
 from tfmi.core.errors import ConfigError, nearest
 from tfmi.core.registry import outside_modules
 from tfmi.data.public.public_sets import with_set
@@ -82,13 +82,13 @@ def load_config(
         ConfigError: An unknown key or name, a wrong type, a combination that cannot work, or a setting that has no effect.
     """
     from_file = read_config_file(config_file) if config_file is not None else {}
-    of_set, from_file = with_set(from_file)
-    of_own_set, from_caller = with_set(merge(overrides or {}, parse_settings(settings)))
+    of_set, from_file = with_set(in_current_form(from_file))
+    of_own_set, from_caller = with_set(in_current_form(merge(overrides or {}, parse_settings(settings))))
     explicit = merge(from_file, from_caller)
     name = system if system is not None else explicit.get("system", RunConfig().system)
     # The defaults are merged too, so that a component's parameter can be set without repeating its name.
     base = merge(merge(RunConfig().model_dump(), _recipe(name, explicit if system is None else {})), of_own_set or of_set)
-    everything = merge(merge(merge(base, from_file), where_read or {}), from_caller)
+    everything = merge(merge(merge(base, from_file), in_current_form(where_read or {})), from_caller)
     config = validate_config({**everything, "system": name})
     refuse_unread_of_file(config, from_file)
     refuse_unread(config, from_caller)

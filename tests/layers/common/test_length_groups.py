@@ -42,7 +42,7 @@ def test_joined_groups_are_the_batch_again(count: int) -> None:
 @pytest.mark.parametrize("empty", [False, True])
 def test_groups_change_nothing_but_the_cost(empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     values, mask = tf.Variable(history()), tf.constant(MASK & (not empty))
-    layer = InterestTrend(dropout=0.0)
+    layer = InterestTrend(encoder={"name": "interest_tracking", "dropout": 0.0})
     plain = layer(values, mask)
 
     @tf.function

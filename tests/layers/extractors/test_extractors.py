@@ -34,23 +34,26 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "sparse_interests", "num_interests": 1, "positions": "none", "tie_w3": True, "residual_items": True},
     {"name": "sparse_interests", "num_prototypes": 4, "assignment": "cosine", "positions": "newest"},
     {"name": "elastic_archive", "num_channels": 5, "max_channels": 2, "attention": "cosine", "assignment_grad": "straight_through"},
-    {"name": "recurrent", "hidden_dimension": 5, "dropout": 0.3, "use_bias": False},
-    {"name": "transformer", "num_blocks": 0},
-    {"name": "transformer", "norm": "pre", "positions": "newest", "activation": "relu"},
-    {"name": "transformer", "norm": "pre", "positions": "none", "gate": True, "activation": "swiglu"},
+    {
+        **{"name": "newest_state", "project": True, "output_dropout": 0.3, "use_bias": False},
+        "encoder": {"name": "gru", "hidden_dimension": 5, "use_bias": False},
+    },
+    {"name": "newest_state", "encoder": {"name": "transformer", "num_blocks": 0}},
+    {"name": "newest_state", "encoder": {"name": "transformer", "norm": "pre", "positions": "newest", "activation": "relu"}},
+    {"name": "newest_state", "encoder": {"name": "transformer", "norm": "pre", "positions": "none", "gate": True, "activation": "swiglu"}},
     {"name": "contextual_self_attentive", "encoder": {"name": "gru"}, "values": "states"},
     {"name": "user_aware_routing", "profile_fields": [1, 2], "logit_update": "accumulate", "residual": True},
     {"name": "periodic_interactive", "positions": "newest", "blocks": 1, "centre": False},
     {"name": "neural_attentive", "hidden_dimension": 5, "softmax": True, "use_bias": True},
     {"name": "attention_memory", "add_mean": False, "initializer_deviation": 0.5},
-    {"name": "convolutional", "dilations": [1, 2], "width": 2},
+    {"name": "newest_state", "project": True, "encoder": {"name": "dilated_convolution", "dilations": [1, 2], "width": 2}},
     {"name": "session_graph", "steps": 2},
     {"name": "graph_self_attention", "attention_share": 0.0, "num_blocks": 1},
     {"name": "graph_self_attention", "attention_share": 1.0, "steps": 2, "num_heads": 1, "activation": "relu"},
     {"name": "soft_attention", "positions": "none"},
     {"name": "global_context", "num_rows": NUM_ROWS, "neighbours": 2, "log_counts": True, "session_dropout": 0.0},
-    {"name": "interest_trend", "positions": "newest", "residual": "item"},
-    {"name": "interest_trend", "query": "mean", "positions": "none", "dropout": 0.0},
+    {"name": "interest_trend", "encoder": {"name": "interest_tracking", "positions": "newest", "residual": "item"}},
+    {"name": "interest_trend", "query": "mean", "encoder": {"name": "interest_tracking", "positions": "none", "dropout": 0.0}},
 ]
 # What the data gives a layer of its own kind.
 GIVEN = {"factorized_transitions": {"num_rows": NUM_ROWS}, "global_context": {"num_rows": NUM_ROWS}}
@@ -353,10 +356,16 @@ def test_a_mask_from_an_embedding_is_taken_and_ends_here() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["capsule_routing", "comirec_routing", "self_attentive", "user_aware_routing", "periodic_interactive", "transformer"]
+    "spec",
+    [
+        *({"name": name, "max_length": 4} for name in ("capsule_routing", "comirec_routing", "self_attentive")),
+        *({"name": name, "max_length": 4} for name in ("user_aware_routing", "periodic_interactive")),
+        {"name": "newest_state", "encoder": {"name": "transformer", "max_length": 4}},
+    ],
+    ids=str,
 )
-def test_a_history_longer_than_built_for_is_refused(name: str) -> None:
-    extractor = EXTRACTORS.build({"name": name, "max_length": 4}, "extractor")
+def test_a_history_longer_than_built_for_is_refused(spec: dict[str, Any]) -> None:
+    extractor = EXTRACTORS.build(spec, "extractor")
     extractor(tf.ones([1, 3, WIDTH]), tf.ones([1, 3], tf.bool))
     extractor(tf.ones([1, 4, WIDTH]), tf.ones([1, 4], tf.bool))
     with pytest.raises(ValueError, match=r"longer than the 4 positions.*max_length.*it has 5"):
@@ -387,8 +396,8 @@ def test_interests_after_every_item_are_those_of_the_prefixes(extractor: Interes
 @pytest.mark.parametrize(
     "spec",
     [
-        {"name": "transformer", "positions": "newest"},
-        {"name": "interest_trend", "positions": "newest"},
+        {"name": "newest_state", "encoder": {"name": "transformer", "positions": "newest"}},
+        {"name": "interest_trend", "encoder": {"name": "interest_tracking", "positions": "newest"}},
         {"name": "self_attentive", "positions": "newest"},
         {"name": "anchored"},
         {"name": "contextual_self_attentive", "encoder": {"name": "transformer", "causal": False}},

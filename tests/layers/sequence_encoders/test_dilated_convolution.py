@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmi.layers.extractors.single_vector.convolutional import ConvolutionalInterest
+from tfmi.layers.extractors.single_vector.newest_state import NewestState
 from tfmi.layers.sequence_encoders.dilated_convolution import CausalConvolution, DilatedConvolutionEncoder
 
 LENGTH, WIDTH = 40, 3
@@ -25,6 +25,11 @@ def randomized(layer: Any, shape: tuple[int | None, ...] = (None, LENGTH, WIDTH)
     random = np.random.default_rng(1)
     layer.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in layer.get_weights()])
     return layer
+
+
+def convolutional(**options: Any) -> Any:
+    """NextItNet's interest."""
+    return NewestState({"name": "dilated_convolution", **options}, project=True)
 
 
 @pytest.mark.parametrize(("width", "dilation"), [(3, 1), (3, 4), (2, 8), (1, 1), (5, 2)])
@@ -84,7 +89,7 @@ def test_a_state_sees_exactly_its_receptive_field() -> None:
 
 
 def test_the_interest_is_the_projected_state_of_the_newest_item() -> None:
-    extractor = randomized(ConvolutionalInterest([1, 4]))
+    extractor = randomized(convolutional(dilations=[1, 4]))
     states = extractor.encoder(items(), tf.constant(MASK)).states.numpy()
     output = extractor(items(), tf.constant(MASK))
     for user in np.flatnonzero(ITEM_COUNTS):
@@ -96,7 +101,7 @@ def test_the_interest_is_the_projected_state_of_the_newest_item() -> None:
 
 
 def test_two_different_early_items_give_two_interests() -> None:
-    extractor = randomized(ConvolutionalInterest())
+    extractor = randomized(convolutional())
     changed = items()
     changed[1, 1] += 1.0
     difference = extractor(changed, tf.constant(MASK)).interests - extractor(items(), tf.constant(MASK)).interests
@@ -106,8 +111,8 @@ def test_two_different_early_items_give_two_interests() -> None:
 
 
 def test_ten_blocks_of_two_dilations_are_the_default() -> None:
-    assert ConvolutionalInterest().encoder.dilations == (1, 4) * 5
-    assert ConvolutionalInterest().encoder.width == 3
+    assert convolutional().encoder.dilations == (1, 4) * 5
+    assert convolutional().encoder.width == 3
 
 
 @pytest.mark.parametrize(
@@ -115,4 +120,4 @@ def test_ten_blocks_of_two_dilations_are_the_default() -> None:
 )
 def test_impossible_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"{message}: expected a number of at least 1"):
-        ConvolutionalInterest(**options)
+        convolutional(**options)

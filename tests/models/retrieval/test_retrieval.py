@@ -401,34 +401,53 @@ def _prefixes(sequences: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {name: tf.constant(values) for name, values in batch.items()}
 
 
+NO_DROPOUT = {"name": "transformer", "num_blocks": 1, "dropout": 0.0, "attention_dropout": 0.0}
+
+
+def over(encoder: str, **options: Any) -> dict[str, Any]:
+    return {"name": "newest_state", "encoder": {"name": encoder}, **options}
+
+
+def over_transformer(extractor: str) -> dict[str, Any]:
+    return {"name": extractor, "encoder": NO_DROPOUT}
+
+
+TRANSFORMER = {"name": "newest_state", "encoder": {**NO_DROPOUT, "num_blocks": 2}}
+
+
 @pytest.mark.parametrize(
     ("extractor", "readout", "objective", "options"),
     [
-        ("transformer", "label_aware", {"name": "full_softmax"}, {}),
-        ("transformer", "label_aware", {"name": "in_batch"}, {}),
-        ("recurrent", "label_aware", {"name": "sampled_softmax"}, {}),
-        ("convolutional", "label_aware", {"name": "full_softmax"}, {"repetition": {"name": "learned_gate"}}),
-        ("interest_trend", "label_aware", {"name": "full_softmax"}, {"weighting": {"name": "adaptive_weight"}}),
-        ("mean_pooling", "label_aware", {"name": "full_softmax"}, {}),
-        ("self_attentive", "label_aware", {"name": "full_softmax"}, {"regularizers": {"cosine": {"name": "interest_cosine"}}}),
-        ("self_attentive", "max_sim", {"name": "full_softmax"}, {"repetition": {"name": "learned_gate"}}),
-        ("contextual_self_attentive", "mixture", {"name": "full_softmax"}, {"regularizers": {"attend": {"name": "re_attend"}}}),
+        (TRANSFORMER, "label_aware", {"name": "full_softmax"}, {}),
+        (TRANSFORMER, "label_aware", {"name": "in_batch"}, {}),
+        (over("gru", project=True), "label_aware", {"name": "sampled_softmax"}, {}),
+        (over("dilated_convolution", project=True), "label_aware", {"name": "full_softmax"}, {"repetition": {"name": "learned_gate"}}),
+        (
+            {"name": "interest_trend", "encoder": {"name": "interest_tracking", "dropout": 0.0}},
+            "label_aware",
+            {"name": "full_softmax"},
+            {"weighting": {"name": "adaptive_weight"}},
+        ),
+        ({"name": "mean_pooling"}, "label_aware", {"name": "full_softmax"}, {}),
+        ({"name": "self_attentive"}, "label_aware", {"name": "full_softmax"}, {"regularizers": {"cosine": {"name": "interest_cosine"}}}),
+        ({"name": "self_attentive"}, "max_sim", {"name": "full_softmax"}, {"repetition": {"name": "learned_gate"}}),
+        (
+            over_transformer("contextual_self_attentive"),
+            "mixture",
+            {"name": "full_softmax"},
+            {"regularizers": {"attend": {"name": "re_attend"}}},
+        ),
     ],
 )
 def test_a_target_after_every_item_costs_what_the_prefixes_cost(
-    extractor: str, readout: str, objective: dict[str, Any], options: dict[str, Any]
+    extractor: dict[str, Any], readout: str, objective: dict[str, Any], options: dict[str, Any]
 ) -> None:
     """At dropout 0 one pass over the histories and one pass per prefix are the same loss, with the same gradient."""
-    spec: dict[str, Any] = {"name": extractor}
-    parameters = EXTRACTORS.parameters(extractor)
-    spec |= {name: 0.0 for name in ("dropout", "attention_dropout") if name in parameters}
-    if extractor == "contextual_self_attentive":
-        spec["encoder"] = {"name": "transformer", "num_blocks": 1, "dropout": 0.0, "attention_dropout": 0.0}
     tf.keras.utils.set_random_seed(3)
     model = InterestRetrieval(
         item_tower=ItemTower(NUM_ROWS, DIMENSION),
         user_tower=UserTower(DIMENSION, hidden=[16]),
-        extractor=EXTRACTORS.build(spec, "extractor"),
+        extractor=EXTRACTORS.build(extractor, "extractor"),
         readout=READOUTS.build({"name": readout}, "readout"),
         objective=OBJECTIVES.build(objective, "objective"),
         weighting=WEIGHTINGS.build(options["weighting"], "weighting") if "weighting" in options else None,
@@ -454,23 +473,22 @@ def test_an_extractor_that_reads_histories_as_a_whole_refuses_sequences() -> Non
     with pytest.raises(ConfigError, match=r"data\.examples: sequences .* CapsuleRouting: .* take prefixes"):
         _model("capsule_routing").compute_loss(_whole_sequences())
     with pytest.raises(ConfigError, match=r"data\.examples: sequences .* set positions to oldest"):
-        load_config(system="sasrec", settings=["data.examples=sequences", "model.extractor.positions=newest"])
+        load_config(system="sasrec", settings=["data.examples=sequences", "model.extractor.encoder.positions=newest"])
 
 
 ENCODED = [
     ("capsule_routing", "label_aware"),
     ("self_attentive", "max_sim"),
     ("sparse_interests", "predicted_intention"),
-    ("transformer", "label_aware"),
+    ("newest_state", "label_aware"),
 ]
 
 
 @pytest.mark.parametrize(("extractor", "readout"), ENCODED)
 def test_behind_a_causal_encoder_every_extractor_answers_after_every_item(extractor: str, readout: str) -> None:
     """The encoder reads a history once; what cannot answer in one pass reads each prefix of its states, to the same loss."""
-    spec: dict[str, Any] = {"name": extractor}
-    spec |= {name: 0.0 for name in ("dropout", "attention_dropout") if name in EXTRACTORS.parameters(extractor)}
-    encoder = ENCODERS.build({"name": "transformer", "num_blocks": 1, "dropout": 0.0, "attention_dropout": 0.0}, "encoder")
+    spec = TRANSFORMER if extractor == "newest_state" else {"name": extractor}
+    encoder = ENCODERS.build(NO_DROPOUT, "encoder")
     tf.keras.utils.set_random_seed(3)
     model = InterestRetrieval(
         item_tower=ItemTower(NUM_ROWS, DIMENSION),

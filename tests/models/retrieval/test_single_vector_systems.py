@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,6 +20,10 @@ from tfmi.models.towers import ItemTower, UserTower
 from tfmi.training.optimizers import RowSparseAdam
 
 LENGTH, WIDTH = 5, 16
+EXTRACTOR: dict[str, dict[str, Any]] = {
+    "gru4rec": {"name": "newest_state", "project": True, "encoder": {"name": "gru"}},
+    "sasrec": {"name": "newest_state", "encoder": {"name": "transformer"}},
+}
 
 
 def make_model(name: str, num_rows: int) -> InterestRetrieval:
@@ -25,7 +31,7 @@ def make_model(name: str, num_rows: int) -> InterestRetrieval:
     model = InterestRetrieval(
         item_tower=ItemTower(num_rows, WIDTH),
         user_tower=UserTower(WIDTH),
-        extractor=EXTRACTORS.build({"name": name}, "extractor"),
+        extractor=EXTRACTORS.build(EXTRACTOR[name], "extractor"),
         readout=LabelAwareAttention(),
         objective=FullSoftmax(),
         regularizers={},
@@ -56,7 +62,7 @@ def hit_rate(model: InterestRetrieval, history: np.ndarray, target: np.ndarray, 
     return ranking_metrics(found.items, targets, cutoffs=[n], num_rows=model.num_rows)[f"hr@{n}"]
 
 
-@pytest.mark.parametrize("name", ["recurrent", "transformer"])
+@pytest.mark.parametrize("name", sorted(EXTRACTOR))
 def test_learns_64_examples_by_heart(name: str) -> None:
     history, target = random_prefixes(64, num_rows=102)
     model = make_model(name, num_rows=102)
@@ -66,13 +72,13 @@ def test_learns_64_examples_by_heart(name: str) -> None:
     assert hit_rate(model, history, target, 1) > 0.95
 
 
-@pytest.mark.parametrize("name", ["recurrent", "transformer"])
+@pytest.mark.parametrize("name", sorted(EXTRACTOR))
 def test_without_training_it_finds_what_chance_finds(name: str) -> None:
     history, target = random_prefixes(4000, num_rows=202)
     assert hit_rate(make_model(name, num_rows=202), history, target, 20) == pytest.approx(20 / 200, abs=0.015)
 
 
-@pytest.mark.parametrize("name", ["recurrent", "transformer"])
+@pytest.mark.parametrize("name", sorted(EXTRACTOR))
 def test_one_item_of_history_is_enough_and_the_score_is_the_product_with_the_items_that_are_read(name: str) -> None:
     model = make_model(name, num_rows=12)
     interests, active = model.user_interests(UserInputs(tf.constant([[5, 0, 0, 0, 0], [5, 7, 3, 0, 0]])))

@@ -9,7 +9,15 @@ import tensorflow as tf
 
 from tfmi.layers.base import ConfiguredLayer, RealItems
 from tfmi.layers.common.arguments import require_at_least
-from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS, EncodedSequence, SequenceEncoder, built, layer_norm, newest_item
+from tfmi.layers.sequence_encoders.sequence_encoder import (
+    ENCODERS,
+    ONLY_THE_STATE_READ,
+    EncodedSequence,
+    SequenceEncoder,
+    built,
+    layer_norm,
+    newest_item,
+)
 
 
 class CausalConvolution(ConfiguredLayer):
@@ -119,6 +127,11 @@ class DilatedConvolutionEncoder(SequenceEncoder):
         self.blocks = [
             ResidualConvolutionBlock(width, dilation, name=f"block_{position}") for position, dilation in enumerate(self.dilations)
         ]
+
+    @property
+    def why_weights_are_constant(self) -> str:
+        """They say which state is read."""
+        return ONLY_THE_STATE_READ
 
     def build(self, input_shape: Any) -> None:
         """Create the blocks."""

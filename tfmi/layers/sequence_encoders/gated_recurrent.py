@@ -8,7 +8,14 @@ import tensorflow as tf
 
 from tfmi.layers.base import zero_padding
 from tfmi.layers.common.arguments import require_at_least
-from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS, EncodedSequence, SequenceEncoder, built, newest_item
+from tfmi.layers.sequence_encoders.sequence_encoder import (
+    ENCODERS,
+    ONLY_THE_STATE_READ,
+    EncodedSequence,
+    SequenceEncoder,
+    built,
+    newest_item,
+)
 
 
 @ENCODERS.register("gru")
@@ -44,6 +51,11 @@ class GatedRecurrentEncoder(SequenceEncoder):
     def state_dimension(self, dimension: int) -> int:
         """h."""
         return self.hidden_dimension or dimension
+
+    @property
+    def why_weights_are_constant(self) -> str:
+        """They say which state is read."""
+        return ONLY_THE_STATE_READ
 
     def build(self, input_shape: Any) -> None:
         """Create the kernels [d, 3 h] and [h, 3 h], and the biases [2, 3 h]."""

@@ -52,6 +52,11 @@ class SequenceEncoder(ConfiguredLayer):
             return "positions counted from the newest item change with every item that follows; set positions to oldest"
         return None if getattr(self, "causal", True) else "with causal: false an item's state depends on what follows"
 
+    @property
+    def why_weights_are_constant(self) -> str | None:
+        """None where gradients pass through ``EncodedSequence.weights``; otherwise the reason why not, and what to do about it."""
+        return None
+
     def state_dimension(self, dimension: int) -> int:
         """h, the width of the states for items of width ``dimension``: the same, unless a subclass says otherwise."""
         return dimension
@@ -84,19 +89,37 @@ def layer_norm(name: str, input_shape: Any) -> tf.keras.layers.LayerNormalizatio
     return built(tf.keras.layers.LayerNormalization(epsilon=1e-6, name=name), input_shape)
 
 
-def build_encoder(spec: Mapping[str, Any], seed: int) -> SequenceEncoder:
+# Of encoders whose states are no means of items.
+ONLY_THE_STATE_READ = (
+    "they are 1 at the newest item, whatever the state holds; take an extractor that weights its items, such as self_attentive"
+)
+
+
+def build_encoder(spec: Mapping[str, Any], seed: int, name: str | None = None) -> SequenceEncoder:
     """The encoder that ``spec`` (``{"name": ..., parameter: value, ...}``) describes, for an extractor's constructor argument ``encoder``.
 
     Args:
         spec: A name of ``ENCODERS`` and parameters.
         seed: Seed for an encoder that takes one, unless ``spec`` sets it.
+        name: What the layer is called, and its variables by it; None: after its class.
 
     Raises:
         ValueError: ``spec`` describes no encoder; the message says what is wrong with which part.
     """
     try:
-        ENCODERS.validate(spec, "encoder")
-        takes_seed = "seed" in ENCODERS.parameters(spec["name"])
-        return ENCODERS.build({"seed": seed, **spec} if takes_seed else spec, "encoder")
+        values = ENCODERS.validate(spec, "encoder")
+        if "seed" in ENCODERS.parameters(spec["name"]):
+            values = {"seed": seed, **values}
+        component = ENCODERS.get(spec["name"])
     except ConfigError as error:
         raise ValueError(str(error)) from None
+    try:
+        return component(**values, name=name)
+    except ValueError as error:
+        raise ValueError(f"encoder: {error}") from None
+
+
+def describe_encoder(encoder: SequenceEncoder) -> dict[str, Any]:
+    """What ``build_encoder`` makes the same encoder of."""
+    name = ENCODERS.name_of(encoder)
+    return {"name": name, **{parameter: getattr(encoder, parameter) for parameter in ENCODERS.parameters(name)}}

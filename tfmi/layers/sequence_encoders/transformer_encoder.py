@@ -380,6 +380,11 @@ class TransformerEncoder(SequenceEncoder):
         ]
 
     @property
+    def why_weights_are_constant(self) -> str | None:
+        """Without blocks there is no attention."""
+        return None if self.num_blocks else "without blocks they are 1 at the newest item; set num_blocks to at least 1"
+
+    @property
     def _adds_positions(self) -> bool:
         return self.positions in {"oldest", "newest"}
 

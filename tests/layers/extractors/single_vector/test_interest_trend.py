@@ -23,6 +23,10 @@ def items() -> np.ndarray:
     return np.random.default_rng(0).normal(size=[len(ITEM_COUNTS), LENGTH, WIDTH]).astype(np.float32)
 
 
+def interest_trend(query: Any = "newest", **options: Any) -> InterestTrend:
+    return InterestTrend(query=query, encoder={"name": "interest_tracking", **options})
+
+
 def randomized(layer: Any) -> Any:
     """Weights far from where training starts them, biases and gains included."""
     layer.build((None, LENGTH, WIDTH))
@@ -82,7 +86,7 @@ def test_the_first_item_attends_to_itself_alone() -> None:
 @pytest.mark.parametrize("query", ["newest", "mean"])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_the_trend_equals_the_equations_written_out(options: dict[str, Any], query: Any) -> None:
-    extractor = randomized(InterestTrend(query=query, **options))
+    extractor = randomized(interest_trend(query, **options))
     output = extractor(items(), tf.constant(MASK))
     for user, count in enumerate(ITEM_COUNTS[:3]):
         _, states, attention = tracked(extractor.encoder, items()[user, :count])
@@ -103,20 +107,21 @@ def test_the_trend_passes_every_argument_on() -> None:
         "max_length": 9,
         "seed": 11,
     }
-    extractor = InterestTrend(query="mean", **arguments)
+    extractor = interest_trend("mean", **arguments)
     assert arguments.items() <= extractor.encoder.get_config().items()
-    assert {"query": "mean", **arguments}.items() <= extractor.get_config().items()
+    described = extractor.get_config()
+    assert (described["query"], described["encoder"]) == ("mean", {"name": "interest_tracking", **arguments})
 
 
 def test_dropout_is_for_training() -> None:
-    extractor = randomized(InterestTrend(dropout=0.5))
+    extractor = randomized(interest_trend(dropout=0.5))
     expected = extractor(items(), tf.constant(MASK)).interests
     np.testing.assert_array_equal(extractor(items(), tf.constant(MASK), training=False).interests, expected)
     assert not np.allclose(extractor(items(), tf.constant(MASK), training=True).interests, expected, atol=1e-3)
 
 
 def test_a_history_longer_than_its_positions_is_refused() -> None:
-    extractor = InterestTrend(max_length=4)
+    extractor = interest_trend(max_length=4)
     extractor(tf.ones([1, 3, WIDTH]), tf.ones([1, 3], tf.bool))
     with pytest.raises(ValueError, match=r"longer than the 4 positions.*it has 5"):
         extractor(tf.ones([1, 5, WIDTH]), tf.ones([1, 5], tf.bool))
@@ -149,4 +154,4 @@ def test_positions_start_as_asked() -> None:
 )
 def test_impossible_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        InterestTrend(**options)
+        interest_trend(**options)

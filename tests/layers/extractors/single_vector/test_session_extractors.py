@@ -27,7 +27,7 @@ SPECS: list[dict[str, Any]] = [
     {"name": "session_graph"},
     {"name": "graph_self_attention"},
     {"name": "graph_self_attention", "attention_share": 0.0},
-    {"name": "convolutional"},
+    {"name": "newest_state", "project": True, "encoder": {"name": "dilated_convolution"}},
     {"name": "factorized_transitions", "num_rows": NUM_ROWS},
     {"name": "interest_trend"},
 ]

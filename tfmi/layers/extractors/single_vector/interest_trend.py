@@ -10,9 +10,8 @@ from tfmi.layers.attention.click_attention import single_interest, weighted_sum
 from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, masked_softmax, num_real_items
 from tfmi.layers.common.arguments import require_choice
 from tfmi.layers.common.length_groups import LengthGroups
-from tfmi.layers.common.positions import PositionOrder, not_newer
-from tfmi.layers.extractors.single_vector.interest_tracking import InterestTrackingEncoder
-from tfmi.layers.sequence_encoders.sequence_encoder import EncodedSequence, built, every_state, newest_item
+from tfmi.layers.common.positions import not_newer
+from tfmi.layers.sequence_encoders.sequence_encoder import EncodedSequence, build_encoder, built, describe_encoder, every_state, newest_item
 
 # Training reads a batch of at least so many histories in groups of like lengths.
 _GROUPED_FROM = 64
@@ -40,10 +39,12 @@ class InterestTrend(InterestExtractor):
 
     Args:
         query: The query: the "newest" instant interest, or their "mean".
-        positions, residual, dropout, initializer_deviation, max_length, seed: As in ``InterestTrackingEncoder``.
+        encoder: The tracking layer, ``{"name": "interest_tracking", parameter: value, ...}`` (see ``InterestTrackingEncoder``), or
+            another sequence encoder whose states are as wide as the items. None takes the tracking layer with its defaults.
+        seed: Seed of the encoder's dropout.
 
     Raises:
-        ValueError: An argument out of its range, or a history longer than ``max_length``.
+        ValueError: An argument out of its range, states of another width than the items, or a history longer than the encoder's positions.
     """
 
     num_interests = 1
@@ -52,29 +53,24 @@ class InterestTrend(InterestExtractor):
         self,
         *,
         query: Literal["newest", "mean"] = "newest",
-        positions: PositionOrder = "oldest",
-        residual: Literal["tracked", "item"] = "tracked",
-        dropout: float = 0.2,
-        initializer_deviation: float | None = None,
-        max_length: int | None = None,
+        encoder: dict[str, Any] | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         require_choice(("newest", "mean"), query=query)
-        self.encoder = InterestTrackingEncoder(
-            positions=positions,
-            residual=residual,
-            dropout=dropout,
-            initializer_deviation=initializer_deviation,
-            max_length=max_length,
-            seed=seed,
-            name="encoder",
-        )
+        self.encoder = build_encoder(encoder or {"name": "interest_tracking"}, seed, name="encoder")
+
+    def get_config(self) -> dict[str, Any]:
+        """See ``ConfiguredLayer``; with the encoder's description."""
+        return {**super().get_config(), "encoder": describe_encoder(self.encoder)}
 
     def build(self, input_shape: Any) -> None:
         """Create the tracking layer's weights, W_e [d, d] and b_e [d]."""
         dimension = int(input_shape[-1])
+        width = self.encoder.state_dimension(dimension)
+        if width != dimension:
+            raise ValueError(f"encoder: expected states of the items' width, {dimension}, got {width}")
         built(self.encoder, input_shape)
         self.query_layer = built(tf.keras.layers.Dense(dimension, activation="relu", name="query"), [None, dimension])
         super().build(input_shape)
