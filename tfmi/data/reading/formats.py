@@ -101,8 +101,9 @@ def table_file(path: str | Path, options: FileConfig | None = None, partitions: 
         found = _table_suffix(name)
         if found is None or (_SUFFIXES[found] == "parquet" and compression):
             raise DataError(
-                f"{path}: cannot tell the format from the name; expected one of {', '.join(SUFFIXES)}, or set data.log.format "
-                "(catalogue_file.format, users_file.format) to csv, tsv, jsonl, json or parquet"
+                f"{path}: cannot tell the format from the name; expected one of {', '.join(_SUFFIXES)}, those of text also packed "
+                f"({', '.join(_COMPRESSIONS)}), or set data.log.format (catalogue_file.format, users_file.format) to csv, tsv, jsonl, "
+                "json or parquet; save a spreadsheet, or a table of another program, as one of these"
             )
         kind, suffix = _SUFFIXES[found], found
     return TableFile(path, kind, suffix, compression, options, partitions or {})
