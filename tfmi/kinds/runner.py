@@ -59,7 +59,8 @@ def _run(
     if target is not None:
         kind.check_export(config, target)
     started = time.perf_counter()
-    data = kind.load_data(config)
+    with doing("loading the data"):
+        data = kind.load_data(config)
     log.info("Loaded %s in %.1f s: %s", data.name, time.perf_counter() - started, kind.describe_data(data))
     for decision in kind.decisions(config, data):
         log.info("%s", decision)
