@@ -119,19 +119,14 @@ class Objective(ConfiguredLayer, abc.ABC):
     ) -> Contrast:
         """What the loss compares; see the class."""
 
-    def call(
-        self,
-        queries: tf.Tensor,
-        targets: tf.Tensor,
-        items: ItemSpace,
-        training: bool | None = None,
-        *,
-        as_contrast: bool = False,
-        **given: Any,
-    ) -> tf.Tensor | Contrast:
-        """float32 [B], the cross-entropy of each example, or ``as_contrast`` what it is made of; other arguments as for ``contrast``."""
-        contrast = self.contrast(queries, targets, items, training=training, **given)
-        return contrast if as_contrast else contrast.cross_entropy()
+    def call(self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, training: bool | None = None, **given: Any) -> Contrast:
+        """``contrast`` as Keras calls it."""
+        return self.contrast(queries, targets, items, training=training, **given)
+
+    def losses(self, queries: tf.Tensor, targets: tf.Tensor, items: ItemSpace, training: bool | None = None, **given: Any) -> tf.Tensor:
+        """float32 [B], the cross-entropy of each example; arguments as for ``contrast``."""
+        contrast: Contrast = self(queries, targets, items, training, **given)
+        return contrast.cross_entropy()
 
     @classmethod
     def wants_context(cls) -> bool:

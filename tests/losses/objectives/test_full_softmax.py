@@ -42,7 +42,7 @@ def test_loss_and_gradient_equal_the_plain_formula(
     @tf.function
     def blocked() -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
-            losses = objective(queries, TARGETS, items, training=True)
+            losses = objective.losses(queries, TARGETS, items, training=True)
         return losses, tape.gradient(losses, [queries, items.table])
 
     losses, gradients = blocked()
@@ -110,9 +110,9 @@ def test_equal_interests_share_the_gradient_and_the_loss_is_that_of_one(
     items, single = item_table(40), random_queries(5, 8)
     twice = tf.Variable(tf.stack([single, single], axis=1))
     with tf.GradientTape() as tape:
-        losses = FullSoftmax(16)(twice, TARGETS, items)
+        losses = FullSoftmax(16).losses(twice, TARGETS, items)
     gradient = tape.gradient(losses, twice)
-    np.testing.assert_allclose(losses, FullSoftmax(16)(single, TARGETS, items), rtol=1e-6)
+    np.testing.assert_allclose(losses, FullSoftmax(16).losses(single, TARGETS, items), rtol=1e-6)
     np.testing.assert_allclose(gradient[:, 0], gradient[:, 1], atol=1e-6)
 
 
@@ -123,7 +123,7 @@ def test_large_scores_stay_exact(scale: float, item_table: Callable[..., Any], r
     items, queries = item_table(40), random_queries(5, 8)
     queries.assign(queries * scale)
     with tf.GradientTape(persistent=True) as tape:
-        losses = FullSoftmax(16)(queries, TARGETS, items)
+        losses = FullSoftmax(16).losses(queries, TARGETS, items)
         catalogue = items.embed_catalogue()
         positive = tf.reduce_sum(queries * tf.gather(catalogue, TARGETS - 2), axis=-1)
         plain = tf.reduce_logsumexp(tf.matmul(queries, catalogue, transpose_b=True), axis=1) - positive
@@ -139,7 +139,7 @@ def test_low_precision_vectors_meet_a_float32_softmax(
     low = tf.Variable(tf.cast(queries, dtype))
     objective = FullSoftmax(16, dtype=tf.keras.mixed_precision.Policy(f"mixed_{dtype.name}"))
     with tf.GradientTape() as tape:
-        losses = objective(low, TARGETS, items)
+        losses = objective.losses(low, TARGETS, items)
     assert losses.dtype == tf.float32
     np.testing.assert_allclose(losses, reference_losses(queries.numpy(), TARGETS.numpy(), items.table.numpy()), atol=0.1)
     assert tape.gradient(losses, low).dtype == dtype
@@ -160,7 +160,7 @@ def test_only_one_block_of_many_scores_exists_at_a_time(
     @tf.function
     def step() -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
-            losses = objective(queries, targets, items)
+            losses = objective.losses(queries, targets, items)
         return tape.gradient(losses, [queries, items.table])
 
     graph = step.get_concrete_function().graph
@@ -193,7 +193,7 @@ def test_smoothed_labels_give_every_item_a_share(
     shape: tuple[int, ...], item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]
 ) -> None:
     items, queries = item_table(40), random_queries(*shape)
-    loss = FullSoftmax(label_smoothing=0.2)(queries, TARGETS, items)
+    loss = FullSoftmax(label_smoothing=0.2).losses(queries, TARGETS, items)
     scores = candidate_logits(queries, items.embed_catalogue())
     labels = 0.8 * tf.one_hot(TARGETS - 2, 40) + 0.2 / 40
     np.testing.assert_allclose(loss, tf.nn.softmax_cross_entropy_with_logits(labels, scores), atol=1e-5)

@@ -53,7 +53,7 @@ def test_equals_the_formula_written_out(
     items, interests = item_table(NUM_ITEMS), tf.convert_to_tensor(random_queries(BATCH, 3, WIDTH, seed=2))
     queries = random_queries(*([BATCH, WIDTH] if num_interests is None else [BATCH, num_interests, WIDTH]))
     loss, twin = objective(), objective()
-    result = loss(tf.convert_to_tensor(queries), tf.constant(TARGETS), items, context=make_context(interests))
+    result = loss.losses(tf.convert_to_tensor(queries), tf.constant(TARGETS), items, context=make_context(interests))
     uniform, pool = (drawn.numpy() for drawn in twin._draw(NUM_ITEMS))
     assert len(uniform) == 8
     assert len(pool) > 3
@@ -69,7 +69,7 @@ def test_every_candidate_is_scored_by_its_own_best_interest(item_table: Callable
     items.table.assign([[np.nan, np.nan], [np.nan, np.nan], [1.0, 0.0], [0.0, 1.0]])
     queries = tf.constant([[[2.0, 0.0], [0.0, 3.0]]])  # the target's best interest is 0 (2.0), the negative's 1 (3.0)
     context = make_context(queries, history=np.zeros([1, 1], np.int32))
-    loss = objective(num_uniform=50)(queries, tf.constant([2]), items, context=context)
+    loss = objective(num_uniform=50).losses(queries, tf.constant([2]), items, context=context)
     np.testing.assert_allclose(loss, [np.log1p(np.exp(3.0 - 2.0))], rtol=1e-6)
 
 
@@ -78,7 +78,7 @@ def test_interests_that_tie_count_once(item_table: Callable[..., Any], random_qu
     items, queries = item_table(NUM_ITEMS), tf.convert_to_tensor(random_queries(BATCH, 2, WIDTH))
     twice = tf.repeat(queries, 2, axis=1)
     once_losses, twice_losses = (
-        objective()(vectors, tf.constant(TARGETS), items, context=make_context(vectors)) for vectors in (queries, twice)
+        objective().losses(vectors, tf.constant(TARGETS), items, context=make_context(vectors)) for vectors in (queries, twice)
     )
     np.testing.assert_allclose(twice_losses, once_losses, rtol=1e-6)
 
@@ -90,7 +90,7 @@ def test_the_pool_is_ten_times_the_hard_negatives_unless_told_otherwise(
     num_items = 100_000  # so many that none of a few draws repeats another
     items, queries = item_table(num_items, dimension=WIDTH), tf.convert_to_tensor(random_queries(BATCH, 3, WIDTH))
     with tf.GradientTape() as tape:
-        losses = objective(num_uniform=8, num_hard=3, pool_size=pool_size)(
+        losses = objective(num_uniform=8, num_hard=3, pool_size=pool_size).losses(
             queries, tf.constant(TARGETS), items, context=make_context(queries)
         )
     looked_up = np.unique(tf.convert_to_tensor(tape.gradient(losses, items.table).indices))
@@ -107,7 +107,7 @@ def test_targets_histories_and_uniform_negatives_are_not_in_the_pool(item_table:
     assert uniform | pool == set(range(2, NUM_ITEMS + 2))  # a thousand draws find forty items
     context = make_context(tf.zeros([BATCH, 1, NUM_ITEMS + 2]))
     with tf.GradientTape() as tape:
-        loss_value = tf.reduce_sum(loss(tf.convert_to_tensor(scores), tf.constant(TARGETS), items, context=context))
+        loss_value = tf.reduce_sum(loss.losses(tf.convert_to_tensor(scores), tf.constant(TARGETS), items, context=context))
     pushed = tape.gradient(loss_value, scores).numpy()
     for user, target in enumerate(TARGETS):
         expected = (uniform | (pool - set(HISTORY[user].tolist()))) - {int(target)}
@@ -121,7 +121,7 @@ def test_an_inactive_interest_finds_no_hard_negatives(item_table: Callable[..., 
     garbage = tf.concat([interests[:, :1], 100.0 * interests[:, 1:]], axis=1)
     queries = tf.convert_to_tensor(random_queries(BATCH, WIDTH))
     first, second = (
-        objective()(queries, tf.constant(TARGETS), items, context=make_context(vectors, active)) for vectors in (interests, garbage)
+        objective().losses(queries, tf.constant(TARGETS), items, context=make_context(vectors, active)) for vectors in (interests, garbage)
     )
     np.testing.assert_array_equal(first, second)
 
@@ -132,7 +132,7 @@ def test_hard_negatives_start_after_their_steps_which_only_training_counts(
     items, queries = item_table(NUM_ITEMS), tf.convert_to_tensor(random_queries(BATCH, 3, WIDTH))
     context, targets = make_context(queries), tf.constant(TARGETS)
     late, twin = objective(start_after_steps=2), objective(start_after_steps=2)
-    step = tf.function(lambda training: late(queries, targets, items, context=context, training=training))
+    step = tf.function(lambda training: late.losses(queries, targets, items, context=context, training=training))
     table = np.nan_to_num(items.table.numpy())
     for training, hard in [(False, 0), (True, 0), (False, 0), (True, 0), (True, 3), (False, 3)]:
         drawn = tuple(items.numpy() for items in twin._draw(NUM_ITEMS))
@@ -147,14 +147,14 @@ def test_a_checkpoint_carries_on_count_and_draws(
     items, queries = item_table(NUM_ITEMS), tf.convert_to_tensor(random_queries(BATCH, 3, WIDTH))
     arguments, context = (queries, tf.constant(TARGETS), items), make_context(queries)
     first = objective(start_after_steps=2)
-    first(*arguments, context=context, training=True)
+    first.losses(*arguments, context=context, training=True)
     path = tf.train.Checkpoint(objective=first).save(str(tmp_path / "checkpoint"))
-    expected = [first(*arguments, context=context, training=True) for _ in range(3)]
+    expected = [first.losses(*arguments, context=context, training=True) for _ in range(3)]
     second = HarderNegatives.from_config(first.get_config())
-    second(*arguments, context=context, training=True)
+    second.losses(*arguments, context=context, training=True)
     tf.train.Checkpoint(objective=second).restore(path).assert_consumed()
     for losses in expected:
-        np.testing.assert_array_equal(second(*arguments, context=context, training=True), losses)
+        np.testing.assert_array_equal(second.losses(*arguments, context=context, training=True), losses)
 
 
 def test_a_catalogue_smaller_than_the_uniform_negatives_has_no_pool(
@@ -162,15 +162,17 @@ def test_a_catalogue_smaller_than_the_uniform_negatives_has_no_pool(
 ) -> None:
     items, queries = item_table(6), random_queries(BATCH, 3, WIDTH)
     targets = tf.constant([2, 3, 7, 7, 4])
-    losses = objective(num_uniform=300)(tf.convert_to_tensor(queries), targets, items, context=make_context(tf.zeros([BATCH, 3, WIDTH])))
+    losses = objective(num_uniform=300).losses(
+        tf.convert_to_tensor(queries), targets, items, context=make_context(tf.zeros([BATCH, 3, WIDTH]))
+    )
     np.testing.assert_allclose(losses, reference_losses(queries.numpy(), targets.numpy(), items.table.numpy()), rtol=1e-5)
 
 
 def test_half_precision_queries_give_float32_losses(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
     items, queries = item_table(NUM_ITEMS), tf.convert_to_tensor(random_queries(BATCH, 3, WIDTH))
-    expected = objective()(queries, tf.constant(TARGETS), items, context=make_context(queries))
+    expected = objective().losses(queries, tf.constant(TARGETS), items, context=make_context(queries))
     half = tf.cast(queries, tf.float16)
-    losses = objective()(half, tf.constant(TARGETS), items, context=make_context(half))
+    losses = objective().losses(half, tf.constant(TARGETS), items, context=make_context(half))
     assert losses.dtype == tf.float32
     np.testing.assert_allclose(losses, expected, atol=0.05)
 

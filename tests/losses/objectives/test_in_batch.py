@@ -36,14 +36,14 @@ def test_losses_per_example(
 ) -> None:
     items, queries = item_table(40), random_queries(*shape)
     objective = InBatchSoftmax(correct_frequency=False, remove_accidental_hits=remove_hits)
-    losses = tf.function(lambda: objective(queries, tf.constant(TARGETS), items, training=True))()
+    losses = tf.function(lambda: objective.losses(queries, tf.constant(TARGETS), items, training=True))()
     assert losses.shape == [4]
     np.testing.assert_allclose(losses, reference(queries.numpy(), TARGETS, items.table.numpy(), 0.0, remove_hits), rtol=1e-5)
 
 
 def test_sum_equals_the_loss_of_the_plain_tfrs_task(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
     items, queries = item_table(40), random_queries(4, 3, 8)
-    ours = InBatchSoftmax(correct_frequency=False)(queries, tf.constant(TARGETS), items, training=True)
+    ours = InBatchSoftmax(correct_frequency=False).losses(queries, tf.constant(TARGETS), items, training=True)
     task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
     theirs = task(queries, items.embed(TARGETS), candidate_ids=tf.constant(TARGETS))
     assert float(tf.reduce_sum(ours)) == pytest.approx(float(theirs), rel=1e-5)
@@ -55,12 +55,12 @@ def test_probabilities_come_from_the_batches_seen_so_far(
     items, queries = item_table(40), random_queries(4, 8)
     objective = InBatchSoftmax()
     for _ in range(3):
-        objective(queries, tf.constant([5, 9, 5, 9]), items, training=True)
-    losses = objective(queries, tf.constant(TARGETS), items, training=True)
+        objective.losses(queries, tf.constant([5, 9, 5, 9]), items, training=True)
+    losses = objective.losses(queries, tf.constant(TARGETS), items, training=True)
     # Items 5 and 9 were in every batch; item 30 is new in the fourth.
     log_probabilities = np.log([1.0, 1.0, 1.0, 1 / 4])
     np.testing.assert_allclose(losses, reference(queries.numpy(), TARGETS, items.table.numpy(), log_probabilities, True), rtol=1e-5)
-    evaluated = objective(queries, tf.constant(TARGETS), items, training=False)
+    evaluated = objective.losses(queries, tf.constant(TARGETS), items, training=False)
     np.testing.assert_allclose(evaluated, losses, rtol=1e-6)
     assert int(objective.frequency.step) == 4
 
@@ -72,15 +72,15 @@ def test_correction_makes_the_popular_items_loss_smaller_than_without(
     items, queries = item_table(40), random_queries(4, 8)
     plain, corrected = InBatchSoftmax(correct_frequency=False), InBatchSoftmax()
     for _ in range(20):
-        corrected(queries, tf.constant([5, 5, 5, 9]), items, training=True)
+        corrected.losses(queries, tf.constant([5, 5, 5, 9]), items, training=True)
     batch = tf.constant([30, 5, 5, 9])
-    assert corrected(queries, batch, items, training=True)[0] < plain(queries, batch, items, training=True)[0]
+    assert corrected.losses(queries, batch, items, training=True)[0] < plain.losses(queries, batch, items, training=True)[0]
 
 
 def test_table_gradient_is_sparse(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
     items, queries = item_table(1000), random_queries(4, 8)
     with tf.GradientTape() as tape:
-        losses = InBatchSoftmax()(queries, tf.constant(TARGETS), items, training=True)
+        losses = InBatchSoftmax().losses(queries, tf.constant(TARGETS), items, training=True)
     slices = tape.gradient(losses, items.table)
     assert isinstance(slices, tf.IndexedSlices)
     np.testing.assert_array_equal(slices.indices, TARGETS)
@@ -95,7 +95,7 @@ def test_works_under_a_global_mixed_precision_policy(
     tf.keras.mixed_precision.set_global_policy(policy)
     try:
         objective = InBatchSoftmax()
-        losses = tf.function(lambda: objective(low, tf.constant(TARGETS), items, training=True))()
+        losses = tf.function(lambda: objective.losses(low, tf.constant(TARGETS), items, training=True))()
         assert objective.frequency.mean_gap.dtype == tf.float32
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
@@ -116,7 +116,7 @@ def test_works_in_fit_and_restores(item_table: Callable[..., Any], tmp_path: Pat
         def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
             queries, targets = data
             with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(self.objective(queries, targets, items, training=True))
+                loss = tf.reduce_mean(self.objective.losses(queries, targets, items, training=True))
             self.optimizer.apply_gradients([(tape.gradient(loss, self.table), self.table)])
             return {"loss": loss}
 

@@ -189,12 +189,12 @@ def test_loss_equals_its_formula(
     item_table: Callable[..., Any],
     random_queries: Callable[..., tf.Variable],
 ) -> None:
-    items = RecordingTable(item_table(40))
+    items: Any = RecordingTable(item_table(40))
     queries, targets = random_queries(*shape), np.array([2, 3, 17, 41, 2], np.int32)
     objective = OBJECTIVES.build(
         {"name": "interest_aware_negatives", "num_sampled": 15, "sampler": sampler, "seed": 4, **hardness}, "objective"
     )
-    losses = objective(queries, tf.constant(targets), items, training=True)
+    losses = objective.losses(queries, tf.constant(targets), items, training=True)
     sampled = items.asked[5:]
     assert len(set(sampled)) == len(sampled) <= 15
     assert sampled.min() >= 2
@@ -212,7 +212,7 @@ def test_without_hardness_it_is_the_sampled_softmax(
     gradients, losses = [], []
     for objective in (InterestAwareNegatives(0.0, num_sampled=20, seed=7), SampledSoftmax(num_sampled=20, seed=7)):
         with tf.GradientTape() as tape:
-            losses.append(objective(queries, targets, items, training=True))
+            losses.append(objective.losses(queries, targets, items, training=True))
         gradients.append([tf.convert_to_tensor(gradient) for gradient in tape.gradient(losses[-1], [queries, items.table])])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     for ours, theirs in zip(*gradients, strict=True):
@@ -225,7 +225,7 @@ def test_a_catalogue_that_fits_into_the_sample_is_used_whole(
 ) -> None:
     items, queries, targets = item_table(30), random_queries(5, 8), np.array([2, 3, 31, 20, 2])
     objective = InterestAwareNegatives(0.3, num_sampled=30, sampler=sampler)
-    losses = objective(queries, tf.constant(targets, tf.int32), items, training=True)
+    losses = objective.losses(queries, tf.constant(targets, tf.int32), items, training=True)
     expected = reference_losses(queries.numpy(), targets, items.table.numpy(), np.arange(2, 32), beta=0.3)
     np.testing.assert_allclose(losses, expected, atol=1e-4)
 
@@ -257,7 +257,7 @@ def test_nothing_but_hits_costs_nothing_and_teaches_nothing(
     items, queries = item_table(1), random_queries(3, 8)
     for tau_plus in (0.0, 0.1):
         with tf.GradientTape() as tape:
-            losses = InterestAwareNegatives(0.5, tau_plus=tau_plus)(queries, tf.constant([2, 2, 2]), items, training=True)
+            losses = InterestAwareNegatives(0.5, tau_plus=tau_plus).losses(queries, tf.constant([2, 2, 2]), items, training=True)
         np.testing.assert_array_equal(losses, 0.0)
         assert not np.any(tape.gradient(losses, queries))
 
@@ -284,7 +284,7 @@ def test_table_gradient_is_sparse_and_spares_padding_and_unknown(
     @tf.function
     def gradient() -> tf.IndexedSlices:
         with tf.GradientTape() as tape:
-            losses = objective(queries, tf.constant([2, 3, 4, 5]), items, training=True)
+            losses = objective.losses(queries, tf.constant([2, 3, 4, 5]), items, training=True)
         return tape.gradient(losses, items.table)
 
     slices = gradient()
@@ -298,7 +298,7 @@ def test_low_precision_vectors_meet_a_float32_loss(
     dtype: tf.DType, item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]
 ) -> None:
     items, queries, targets = item_table(30), random_queries(4, 3, 8), np.array([2, 3, 4, 31])
-    losses = InterestAwareNegatives(0.2, dtype=tf.keras.mixed_precision.Policy(f"mixed_{dtype.name}"))(
+    losses = InterestAwareNegatives(0.2, dtype=tf.keras.mixed_precision.Policy(f"mixed_{dtype.name}")).losses(
         tf.cast(queries, dtype), tf.constant(targets, tf.int32), items, training=True
     )
     assert losses.dtype == tf.float32

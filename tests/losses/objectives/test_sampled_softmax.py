@@ -81,9 +81,9 @@ def test_log_uniform_reaches_every_item_of_a_huge_catalogue() -> None:
 def test_loss_equals_its_formula(
     sampler: Sampler, shape: tuple[int, ...], item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]
 ) -> None:
-    items = RecordingTable(item_table(40))
+    items: Any = RecordingTable(item_table(40))
     queries, targets = random_queries(*shape), np.array([2, 3, 17, 41, 2], np.int32)
-    losses = SampledSoftmax(num_sampled=15, sampler=sampler, seed=4)(queries, tf.constant(targets), items, training=True).numpy()
+    losses = SampledSoftmax(num_sampled=15, sampler=sampler, seed=4).losses(queries, tf.constant(targets), items, training=True).numpy()
 
     sampled = items.asked[5:]
     np.testing.assert_array_equal(items.asked[:5], targets)
@@ -114,7 +114,7 @@ def test_a_catalogue_that_fits_into_the_sample_gets_the_full_softmax_and_its_gra
     gradients, losses = {}, {}
     for name, parameters in [("sampled_softmax", {"num_sampled": 30, "sampler": sampler}), ("full_softmax", {})]:
         with tf.GradientTape() as tape:
-            losses[name] = OBJECTIVES.build({"name": name, **parameters}, "objective")(queries, targets, items, training=True)
+            losses[name] = OBJECTIVES.build({"name": name, **parameters}, "objective").losses(queries, targets, items, training=True)
         gradients[name] = tape.gradient(losses[name], [queries, items.table])
     np.testing.assert_allclose(
         losses["sampled_softmax"], reference_losses(queries.numpy(), targets.numpy(), items.table.numpy()), atol=1e-4
@@ -134,7 +134,7 @@ def test_frequency_correction_removes_the_samplers_bias(
 
     def negatives_sum(_: tf.Tensor) -> tf.Tensor:
         # From loss = log(1 + N / P): N = P (exp(loss) - 1), P the target's own term.
-        return tf.math.expm1(objective(query, tf.constant([target]), items, training=True))[0]
+        return tf.math.expm1(objective.losses(query, tf.constant([target]), items, training=True))[0]
 
     mean = tf.function(lambda: tf.reduce_mean(tf.map_fn(negatives_sum, tf.range(8000), fn_output_signature=tf.float32)))().numpy()
     scores = (items.table.numpy()[2:] @ query.numpy()[0]).astype(np.float64)
@@ -148,7 +148,7 @@ def test_frequency_correction_removes_the_samplers_bias(
 def test_accidental_hits(remove: bool, item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
     items, queries, targets = item_table(4), random_queries(4, 8), tf.constant([2, 3, 4, 5])
     objective = SampledSoftmax(num_sampled=500, remove_accidental_hits=remove)  # all four items are drawn
-    losses = objective(queries, targets, items, training=True).numpy()
+    losses = objective.losses(queries, targets, items, training=True).numpy()
     scores = queries.numpy() @ items.table.numpy()[2:].T
     own = np.diag(scores)
     with_hit = np.log(np.exp(own) + np.exp(scores).sum(axis=1)) - own
@@ -159,7 +159,7 @@ def test_accidental_hits(remove: bool, item_table: Callable[..., Any], random_qu
 def test_nothing_but_hits_costs_nothing(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
     items, queries = item_table(1), random_queries(3, 8)
     with tf.GradientTape() as tape:
-        losses = SampledSoftmax()(queries, tf.constant([2, 2, 2]), items, training=True)
+        losses = SampledSoftmax().losses(queries, tf.constant([2, 2, 2]), items, training=True)
     np.testing.assert_allclose(losses, 0.0, atol=1e-6)
     np.testing.assert_allclose(tape.gradient(losses, queries), 0.0, atol=1e-6)
 
@@ -173,7 +173,7 @@ def test_table_gradient_is_sparse_and_spares_padding_and_unknown(
     @tf.function
     def gradient() -> tf.IndexedSlices:
         with tf.GradientTape() as tape:
-            losses = objective(queries, tf.constant([2, 3, 4, 5]), items, training=True)
+            losses = objective.losses(queries, tf.constant([2, 3, 4, 5]), items, training=True)
         return tape.gradient(losses, items.table)
 
     slices = gradient()
@@ -190,7 +190,7 @@ def test_equal_seeds_draw_equally_and_a_checkpoint_continues_the_stream(
     first, second, other = (SampledSoftmax(num_sampled=20, seed=seed) for seed in (7, 7, 8))
 
     def run(objective: SampledSoftmax, times: int) -> list[np.ndarray]:
-        return [objective(queries, targets, items, training=True).numpy() for _ in range(times)]
+        return [objective.losses(queries, targets, items, training=True).numpy() for _ in range(times)]
 
     losses = run(first, 4)
     np.testing.assert_array_equal(losses[:2], run(second, 2))
@@ -207,7 +207,7 @@ def test_low_precision_vectors_meet_a_float32_softmax(
     dtype: tf.DType, item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable], reference_losses: Callable[..., np.ndarray]
 ) -> None:
     items, queries, targets = item_table(30), random_queries(4, 3, 8), tf.constant([2, 3, 4, 31])
-    losses = SampledSoftmax(num_sampled=3000, dtype=tf.keras.mixed_precision.Policy(f"mixed_{dtype.name}"))(
+    losses = SampledSoftmax(num_sampled=3000, dtype=tf.keras.mixed_precision.Policy(f"mixed_{dtype.name}")).losses(
         tf.cast(queries, dtype), targets, items, training=True
     )
     assert losses.dtype == tf.float32

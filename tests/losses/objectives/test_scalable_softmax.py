@@ -24,7 +24,7 @@ def test_buckets_that_hold_everything_are_the_full_softmax(
     reference_losses: Callable[..., np.ndarray],
 ) -> None:
     items, queries = item_table(40), random_queries(*shape)
-    loss = ScalableSoftmax(coverage=8.0, bucket_items=40)(queries, TARGETS, items)
+    loss = ScalableSoftmax(coverage=8.0, bucket_items=40).losses(queries, TARGETS, items)
     np.testing.assert_allclose(loss, reference_losses(queries.numpy(), TARGETS.numpy(), items.table.numpy()), atol=1e-5)
 
 
@@ -59,7 +59,7 @@ def test_gradients_reach_queries_and_only_the_items_compared(
     @tf.function
     def gradients() -> list[Any]:
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(objective(queries, TARGETS, items))
+            loss = tf.reduce_sum(objective.losses(queries, TARGETS, items))
         return tape.gradient(loss, [queries, items.table])
 
     by_query, by_table = gradients()
@@ -72,7 +72,7 @@ def test_gradients_reach_queries_and_only_the_items_compared(
 
 def test_equal_seeds_make_equal_buckets(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
     items, queries = item_table(100), random_queries(8, 8)
-    first, same, other = (ScalableSoftmax(bucket_items=5, seed=seed)(queries, TARGETS, items).numpy() for seed in (1, 1, 2))
+    first, same, other = (ScalableSoftmax(bucket_items=5, seed=seed).losses(queries, TARGETS, items).numpy() for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first, other)
 

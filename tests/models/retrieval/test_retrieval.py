@@ -372,7 +372,7 @@ def test_own_items_are_attributed_to_interests_that_are_served() -> None:
 def test_dropout_of_the_item_tower_reaches_targets_and_negatives_in_training() -> None:
     model = _model(item_dropout=0.5)
     query, target = tf.eye(DIMENSION)[:1], tf.constant([3])
-    losses = [float(model.objective(query, target, model.items, training)[0]) for training in (False, True, True)]
+    losses = [float(model.objective.losses(query, target, model.items, training)[0]) for training in (False, True, True)]
     assert len(set(losses)) == 3
 
 

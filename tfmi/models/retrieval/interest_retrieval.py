@@ -297,14 +297,14 @@ class InterestRetrieval(TrainedByLoss):
     ) -> Contrast:
         for_objective = {"context": context} if self.objective.wants_context() else {}
         if not self.readout.SUMS_INTERESTS:
-            return self.objective(queries, target, self.items, training, as_contrast=True, left_out=left_out, **for_objective)
+            return self.objective(queries, target, self.items, training, left_out=left_out, **for_objective)
         # Every interest is compared for itself; the sums over catalogue and interests commute.
         active = context.output.active
         num_interests = queries.shape[1]
         flat = tf.reshape(queries, [-1, queries.shape[2]])  # [B K, d]
         left_out = None if left_out is None else tf.repeat(left_out, num_interests, axis=0)
         targets = tf.repeat(target, num_interests)
-        contrast: Contrast = self.objective(flat, targets, self.items, training, as_contrast=True, left_out=left_out)
+        contrast: Contrast = self.objective(flat, targets, self.items, training, left_out=left_out)
         return contrast.summed_over_interests(active)
 
     def _scored(self, vectors: tf.Tensor) -> tf.Tensor:
