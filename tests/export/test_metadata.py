@@ -15,9 +15,9 @@ from tfmi.config import validate_config
 from tfmi.core.errors import ExportError
 from tfmi.data.dataset import Sequences
 from tfmi.export import load_metadata
-from tfmi.export.describing import describe_index
 from tfmi.export.metadata import METADATA_PATH, as_json, write_metadata
 from tfmi.export.profile_inputs import input_names
+from tfmi.export.retrieval.search import describe_index
 from tfmi.index.base import InterestIndex
 from tfmi.index.build import build_index
 from tfmi.index.exact import ExactIndex

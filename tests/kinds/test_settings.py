@@ -303,8 +303,8 @@ def consumed(key: str, config: RunConfig) -> bool:
     """Whether a module that uses such settings for this kind of model reads one of the name."""
     kind = {"heuristic": "retrieval", "interests": "retrieval"}.get(config.model.kind, config.model.kind)
     exports = {
-        "user_tags": ("tags.export_user_tags", "tags.user_tag_signatures", "tags.tag_search"),
-    }.get(kind, ("retrieval.export_retriever", "retrieval.retrieval_signatures", "describing"))
+        "user_tags": ("tags.export_user_tags", "tags.user_tag_signatures", "tags.tag_requests", "tags.tag_search"),
+    }.get(kind, ("retrieval.export_retriever", "retrieval.retrieval_signatures", "retrieval.search"))
     prefix = next(prefix for prefix in SHARED_CONSUMERS if key.startswith(prefix))
     name = key.rpartition(".")[2]
     for pattern in SHARED_CONSUMERS[prefix]:

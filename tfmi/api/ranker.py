@@ -113,5 +113,5 @@ class Ranker(ItemAnswers):
         key = self._version()
         if key not in self._answering:
             signature = RankSignature(self._model, self._data().profiles)
-            self._answering = {key: InMemory(signature, signature.describe())}
+            self._answering = {key: InMemory(signature)}
         return self._answering[key]

@@ -227,7 +227,7 @@ class Recommender(ItemAnswers):
             export = config.export.model_copy(update=widths)
             index = config.index.model_copy(update={"kind": "exact"})
             made = retrieval_in_memory(self._model, data.catalogue, export=export, index=index, profiles=data.profiles)
-            self._answering = {key: InMemory(*made)}
+            self._answering = {key: InMemory(made)}
         return self._answering[key]
 
 

@@ -180,6 +180,6 @@ class TagModel(Estimator):
                 return answering
         config = self._config
         export, index = config.export.model_copy(update=widths), config.index.model_copy(update={"kind": "exact"})
-        answering = InMemory(*tags_in_memory(self._model, self._data(), export=export, index=index))
+        answering = InMemory(tags_in_memory(self._model, self._data(), export=export, index=index))
         self._answering = {(self._version(), tuple(widths.items())): answering}
         return answering

@@ -22,6 +22,15 @@ from tfmi.core.files import write_json
 CONFIGURATION = "configuration"
 METADATA_PATH = Path("assets.extra") / "tfmi_metadata.json"
 FORMAT = 2
+# By what a run describes itself.
+RUN_METADATA = ("system", "configuration", "metrics", "data")
+
+
+def check_run_metadata(metadata: Mapping[str, Any]) -> None:
+    """Raise ``ExportError`` unless a run describes itself with the keys that there are."""
+    odd_keys = sorted(set(metadata) - set(RUN_METADATA))
+    if odd_keys:
+        raise ExportError(f"metadata: unknown keys {odd_keys}; a run describes itself with {list(RUN_METADATA)}")
 
 
 def write_metadata(folder: Path, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""From a servable in memory to a published version: save, replay, describe, publish."""
+"""From signatures in memory to a published version: warm-up, description, folder."""
 
 from __future__ import annotations
 
@@ -11,28 +11,26 @@ from tfmi.core.errors import ExportError, TfmiError
 from tfmi.export.exported_model import ExportedModel
 from tfmi.export.metadata import write_metadata
 from tfmi.export.publishing import publish
-from tfmi.export.saving import Signatures
-from tfmi.export.warmup import WarmupRequest, compare_answers, read_warmup, write_warmup
-
-RUN_METADATA = ("system", "configuration", "metrics", "data")
+from tfmi.export.saving import ReleasedSignatures, Signatures
+from tfmi.export.warmup import compare_answers, read_warmup, write_warmup
 
 
 def release(
     directory: Path,
-    servable: Signatures,
-    requests: Sequence[WarmupRequest],
-    description: Mapping[str, Any],
+    signatures: ReleasedSignatures,
+    described: Mapping[str, Any],
     *,
+    batch_sizes: Sequence[int],
     version: int | None = None,
     write_details: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
-    """Publish a servable, once its saved files answer the requests as the model in memory does.
+    """Publish signatures, once their saved files answer requests as the model in memory does.
 
     Args:
         directory: The model's directory, ``savedmodels/<name>``.
-        servable: The signatures.
-        requests: To warm a server up, and to compare answers by.
-        description: The metadata.
+        signatures: What is served.
+        described: What the metadata says beside the signatures' own description.
+        batch_sizes: Of the requests that warm a server up, and by which answers are compared.
         version: The version number; None takes 1 + the highest one.
         write_details: Writes what no server reads into the folder, see ``tfmi.export.item_details``.
 
@@ -42,13 +40,14 @@ def release(
     Raises:
         ExportError: The answers differ, or the folder cannot be written; nothing is left behind.
     """
+    requests = signatures.requests(batch_sizes)
 
     def fill(folder: Path) -> None:
-        servable.save(folder)
+        signatures.save(folder)
         write_warmup(folder, directory.name, requests)
-        write_metadata(folder, description)
+        write_metadata(folder, {**described, **signatures.describe()})
         write_details(folder)
-        _replay(folder, servable)
+        _replay(folder, signatures)
 
     return publish(directory, fill, version)
 
@@ -64,16 +63,9 @@ def export_errors(directory: Path) -> Iterator[None]:
         raise ExportError(f"{directory}: the model could not be exported, so nothing was published: {error}") from error
 
 
-def check_run_metadata(metadata: Mapping[str, Any]) -> None:
-    """Raise ``ExportError`` unless a run describes itself with the keys that there are."""
-    odd_keys = sorted(set(metadata) - set(RUN_METADATA))
-    if odd_keys:
-        raise ExportError(f"metadata: unknown keys {odd_keys}; a run describes itself with {list(RUN_METADATA)}")
-
-
-def _replay(folder: Path, servable: Signatures) -> None:
+def _replay(folder: Path, signatures: Signatures) -> None:
     """Read the warm-up requests back and answer them from the saved files alone; any difference raises ``ExportError``."""
     saved = ExportedModel(folder)
     for request in read_warmup(folder):
-        expected = servable.answer(request.signature, request.inputs)
+        expected = signatures.answer(request.signature, request.inputs)
         compare_answers(request, expected, saved.predict(request.signature, request.inputs))

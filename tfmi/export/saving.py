@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from tfmi.core.errors import ExportError, nearest
+from tfmi.core.versions import versions
 
 Tensors = dict[str, tf.Tensor]
 Request = dict[str, np.ndarray]  # the inputs of a signature, a row per user
@@ -17,6 +19,13 @@ Request = dict[str, np.ndarray]  # the inputs of a signature, a row per user
 PartFunction = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
 # A function of keyword tensors, and what these are.
 SignatureFunction = tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]
+
+
+class WarmupRequest(NamedTuple):
+    """One call of a signature: ``inputs`` are NumPy arrays by name, strings as ``object`` arrays."""
+
+    signature: str
+    inputs: dict[str, np.ndarray]
 
 
 class Answering(Protocol):
@@ -37,7 +46,7 @@ class Answering(Protocol):
 
 
 class Signatures:
-    """Signatures, and how to save them.
+    """Signatures, and how they are saved and described.
 
     Args:
         functions: By name, a function and its keyword tensors.
@@ -86,38 +95,49 @@ class Signatures:
         tensors = {name: tf.constant(values) for name, values in inputs.items()}
         return {name: value.numpy() for name, value in self.signatures[signature](**tensors).items()}
 
-    def describe_signatures(self) -> dict[str, Any]:
-        """Types and shapes of every signature's inputs and outputs, for the metadata."""
+    def describe(self) -> dict[str, Any]:
+        """What the metadata says of them, and by which software they were made. Subclasses add what is theirs."""
+        return {"signatures": self._describe_signatures(), "versions": versions()}
+
+    def _describe_signatures(self) -> dict[str, Any]:
+        """Types and shapes of every signature's inputs and outputs."""
         return {
             name: {"inputs": _describe(self.input_specs[name]), "outputs": _describe(function.structured_outputs)}
             for name, function in sorted(self.signatures.items())
         }
 
 
+class ReleasedSignatures(Signatures, abc.ABC):
+    """Signatures of a published version, which answers requests before it appears."""
+
+    @abc.abstractmethod
+    def requests(self, batch_sizes: Sequence[int]) -> list[WarmupRequest]:
+        """Believable requests to every signature, the same ones every time; raises ``ExportError`` if there would be too many."""
+
+
 class InMemory:
-    """A servable that was never saved.
+    """Signatures that were never saved.
 
     Args:
-        servable: The signatures.
-        description: What its metadata would say.
+        signatures: The signatures, whose description is the ``metadata``.
     """
 
-    def __init__(self, servable: Signatures, description: Mapping[str, Any]) -> None:
-        self._servable = servable
-        self.metadata = dict(description)
+    def __init__(self, signatures: Signatures) -> None:
+        self._signatures = signatures
+        self.metadata = signatures.describe()
 
     @property
     def signature_names(self) -> list[str]:
         """See ``Answering``."""
-        return sorted(self._servable.signatures)
+        return sorted(self._signatures.signatures)
 
     def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """See ``Answering``."""
-        if signature not in self._servable.signatures:
+        if signature not in self._signatures.signatures:
             raise ExportError(f"no signature {signature!r}{nearest(signature, self.signature_names)}; there are {self.signature_names}")
-        specs = self._servable.input_specs[signature]
+        specs = self._signatures.input_specs[signature]
         tensors = {name: tf.convert_to_tensor(value, specs[name].dtype) for name, value in inputs.items()}
-        return {name: value.numpy() for name, value in self._servable.signatures[signature](**tensors).items()}
+        return {name: value.numpy() for name, value in self._signatures.signatures[signature](**tensors).items()}
 
 
 def _describe(specs: Mapping[str, tf.TensorSpec]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +17,7 @@ from tfmi.core.errors import ExportError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature
 from tfmi.export.filter_inputs import ALLOW_ITEMS, unrestricted
 from tfmi.export.profile_inputs import profile_values
+from tfmi.export.saving import WarmupRequest
 from tfmi.export.timestamp_inputs import TIMESTAMPS, believable_timestamps
 
 WARMUP_PATH = Path("assets.extra") / "tf_serving_warmup_requests"
@@ -25,13 +26,6 @@ MOST_RECORDS = 1000
 SCORE_TOLERANCE = 1e-4
 RANKED_CANDIDATES = 20
 ALLOWED_ITEMS = 8
-
-
-class WarmupRequest(NamedTuple):
-    """One call of a signature: ``inputs`` are NumPy arrays by name, strings as ``object`` arrays."""
-
-    signature: str
-    inputs: dict[str, np.ndarray]
 
 
 def make_requests(

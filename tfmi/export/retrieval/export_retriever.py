@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmi.config import ExportConfig, IndexConfig, check_server
-from tfmi.core.errors import ExportError, settings_at
+from tfmi.config import ExportConfig, IndexConfig
+from tfmi.core.errors import ExportError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature, Sequences, UserProfiles
-from tfmi.export.describing import candidate_vectors, describe_index, describe_servable, describe_stages, summarize_index
 from tfmi.export.item_details import write_items, write_sample_users
 from tfmi.export.item_map import mapped_rows, write_map
-from tfmi.export.releasing import check_run_metadata, export_errors, release
+from tfmi.export.metadata import check_run_metadata
+from tfmi.export.releasing import export_errors, release
 from tfmi.export.retrieval.retrieval_signatures import RetrievalSignatures, results_per_interest
-from tfmi.export.timestamp_inputs import TIMESTAMPS
-from tfmi.export.warmup import RequestMaker
+from tfmi.export.retrieval.search import build_search, describe_index, summarize_index
 from tfmi.index.base import InterestIndex
-from tfmi.index.build import build_index, resolve_kind
 from tfmi.models.recommender import REQUESTABLE_INPUTS, DirectRecommender, Reranker, Retriever, VectorRecommender
 
 log = logging.getLogger(__name__)
@@ -68,38 +66,24 @@ def export_savedmodel(
         TfmiError: The index cannot be built from the model's vectors or with these parameters.
     """
     directory, export, index = Path(directory), export or ExportConfig(), index or IndexConfig()
-    _check(recommender, catalogue, metadata or {})
+    _check(recommender, catalogue)
+    check_run_metadata(metadata or {})
     if ranker is not None:
         _check_ranker(ranker, recommender, catalogue)
-    profile_features = _profile_features(recommender, ranker, profiles)
-    search = _build_index(recommender, index, export.server, catalogue)
+    features = _profile_features(recommender, ranker, profiles)
+    search = build_search(recommender, catalogue, index, export.server)
     with export_errors(directory):
         # Before any signature is traced: it may have the index search further.
-        description_of_index = describe_index(
+        found = describe_index(
             recommender,
             catalogue,
             search,
             results_per_interest(export, ranker),
             histories,
-            features=profile_features,
+            features=features,
             target_recall=index.target_recall,
         )
-        servable = RetrievalSignatures(
-            recommender, search, catalogue, export, profile_features, quota_exponent=index.allotment(), ranker=ranker
-        )
-        has_timestamps = TIMESTAMPS in servable.input_specs["serving_default"]
-        filters = {} if servable.filter_inputs is None else servable.filter_inputs.specs()
-        maker = RequestMaker(
-            catalogue, recommender.history_length, export.exclusion_width, profile_features, has_timestamps=has_timestamps, filters=filters
-        )
-        requests = maker.requests(sorted(servable.signatures), export.warmup_batch_sizes)
-        description = {
-            "system": directory.name,
-            **(metadata or {}),
-            "index": description_of_index,
-            **describe_servable(servable, catalogue, export),
-            **describe_stages(ranker, catalogue, export),
-        }
+        signatures = RetrievalSignatures(recommender, search, catalogue, export, features, quota_exponent=index.allotment(), ranker=ranker)
 
         def write_details(folder: Path) -> None:
             if export.item_details:
@@ -111,27 +95,29 @@ def export_savedmodel(
             if write_state is not None and export.state:
                 write_state(folder)
 
-        published = release(directory, servable, requests, description, version=version, write_details=write_details)
-    log.info("Published %s (%s)", published, summarize_index(description["index"]))
+        described = {"system": directory.name, **(metadata or {}), "index": found}
+        published = release(
+            directory, signatures, described, batch_sizes=export.warmup_batch_sizes, version=version, write_details=write_details
+        )
+    log.info("Published %s (%s)", published, summarize_index(found))
     return published
 
 
 def retrieval_in_memory(
     recommender: Retriever, catalogue: Catalogue, *, export: ExportConfig, index: IndexConfig, profiles: UserProfiles | None = None
-) -> tuple[RetrievalSignatures, dict[str, Any]]:
-    """The signatures that an export of a recommender would have, and what its metadata would say of them, for asking without exporting.
+) -> RetrievalSignatures:
+    """The signatures that an export of a recommender would have, for asking without exporting.
 
     Raises:
         ExportError, IndexBuildError: As ``export_savedmodel``.
     """
-    _check(recommender, catalogue, {})
+    _check(recommender, catalogue)
     features = _profile_features(recommender, None, profiles)
-    search = _build_index(recommender, index, export.server, catalogue)
-    servable = RetrievalSignatures(recommender, search, catalogue, export, features, quota_exponent=index.allotment())
-    return servable, {**describe_servable(servable, catalogue, export), **describe_stages(None, catalogue, export)}
+    search = build_search(recommender, catalogue, index, export.server)
+    return RetrievalSignatures(recommender, search, catalogue, export, features, quota_exponent=index.allotment())
 
 
-def _check(recommender: Retriever, catalogue: Catalogue, metadata: Mapping[str, Any]) -> None:
+def _check(recommender: Retriever, catalogue: Catalogue) -> None:
     if not isinstance(recommender, VectorRecommender | DirectRecommender):
         raise ExportError(
             f"{type(recommender).__name__} cannot be exported: it is neither a VectorRecommender (user_interests, item_vectors, "
@@ -145,7 +131,6 @@ def _check(recommender: Retriever, catalogue: Catalogue, metadata: Mapping[str, 
             f"the recommender knows {recommender.num_rows} item rows, the catalogue has {catalogue.num_rows}: "
             "give the catalogue that it was trained on"
         )
-    check_run_metadata(metadata)
 
 
 def _check_ranker(ranker: Reranker, recommender: Retriever, catalogue: Catalogue) -> None:
@@ -191,13 +176,3 @@ def _write_map(folder: Path, catalogue: Catalogue, index: InterestIndex) -> None
     rows = mapped_rows(np.asarray(catalogue.counts)[FIRST_INDEX : catalogue.candidate_rows])
     vectors = index.vectors(tf.constant(rows + FIRST_INDEX, tf.int32)).numpy()
     write_map(folder, [catalogue.vocabulary.ids[row] for row in rows], vectors)
-
-
-def _build_index(recommender: Retriever, config: IndexConfig, server: str, catalogue: Catalogue) -> InterestIndex | None:
-    if isinstance(recommender, DirectRecommender):
-        return None
-    check_server(config.kind, server)
-    vectors = candidate_vectors(recommender, catalogue)
-    kind = resolve_kind(config.kind, int(vectors.shape[0]) - FIRST_INDEX, int(vectors.shape[1]), server)
-    with settings_at("index.kind"):
-        return build_index(kind, vectors, **config.search_parameters())

@@ -49,9 +49,9 @@ class RankSignature(Signatures):
     def describe(self) -> dict[str, Any]:
         """What the metadata of an export would say of it."""
         return {
+            **super().describe(),
             "widths": {"history_length": self._ranker.history_length},
             "profile_inputs": self.profile_inputs.describe(),
-            "signatures": self.describe_signatures(),
         }
 
     def _rank(self, history: tf.Tensor, candidates: tf.Tensor, **given: tf.Tensor) -> Tensors:

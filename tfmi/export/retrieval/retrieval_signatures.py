@@ -5,7 +5,8 @@ Shapes: B users, L history length, E exclusions, n results, K interests, d width
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,8 +19,9 @@ from tfmi.export.graph_checks import require_at_most, require_columns, require_r
 from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile_inputs import ProfileInputs
 from tfmi.export.retrieval.rank_signature import rank_candidates_by_id
-from tfmi.export.saving import PartFunction, SignatureFunction, Signatures, Tensors
+from tfmi.export.saving import PartFunction, ReleasedSignatures, SignatureFunction, Tensors, WarmupRequest
 from tfmi.export.timestamp_inputs import TIMESTAMPS, TimestampInputs
+from tfmi.export.warmup import RequestMaker
 from tfmi.index.base import InterestIndex
 from tfmi.index.explaining import ExplainedInterests
 from tfmi.index.merging import first_of_each
@@ -41,7 +43,7 @@ def results_per_interest(export: ExportConfig, ranker: Reranker | None) -> int:
     return export.num_results * (1 if ranker is None else export.ranking_pool)
 
 
-class RetrievalSignatures(Signatures):
+class RetrievalSignatures(ReleasedSignatures):
     """Functions from strings to strings for every signature, and how to save them.
 
     Args:
@@ -85,7 +87,7 @@ class RetrievalSignatures(Signatures):
             self._explained = ExplainedInterests(recommender, self._source)
         if ranker is not None:
             self._source = RankedCandidates(self._source, ranker, self.results_per_interest, weight_of_retrieval(export))
-        self._export = export
+        self._export, self._catalogue, self._profile_features = export, catalogue, profile_features
         self.history_length = recommender.history_length
         # Items that are gone from the catalogue come last: histories may hold them, answers do not.
         self._candidate_rows = catalogue.candidate_rows
@@ -109,6 +111,50 @@ class RetrievalSignatures(Signatures):
             op_namespaces=() if index is None else index.op_namespaces,
             parts=self._parts_for_another_index(),
         )
+
+    def requests(self, batch_sizes: Sequence[int]) -> list[WarmupRequest]:
+        """See ``ReleasedSignatures``: popular items more often, and rows of the profile features as users."""
+        maker = RequestMaker(
+            self._catalogue,
+            self.history_length,
+            self._export.exclusion_width,
+            self._profile_features,
+            has_timestamps=TIMESTAMPS in self.input_specs["serving_default"],
+            filters={} if self.filter_inputs is None else self.filter_inputs.specs(),
+        )
+        return maker.requests(sorted(self.signatures), batch_sizes)
+
+    def describe(self) -> dict[str, Any]:
+        """See ``Signatures``: what a client needs to know, the stages that an answer goes through, and whose scores it holds."""
+        return {
+            **super().describe(),
+            "widths": {
+                "history_length": self.history_length,
+                "num_results": self._export.num_results,
+                "exclusion_width": self._export.exclusion_width,
+            },
+            "exclude_history": self._export.leaves_out_history,
+            "integration": self.integration,
+            "filters": None if self.filter_inputs is None else self.filter_inputs.describe(),
+            "diversity": self._categories is not None,
+            "items": self._num_items,
+            "profile_inputs": self.profile_inputs.describe(),
+            **self._describe_stages(),
+        }
+
+    def _describe_stages(self) -> dict[str, Any]:
+        if self._ranker is None:
+            return {"stages": ["retrieval"]}
+        return {
+            "stages": ["retrieval", "ranking"],
+            "ranking": {
+                **self._ranker.describe(),
+                "pool": min(self.results_per_interest, len(self._catalogue.vocabulary)),
+                "retrieval_weight": weight_of_retrieval(self._export),
+                "scores": "the ranker's logits of a click, plus retrieval_weight times the retriever's score; of rank the logits alone; of "
+                "the cold-start list shares of training events; of similar_items the retriever's",
+            },
+        }
 
     # Signatures
 

@@ -12,17 +12,15 @@ import tensorflow as tf
 
 from tfmi.config import ExportConfig, IndexConfig, check_server
 from tfmi.core.errors import ExportError
-from tfmi.core.versions import versions
 from tfmi.data.dataset import FIRST_INDEX, CategoricalFeature, Feature, MultiValuedFeature
 from tfmi.data.features import feature_arrays
 from tfmi.data.tags.tag_dataset import TagDataset
-from tfmi.export.describing import describe_recall, sample_rows
-from tfmi.export.profile_inputs import profile_values
-from tfmi.export.releasing import check_run_metadata, export_errors, release
+from tfmi.export.metadata import check_run_metadata
+from tfmi.export.recall import describe_recall, sample_rows
+from tfmi.export.releasing import export_errors, release
 from tfmi.export.tags.tag_details import write_sample_profiles, write_tags
 from tfmi.export.tags.tag_search import EveryTag, EveryUser
 from tfmi.export.tags.user_tag_signatures import AudienceUsers, TagSearches, UserTagSignatures, output_names
-from tfmi.export.warmup import make_requests, serialized_examples
 from tfmi.index.recall import RecallProbe
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 
@@ -72,42 +70,33 @@ def export_user_tags(
         check_server(index.kind, export.server)
         searches = TagSearches(model, users, index, export.server)
         # Before any signature is traced: it may have an index search further.
-        described = _describe_searches(model, searches, sampled, users, export, target_recall=index.target_recall)
-        servable = UserTagSignatures(model, dataset, features, users, searches=searches, export=export)
-        requests = _Requests(dataset, features, export)
-        description = {
-            "system": directory.name,
-            **(metadata or {}),
-            "kind": KIND,
-            "index": {"kind": searches.kind(index.kind), **described},
-            **_describe_servable(model, servable, dataset, users, export),
-        }
-        made = make_requests(requests.inputs, sorted(servable.signatures), export.warmup_batch_sizes)
+        found = _describe_searches(model, searches, sampled, users, export, target_recall=index.target_recall)
+        signatures = UserTagSignatures(model, dataset, features, users, searches=searches, export=export)
 
         def write_details(folder: Path) -> None:
             if export.item_details:
-                write_tags(folder, dataset, servable.task_keys)
+                write_tags(folder, dataset, signatures.task_keys)
             if export.sample_users and export.audience_size:
                 known = np.flatnonzero(is_known(features, np.asarray(dataset.users.states)))
                 write_sample_profiles(folder, dataset, features, known, export.sample_users)
 
-        published = release(directory, servable, made, description, version=version, write_details=write_details)
-    log.info("Published %s (%s)", published, summarize_searches(description["index"]))
+        described = {"system": directory.name, **(metadata or {}), "kind": KIND, "index": {"kind": searches.kind(index.kind), **found}}
+        published = release(
+            directory, signatures, described, batch_sizes=export.warmup_batch_sizes, version=version, write_details=write_details
+        )
+    log.info("Published %s (%s)", published, summarize_searches(described["index"]))
     return published
 
 
-def tags_in_memory(
-    model: UserTagModel, dataset: TagDataset, *, export: ExportConfig, index: IndexConfig
-) -> tuple[UserTagSignatures, dict[str, Any]]:
-    """The signatures that an export of a model would have, and what its metadata would say of them, for asking without exporting.
+def tags_in_memory(model: UserTagModel, dataset: TagDataset, *, export: ExportConfig, index: IndexConfig) -> UserTagSignatures:
+    """The signatures that an export of a model would have, for asking without exporting.
 
     Raises:
         ExportError, IndexBuildError: As ``export_user_tags``.
     """
     features = _features(model, dataset)
     _, users = _known_users(model, dataset, features, export.audience_size > 0)
-    servable = UserTagSignatures(model, dataset, features, users, searches=TagSearches(model, users, index, export.server), export=export)
-    return servable, _describe_servable(model, servable, dataset, users, export)
+    return UserTagSignatures(model, dataset, features, users, searches=TagSearches(model, users, index, export.server), export=export)
 
 
 def summarize_searches(description: Mapping[str, Any]) -> str:
@@ -192,67 +181,3 @@ def _describe_searches(
             recall = describe_recall(audience, audience.index, probe, "tags", target_recall)
             described["tag_users"][model.task_names[task]] = {**audience.describe(), **recall}
     return described
-
-
-def _describe_servable(
-    model: UserTagModel, servable: UserTagSignatures, dataset: TagDataset, users: AudienceUsers | None, export: ExportConfig
-) -> dict[str, Any]:
-    return {
-        "widths": {
-            "num_results": export.num_results,
-            "exclusion_width": export.exclusion_width,
-            "audience_size": export.audience_size,
-        },
-        "exclude_history": export.leaves_out_history,
-        "scoring": model.scoring,
-        "tasks": [
-            {
-                "task": name,
-                "output": key,
-                "experts": list(model.user_encoder.experts_of(task)),
-                "bias": float(model.bias(task)),
-                "inner_product": model.is_linear(task),
-            }
-            for task, (name, key) in enumerate(zip(model.task_names, servable.task_keys, strict=True))
-        ],
-        "tags": len(dataset.tags),
-        "users": 0 if users is None else len(users.ids),
-        "profile_inputs": servable.profile_inputs.describe(),
-        "signatures": servable.describe_signatures(),
-        "versions": versions(),
-    }
-
-
-class _Requests:
-    """Makes believable requests, the same ones every time: users of the dataset, popular tags more often."""
-
-    def __init__(self, dataset: TagDataset, features: Mapping[str, Feature], export: ExportConfig) -> None:
-        self._random = np.random.default_rng(0)
-        self._features, self._export = features, export
-        self._states = np.asarray(dataset.users.states)
-        self._names = np.array(dataset.tags.ids, dtype=object)
-        counts = dataset.tag_counts.sum(axis=0)[FIRST_INDEX:] + 1.0
-        self._shares = counts / counts.sum()
-
-    def inputs(self, signature: str, rows: int) -> dict[str, np.ndarray]:
-        """The inputs of a signature for so many rows."""
-        if signature == "tag_users":
-            return {"tags": self._tags(rows)}
-        fields = profile_values(self._features, self._random.choice(self._states, size=rows))
-        if signature == "recommend_tags":
-            return {**fields, "exclude": self._padded(rows, self._export.exclusion_width)}
-        if signature == "user_tags_examples":
-            return {"examples": serialized_examples({**fields, "exclude": self._padded(rows, self._export.exclusion_width)})}
-        if signature == "score_tags":
-            return {**fields, "tags": self._padded(rows, self._export.num_results)}
-        return {**fields, "tags": self._tags(rows)} if signature == "explain_tags" else fields
-
-    def _tags(self, count: int) -> np.ndarray:
-        return self._random.choice(self._names, size=count, p=self._shares)
-
-    def _padded(self, rows: int, width: int) -> np.ndarray:
-        table = np.full((rows, width), "", dtype=object)
-        for row in table:
-            length = int(self._random.integers(0, width, endpoint=True))
-            row[:length] = self._tags(length)
-        return table

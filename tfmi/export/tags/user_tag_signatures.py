@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,9 +20,11 @@ from tfmi.export.graph_checks import require_at_most, require_columns, require_r
 from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile_inputs import ProfileInputs
 from tfmi.export.retrieval.retrieval_signatures import MOST_EXCLUSIONS
-from tfmi.export.saving import SignatureFunction, Signatures, Tensors
+from tfmi.export.saving import ReleasedSignatures, SignatureFunction, Tensors, WarmupRequest
 from tfmi.export.tags.tag_explaining import TagExplainer
+from tfmi.export.tags.tag_requests import TagRequestMaker
 from tfmi.export.tags.tag_search import TagSearch, UserSearch
+from tfmi.export.warmup import make_requests
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
 from tfmi.index.merging import NO_INTEREST, Candidates
@@ -76,7 +79,7 @@ class TagSearches:
         return [search.index for search in (*self.tags, *self.users) if search.index is not None]
 
 
-class UserTagSignatures(Signatures):
+class UserTagSignatures(ReleasedSignatures):
     """Functions from strings to strings for every signature, and how to save them.
 
     Scores are the model's own logits: the sigmoid of one is the probability of the task's action among rows as training had them, its
@@ -105,7 +108,7 @@ class UserTagSignatures(Signatures):
         searches: TagSearches,
         export: ExportConfig,
     ) -> None:
-        self._model, self._export = model, export
+        self._model, self._export, self._dataset, self._features = model, export, dataset, features
         self._num_tags = model.num_tag_rows - FIRST_INDEX
         self.profile_inputs = ProfileInputs(features)
         self._first_input = next(iter(self.profile_inputs.specs()))
@@ -114,6 +117,7 @@ class UserTagSignatures(Signatures):
         self._tags = ItemVocabulary(dataset.tags)
         self._cold_starts = [ColdStart(counts) for counts in dataset.tag_counts]
         self._searches = searches
+        self._num_users = 0 if users is None else len(users.ids)
         self._users = None if users is None else ItemVocabulary(Vocabulary(users.ids))
         self._explainer = TagExplainer(model, features, self.task_keys)
         indexes = searches.indexes()
@@ -122,6 +126,37 @@ class UserTagSignatures(Signatures):
             resources=[self._tags, self._users, self.profile_inputs, indexes],
             op_namespaces=[namespace for each in indexes for namespace in each.op_namespaces],
         )
+
+    def requests(self, batch_sizes: Sequence[int]) -> list[WarmupRequest]:
+        """See ``ReleasedSignatures``: users of the dataset, and popular tags more often."""
+        maker = TagRequestMaker(self._dataset, self._features, self._export)
+        return make_requests(maker.inputs, sorted(self.signatures), batch_sizes)
+
+    def describe(self) -> dict[str, Any]:
+        """See ``Signatures``: what a client needs to know of tasks, tags and users."""
+        return {
+            **super().describe(),
+            "widths": {
+                "num_results": self._export.num_results,
+                "exclusion_width": self._export.exclusion_width,
+                "audience_size": self._export.audience_size,
+            },
+            "exclude_history": self._export.leaves_out_history,
+            "scoring": self._model.scoring,
+            "tasks": [
+                {
+                    "task": name,
+                    "output": key,
+                    "experts": list(self._model.user_encoder.experts_of(task)),
+                    "bias": float(self._model.bias(task)),
+                    "inner_product": self._model.is_linear(task),
+                }
+                for task, (name, key) in enumerate(zip(self._model.task_names, self.task_keys, strict=True))
+            ],
+            "tags": len(self._dataset.tags),
+            "users": self._num_users,
+            "profile_inputs": self.profile_inputs.describe(),
+        }
 
     # Signatures
 

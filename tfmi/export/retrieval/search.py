@@ -1,4 +1,4 @@
-"""What the metadata says about a servable and its index."""
+"""From a recommender's item vectors to an index, and what the metadata says of it."""
 
 from __future__ import annotations
 
@@ -8,59 +8,33 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmi.config import ExportConfig
-from tfmi.core.versions import versions
+from tfmi.config import IndexConfig, check_server
+from tfmi.core.errors import settings_at
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, Feature, Sequences
 from tfmi.data.splitting.slicing import whole_rows
 from tfmi.export.profile_inputs import ProfileInputs, profile_values
-from tfmi.export.retrieval.retrieval_signatures import RetrievalSignatures, weight_of_retrieval
+from tfmi.export.recall import describe_recall, sample_rows
 from tfmi.index.base import InterestIndex
+from tfmi.index.build import build_index, resolve_kind
 from tfmi.index.exact import ExactIndex
-from tfmi.index.recall import RecallProbe, Searches
-from tfmi.index.widening import widen_search
-from tfmi.models.recommender import Reranker, Retriever, UserInputs, VectorRecommender
-
-RECALL_QUERIES = 512
-
-
-def describe_servable(servable: RetrievalSignatures, catalogue: Catalogue, export: ExportConfig) -> dict[str, Any]:
-    """What a client needs to know of a servable, and which software made it."""
-    return {
-        "widths": {
-            "history_length": servable.history_length,
-            "num_results": export.num_results,
-            "exclusion_width": export.exclusion_width,
-        },
-        "exclude_history": export.leaves_out_history,
-        "integration": servable.integration,
-        "filters": None if servable.filter_inputs is None else servable.filter_inputs.describe(),
-        "diversity": catalogue.category_indices() is not None,
-        "items": catalogue.candidate_rows - FIRST_INDEX,
-        "profile_inputs": servable.profile_inputs.describe(),
-        "signatures": servable.describe_signatures(),
-        "versions": versions(),
-    }
-
-
-def describe_stages(ranker: Reranker | None, catalogue: Catalogue, export: ExportConfig) -> dict[str, Any]:
-    """The stages that an answer goes through, and whose scores it holds."""
-    if ranker is None:
-        return {"stages": ["retrieval"]}
-    return {
-        "stages": ["retrieval", "ranking"],
-        "ranking": {
-            **ranker.describe(),
-            "pool": min(export.ranking_pool * export.num_results, len(catalogue.vocabulary)),
-            "retrieval_weight": weight_of_retrieval(export),
-            "scores": "the ranker's logits of a click, plus retrieval_weight times the retriever's score; of rank the logits alone; of the "
-            "cold-start list shares of training events; of similar_items the retriever's",
-        },
-    }
+from tfmi.index.recall import RecallProbe
+from tfmi.models.recommender import DirectRecommender, Retriever, UserInputs, VectorRecommender
 
 
 def candidate_vectors(recommender: VectorRecommender, catalogue: Catalogue) -> tf.Tensor:
     """Vectors float32 [rows, d] of the items that can be recommended, and of padding and unknown."""
     return recommender.item_vectors()[: catalogue.candidate_rows]
+
+
+def build_search(recommender: Retriever, catalogue: Catalogue, config: IndexConfig, server: str) -> InterestIndex | None:
+    """The index of the items that can be recommended, that ``server`` can load; None for a recommender that ranks by itself."""
+    if isinstance(recommender, DirectRecommender):
+        return None
+    check_server(config.kind, server)
+    vectors = candidate_vectors(recommender, catalogue)
+    kind = resolve_kind(config.kind, int(vectors.shape[0]) - FIRST_INDEX, int(vectors.shape[1]), server)
+    with settings_at("index.kind"):
+        return build_index(kind, vectors, **config.search_parameters())
 
 
 def describe_index(
@@ -89,22 +63,6 @@ def describe_index(
     return {"kind": index.kind, "parameters": index.parameters(), **recall}
 
 
-def describe_recall(
-    search: Searches, index: InterestIndex | None, probe: RecallProbe, of: str, target_recall: float | None
-) -> dict[str, Any]:
-    """The share of the exact answers that ``search``, which asks ``index``, finds, and what the queries are ``of``.
-
-    An approximate index is widened until it finds ``target_recall``.
-    """
-    described: dict[str, Any] = {}
-    if index is not None and index.is_approximate:
-        widening = widen_search(index, probe, target_recall, search)
-        value, described = widening.recall, widening.describe()
-    else:
-        value = probe.recall(search)
-    return {"recall": {"at": probe.k, "value": value, "queries": probe.num_queries, "of": of}, **described}
-
-
 def _sample_interests(recommender: VectorRecommender, histories: Sequences, features: Mapping[str, Feature]) -> np.ndarray:
     """Active interests [M, d] of a sample of users."""
     rows = sample_rows(np.arange(len(histories)))
@@ -116,13 +74,6 @@ def _sample_interests(recommender: VectorRecommender, histories: Sequences, feat
     profile = inputs.encode(requests, tf.constant(len(rows)))
     interests, active = recommender.user_interests(UserInputs(history, profile, None if times is None else tf.constant(times)))
     return sample_rows(tf.boolean_mask(interests, active).numpy())
-
-
-def sample_rows(rows: np.ndarray, most: int = RECALL_QUERIES) -> np.ndarray:
-    """At most so many of ``rows`` [M, ...], the same ones every time."""
-    if len(rows) <= most:
-        return rows
-    return rows[np.sort(np.random.default_rng(0).choice(len(rows), size=most, replace=False))]
 
 
 def summarize_index(description: Mapping[str, Any]) -> str:
