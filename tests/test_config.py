@@ -418,3 +418,19 @@ class TestRankers:
         off = ["model.ranker.use_id=false", "model.ranker.use_popularity=false", "model.ranker.features=[]"]
         with pytest.raises(ConfigError, match="nothing is left to embed"):
             load_config(system="din", settings=off)
+
+
+@pytest.mark.parametrize("text", ["%Y%m%d", "%d/%m/%Y %H:%M", "|", "::", ",", ";", "#", "^^", "*", "-", "@"])
+def test_punctuation_on_the_command_line_is_text(text: str) -> None:
+    """A format of times or a delimiter needs no quotes beside those of the shell."""
+    assert parse_settings([f"a={text}"]) == {"a": text}
+
+
+def test_yaml_of_its_own_stays_yaml_on_the_command_line() -> None:
+    values = {"-3": -3, "~": None, "": None, "'%x'": "%x", "[a, b]": ["a", "b"], "{a: 1}": {"a": 1}, "--x": "--x"}
+    assert {text: parse_settings([f"a={text}"])["a"] for text in values} == values
+
+
+def test_a_text_that_yaml_cannot_begin_is_told_to_be_quoted() -> None:
+    with pytest.raises(ConfigError, match=r"line 1, column 14: .*; put quotes around the text"):
+        parse_yaml("time_format: %Y%m%d", "a.yaml")

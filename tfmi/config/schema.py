@@ -17,7 +17,7 @@ import pydantic
 from pydantic import Field
 
 from tfmi.config.earlier_forms import in_current_form
-from tfmi.config.yaml_text import parse_yaml
+from tfmi.config.yaml_text import parse_value, parse_yaml
 from tfmi.core.errors import ConfigError, nearest
 from tfmi.core.plugins import import_plugins
 from tfmi.core.validation import as_texts, describe_value_problem
@@ -735,13 +735,13 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Turn ``["model.dimension=32", ...]`` into a nested mapping; values are YAML."""
+    """Turn ``["model.dimension=32", ...]`` into a nested mapping; values are YAML, see ``parse_value``."""
     result: dict[str, Any] = {}
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set {setting!r}: expected section.key=value, e.g. model.dimension=32")
-        parsed = parse_yaml(value, f"--set {key}")
+        parsed = parse_value(value, f"--set {key}")
         for part in reversed(key.strip().split(".")):
             parsed = {part: parsed}
         result = merge(result, parsed)

@@ -75,6 +75,9 @@ _Loader.add_implicit_resolver(
 )
 
 
+_BARE_TEXT = re.compile(r"[%@`]|[,;:|&*!>^#?-]+\Z")
+
+
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML safely; raises ``ConfigError`` naming ``source`` and the line."""
     try:
@@ -83,9 +86,20 @@ def parse_yaml(text: str, source: str) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         context = f" ({error.context})" if error.context else ""
-        raise ConfigError(f"{source}: not valid YAML: {where}{error.problem or 'cannot be read'}{context}") from None
+        problem = error.problem or "cannot be read"
+        hint = "; put quotes around the text" if "cannot start any token" in problem or "directive" in context else ""
+        raise ConfigError(f"{source}: not valid YAML: {where}{problem}{context}{hint}") from None
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         raise ConfigError(f"{source}: not valid YAML: {error}") from None
+
+
+def parse_value(text: str, source: str) -> Any:
+    """Parse one value that stands alone, such as one of the command line; raises as ``parse_yaml``.
+
+    What YAML has another use for or refuses, but nobody means so, is taken as it stands: a format of times (``%Y%m%d``), and text of
+    punctuation alone, such as a delimiter (``|``, ``::``, ``,``).
+    """
+    return text if _BARE_TEXT.match(text) else parse_yaml(text, source)
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:
