@@ -39,6 +39,7 @@ DEV = [
     "hypothesis>=6.100,<7",
     "selenium>=4.25,<5",  # tests of pages in Chromium; they skip where there is no browser
     "types-PyYAML>=6,<7",
+    "kubernetes-validate>=1.31,<2",  # Kubernetes' schemas, for the manifests of training/kubernetes
 ]
 DOCS = [
     "mkdocs>=1.6,<2",  # the site
@@ -53,6 +54,7 @@ BENCH = [
 # Each is also a file to run from a checkout: training/train.py, serving/client.py and so on.
 PROGRAMS = [
     "tfmi-train = tfmi.cli.train:main",
+    "tfmi-launch-local = tfmi.cli.launch_local:main",
     "tfmi-evaluate = tfmi.cli.evaluate:main",
     "tfmi-compare-versions = tfmi.cli.compare_versions:main",
     "tfmi-export-vectors = tfmi.cli.export_vectors:main",

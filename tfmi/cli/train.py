@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +17,8 @@ from tfmi.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from tfmi.models.systems import System
+    from tfmi.training.distribution.cluster import Cluster
+    from tfmi.training.distribution.joining import Distribution
 
 EXAMPLES = """\
 examples:
@@ -88,6 +92,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--warm-start", metavar="RUN", help="start with the weights of an earlier run on older data; new items and values become new rows"
     )
     parser.add_argument(
+        "--strategy",
+        choices=("none", "mirrored", "multi_worker", "parameter_server"),
+        help="devices or processes that train together (default: as TF_CONFIG says; training/launch_local.py starts several here)",
+    )
+    parser.add_argument(
         "--resume",
         action="store_true",
         help="continue the run in --output, or the newest one of this system and dataset, with its stored configuration; --index, index.*, "
@@ -101,7 +110,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code: 0 done, 1 a problem that the user can fix, 130 stopped by Ctrl-C."""
     quiet_libraries()
     options = build_parser().parse_args(arguments)
-    return run_program(lambda: _run(options))
+    code = run_program(lambda: _run(options))
+    if _coordinates(options):
+        # TensorFlow's coordinator would wait here, for ever, for a worker that is gone.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _coordinates(options: argparse.Namespace) -> bool:
+    """Whether this process is the chief of a cluster with parameter servers."""
+    from tfmi.training.distribution.cluster import read_cluster
+
+    try:
+        cluster = read_cluster(options.strategy)
+    except ConfigError:  # which has been said
+        return False
+    return cluster is not None and cluster.strategy == "parameter_server" and cluster.is_chief
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -111,18 +137,29 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.inspect:
         return _inspect(options)
+    from tfmi.training.distribution.cluster import read_cluster
     from tfmi.training.run_folder import RunFolder
 
+    cluster = read_cluster(options.strategy)
+    if cluster is not None and cluster.is_server:  # needs neither the data nor the run's folder
+        return _serve(cluster)
     if options.resume:
         folder = RunFolder(options.output or _newest_run(_resolve(options)))
         config = _resolve_resumed(options, folder.stored_config())
-        folder.resume(config)
     else:
         config = _resolve(options)
         folder = RunFolder(options.output or _new_folder(config))
+    cluster = read_cluster(config.training.strategy)
+    if cluster is not None and not cluster.is_chief:
+        return _help(config, cluster)
+    if options.resume:
+        folder.resume(config)
+    else:
         folder.start(config)
     logging.info("Run folder: %s", folder.path)
-    result = run(config, folder, None if options.no_export else Path(options.savedmodels), options.resume)
+    distribution = None if cluster is None else _joined(config, cluster)
+    savedmodels = None if options.no_export else Path(options.savedmodels)
+    result = run(config, folder, savedmodels, options.resume, distribution=distribution)
     if result.metrics is None:
         return STOPPED_BY_USER
     _report(config, result.metrics)
@@ -133,6 +170,33 @@ def _run(options: argparse.Namespace) -> int:
         print(f"SavedModel {result.savedmodel}")
         model = result.savedmodel.parent
         print(f"Serve it   python serving/local_server.py --model-base-path {model} --model-name {model.name}")
+    return 0
+
+
+def _joined(config: RunConfig, cluster: Cluster) -> Distribution | None:
+    """The strategy of this process, which TensorFlow wants before it computes anything."""
+    from tfmi.training.distribution.joining import join
+
+    return join(cluster, config.training.replicas)
+
+
+def _help(config: RunConfig, cluster: Cluster) -> int:
+    """What a process does that is not the chief of its cluster: it leaves the run's folder and the export to that one."""
+    from tfmi.kinds.runner import help_chief
+
+    if cluster.is_server:
+        return _serve(cluster)
+    distribution = _joined(config, cluster)
+    if distribution is not None:
+        help_chief(config, distribution)
+    return 0
+
+
+def _serve(cluster: Cluster) -> int:
+    """Do what the chief of a cluster with parameter servers sends."""
+    from tfmi.training.distribution.joining import serve
+
+    serve(cluster)
     return 0
 
 
@@ -207,6 +271,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
         ("training", "max_steps"): options.max_steps,
         ("index", "kind"): options.index,
         ("training", "warm_start"): options.warm_start,
+        ("training", "strategy"): options.strategy,
     }
     overrides: dict[str, Any] = {} if options.seed is None else {"seed": options.seed}
     for (section, key), value in flags.items():

@@ -545,6 +545,12 @@ class TrainingConfig(Section):
     mixed_precision: bool = Field(False, description="mixed_bfloat16 on CPU, mixed_float16 on GPU")
     steps_per_execution: int = Field(8, ge=1, description="steps per call of the compiled loop; Ctrl-C waits for them")
     tensorboard: bool = True
+    strategy: Literal["none", "mirrored", "multi_worker", "parameter_server"] | None = Field(
+        None,
+        description="devices and processes that train together (--strategy); null: as TF_CONFIG says, parameter_server or multi_worker, "
+        "and this process alone without it",
+    )
+    replicas: int | None = Field(None, ge=1, description="mirrored: copies of the model in this process; null: one for each GPU")
 
 
 class EvaluationConfig(Section):

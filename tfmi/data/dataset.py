@@ -219,6 +219,9 @@ class StreamedSequences(Protocol):
     ) -> Any:
         """An infinite ``tf.data.Dataset`` as ``tfmi.data.pipeline.training_batches`` makes it, profiles included."""
 
+    def part_of_shards(self, index: int, count: int) -> StreamedSequences:
+        """The sequences of every ``count``-th shard, from ``index`` on."""
+
 
 @dataclass(frozen=True)
 class EvaluationSet:

@@ -6,9 +6,9 @@ that resumes at step s sees exactly the batches that an uninterrupted run sees f
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -88,6 +88,7 @@ class TrainingBatches:
         order: ExampleOrder = "prefixes",
         profiles: UserProfiles | None = None,
     ) -> None:
+        self._batch_size = batch_size
         self._batches: _BatchesFromStep
         if isinstance(sequences, Sequences):
             whole = order == "sequences"
@@ -101,14 +102,8 @@ class TrainingBatches:
             gatherer = _ExampleGatherer(sequences, history_length, profiles, every_target_from=min_history if whole else None)
             self._batches = _GatheredBatches(choose_positions, gatherer, batch_size)
         else:
-            self._batches = partial(
-                sequences.training_batches,
-                history_length=history_length,
-                min_history=min_history,
-                batch_size=batch_size,
-                seed=seed,
-                every_target=order == "sequences",
-            )
+            settings = {"history_length": history_length, "min_history": min_history, "seed": seed, "every_target": order == "sequences"}
+            self._batches = _StreamedBatches(sequences, batch_size, settings)
 
     def from_step(self, step: int) -> tf.data.Dataset:
         """An infinite dataset of the batches of ``step``, ``step + 1``, ...
@@ -121,6 +116,29 @@ class TrainingBatches:
             is what follows each item of the history, 0 where that is no possible target, and ``weight`` is float32 [B, L].
         """
         return self._batches(start_step=step)
+
+    def part(self, index: int, count: int) -> PartOfBatches:
+        """The ``index``-th of ``count`` equal parts of every batch; see ``BatchStream``.
+
+        Streamed sequences are cut by shards where there are enough of them, so that whoever takes a part reads no others.
+        """
+        return PartOfBatches(self._batches.part(index, count), self._batch_size // count)
+
+
+@dataclass(frozen=True)
+class PartOfBatches:
+    """An equal part of every batch, ``batch_size`` examples of each."""
+
+    batches: _BatchesFromStep
+    batch_size: int
+
+    def from_step(self, step: int) -> tf.data.Dataset:
+        """See ``TrainingBatches.from_step``."""
+        return self.batches(start_step=step)
+
+    def part(self, index: int, count: int) -> PartOfBatches:
+        """A part of the part."""
+        return PartOfBatches(self.batches.part(index, count), self.batch_size // count)
 
 
 def training_batches(
@@ -178,7 +196,13 @@ class RowBatches:
         if num_rows < 1:
             raise DataError("no training example: there is no labelled row")
         self._gather, self._num_rows, self._batch_size = gather, num_rows, batch_size
-        self._choose = _ShuffledTargets(np.arange(num_rows), batch_size, seed)
+        self._choose: Callable[[tf.Tensor], tf.Tensor] = _ShuffledTargets(np.arange(num_rows), batch_size, seed)
+
+    def part(self, index: int, count: int) -> RowBatches:
+        """The ``index``-th of ``count`` equal parts of every shuffled batch; see ``BatchStream``."""
+        part = copy.copy(self)
+        part._choose, part._batch_size = _part_of(self._choose, index, count), self._batch_size // count
+        return part
 
     def from_step(self, step: int) -> tf.data.Dataset:
         """An infinite dataset of the batches of ``step``, ``step + 1``, ...; every row comes once per epoch."""
@@ -206,6 +230,11 @@ def history_positions(ends: tf.Tensor, available: tf.Tensor, history_length: int
     columns = tf.range(history_length, dtype=tf.int64)  # [L]
     real = columns < kept[:, None]  # [B, L]
     return tf.where(real, (ends - kept)[:, None] + columns, 0), real  # [B, L]
+
+
+def _part_of(choose: Callable[[tf.Tensor], tf.Tensor], index: int, count: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """From a function that chooses the examples [B] of a step to the one that chooses one of ``count`` equal parts of them."""
+    return lambda step: tf.split(choose(step), count)[index]
 
 
 def _positions_in_row(sequences: Sequences) -> np.ndarray:
@@ -355,6 +384,24 @@ class _ExampleGatherer:
 class _BatchesFromStep(Protocol):
     def __call__(self, *, start_step: int) -> tf.data.Dataset: ...
 
+    def part(self, index: int, count: int) -> _BatchesFromStep: ...
+
+
+@dataclass(frozen=True)
+class _StreamedBatches:
+    """Batches of sequences that stay on disk."""
+
+    sequences: StreamedSequences
+    batch_size: int
+    settings: dict[str, Any]
+
+    def __call__(self, *, start_step: int) -> tf.data.Dataset:
+        return self.sequences.training_batches(batch_size=self.batch_size, start_step=start_step, **self.settings)
+
+    def part(self, index: int, count: int) -> _StreamedBatches:
+        # Each part goes through its own shards at its own pace: an epoch of one may end before that of another.
+        return _StreamedBatches(self.sequences.part_of_shards(index, count), self.batch_size // count, self.settings)
+
 
 @dataclass(frozen=True)
 class _GatheredBatches:
@@ -363,6 +410,9 @@ class _GatheredBatches:
     choose_positions: Callable[[tf.Tensor], tf.Tensor]
     gatherer: _ExampleGatherer
     batch_size: int
+
+    def part(self, index: int, count: int) -> _GatheredBatches:
+        return _GatheredBatches(_part_of(self.choose_positions, index, count), self.gatherer, self.batch_size // count)
 
     def __call__(self, *, start_step: int) -> tf.data.Dataset:
         steps = tf.data.Dataset.counter(start=start_step)

@@ -20,7 +20,8 @@ from tfmi.models.kind_settings import MODEL_KINDS, KindSettings, read_settings, 
 from tfmi.models.training_step import create_variables
 from tfmi.training.fitting import Fitted, fit_model, restore_best, set_precision
 from tfmi.training.run_folder import RunFolder
-from tfmi.training.trainer import BatchStream, Trainer, TrainingTask
+from tfmi.training.steps import BatchStream
+from tfmi.training.trainer import Trainer, TrainingTask
 
 
 class LoadedData(Protocol):

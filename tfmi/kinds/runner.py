@@ -14,6 +14,7 @@ from tfmi.config import RunConfig
 from tfmi.core.files import write_json
 from tfmi.core.heartbeat import doing
 from tfmi.kinds.base import ModelKind, kind_of
+from tfmi.training.distribution.joining import Distribution, losses_of_processes_said, under
 from tfmi.training.run_folder import RunFolder
 from tfmi.training.run_result import RunResult
 
@@ -25,7 +26,9 @@ def run(
     folder: RunFolder,
     savedmodels: Path | None,
     resume: bool = False,
+    *,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    distribution: Distribution | None = None,
 ) -> RunResult:
     """Do what a configuration describes: load, train, measure, publish.
 
@@ -35,13 +38,14 @@ def run(
         savedmodels: Where ``<name>/<version>`` is published; None exports nothing.
         resume: Continue from the folder's last checkpoint.
         callbacks: Keras callbacks for ``fit``.
+        distribution: The devices and processes that train together, of which this process is the chief; None: this process alone.
 
     Raises:
         TfmiError: The data, the configuration or the export has a problem that the user can fix.
     """
     folder.claim()
     try:
-        return _run(config, folder, savedmodels, resume=resume, callbacks=callbacks)
+        return _run(config, folder, savedmodels, resume=resume, callbacks=callbacks, distribution=distribution)
     finally:
         folder.release()
 
@@ -53,6 +57,7 @@ def _run(
     *,
     resume: bool,
     callbacks: Sequence[tf.keras.callbacks.Callback],
+    distribution: Distribution | None,
 ) -> RunResult:
     kind = kind_of(config)
     target = None if savedmodels is None else savedmodels / (config.export.name or config.system)
@@ -65,7 +70,8 @@ def _run(
     for decision in kind.decisions(config, data):
         log.info("%s", decision)
     exporter = None if target is None else kind.exporter(config, data, folder, target)
-    trained = train(kind, config, data, folder, resume=resume, callbacks=callbacks)
+    with under(distribution), losses_of_processes_said(distribution):
+        trained = train(kind, config, data, folder, resume=resume, callbacks=callbacks)
     if trained is None:
         return RunResult(None, folder, None)
     model, metrics = trained
@@ -78,6 +84,18 @@ def _run(
         return RunResult(metrics, folder, None)
     with doing("exporting"):
         return RunResult(metrics, folder, exporter.publish(model, metrics))
+
+
+def help_chief(config: RunConfig, distribution: Distribution) -> None:
+    """Load the data and take the training steps that the chief of the cluster asks for, until it is done.
+
+    Raises:
+        TfmiError: The data or the configuration has a problem that the user can fix, or the chief is gone.
+    """
+    kind = kind_of(config)
+    data = kind.load_data(config)
+    with under(distribution), losses_of_processes_said(distribution):
+        kind.fit(config, data)
 
 
 def train(

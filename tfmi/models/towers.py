@@ -25,6 +25,7 @@ from tfmi.layers.base import variable_name
 from tfmi.layers.common.dense_network import mlp
 from tfmi.layers.common.fields import weighted_mean
 from tfmi.layers.common.randomness import RandomStream
+from tfmi.layers.common.tables import lookup
 from tfmi.layers.graph.propagation import ItemPropagation
 
 log = logging.getLogger(__name__)
@@ -157,13 +158,22 @@ class ItemTower(tf.keras.layers.Layer):
         if self.propagation is None:
             return self.own_vectors(item_indices, training)
         table = self._refreshed if self._current is None else self._current
-        return tf.cast(tf.gather(table, item_indices), self.compute_dtype)
+        return tf.cast(lookup(table, item_indices), self.compute_dtype)
 
     def table(self) -> tf.Tensor | None:
         """The tensor [num_rows, d] whose rows are the vectors; None if they are computed from features or by layers."""
         if self.propagation is not None:
             return tf.convert_to_tensor(self._refreshed) if self._current is None else self._current
         return tf.convert_to_tensor(self._id_table) if self._is_lookup else None
+
+    def require_whole(self) -> None:
+        """Raise ``ConfigError`` if tables are kept in parts by parameter servers: whoever needs all rows would move all of them, always."""
+        if any(hasattr(table, "variables") for table in self.tables().values()):
+            raise ConfigError(
+                "training.strategy: parameter_server keeps the item table in parts, and every step of this model would read all of it, as "
+                "a softmax over the whole catalogue and a propagation between items do. Take a sampled objective with fewer samples than "
+                "items (model.objective: {name: sampled_softmax}), leave model.item_tower.propagation out, or train with multi_worker"
+            )
 
     def tables(self) -> dict[str, tf.Variable]:
         """The trained tables whose rows stand for something: "" for items, then by feature; "numbers" has a row for each number."""
@@ -187,12 +197,13 @@ class ItemTower(tf.keras.layers.Layer):
             self._refreshed.assign(tf.cast(self._propagate(self.propagation, training=False), tf.float32))
 
     def _propagate(self, propagation: ItemPropagation, training: bool | None) -> tf.Tensor:
+        self.require_whole()
         return propagation(self.own_vectors(tf.range(self.num_rows), training))  # [num_rows, d]
 
     def own_vectors(self, item_indices: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Vectors [..., d] of items before message passing."""
         if self._is_lookup:
-            return tf.cast(tf.gather(self._id_table, item_indices), self.compute_dtype)
+            return tf.cast(lookup(self._id_table, item_indices), self.compute_dtype)
         # A batch repeats items: their features are embedded once.
         unique, position = tf.unique(tf.reshape(item_indices, [-1]))
         vectors = tf.gather(self._embed(unique, training), position)
@@ -203,29 +214,29 @@ class ItemTower(tf.keras.layers.Layer):
         parts: list[tf.Tensor] = []  # each [M, d]
         present: list[tf.Tensor] = []  # each bool [M]: does the item have this feature?
         for values, table in self._categorical.values():
-            value = tf.gather(values, items)
-            parts.append(tf.gather(table, value))
+            value = lookup(values, items)
+            parts.append(lookup(table, value))
             present.append(value != PADDING_INDEX)
         for values, weights, table in self._multi_valued.values():
-            weight = tf.gather(weights, items)  # [M, width]
-            parts.append(weighted_mean(tf.gather(table, tf.gather(values, items)), weight))
+            weight = lookup(weights, items)  # [M, width]
+            parts.append(weighted_mean(lookup(table, lookup(values, items)), weight))
             present.append(tf.reduce_any(weight > 0, axis=-1))
         for values, kernel in self._vectors.values():
-            vector = tf.gather(values, items)  # [M, width]
+            vector = lookup(values, items)  # [M, width]
             known = tf.reduce_all(tf.math.is_finite(vector), axis=-1)
             parts.append(tf.matmul(tf.where(known[:, None], vector, 0.0), kernel))
             present.append(known)
         if self._numbers is not None:
-            parts.append(tf.matmul(tf.gather(self._numbers, items), self._number_kernel))
+            parts.append(tf.matmul(lookup(self._numbers, items), self._number_kernel))
             present.append(tf.ones_like(items, dtype=tf.bool))
         if self._id_table is not None:
-            parts.insert(0, tf.gather(self._id_table, items))
+            parts.insert(0, lookup(self._id_table, items))
             present.insert(0, self._has_id(items, present, training))
         return self._combine(parts, present, training)
 
     def _has_id(self, items: tf.Tensor, others: list[tf.Tensor], training: bool | None) -> tf.Tensor:
         """bool [M]: of which items the id counts, now."""
-        counts = tf.ones_like(items, dtype=tf.bool) if self._with_id is None else tf.gather(self._with_id, items)
+        counts = tf.ones_like(items, dtype=tf.bool) if self._with_id is None else lookup(self._with_id, items)
         if training and self._id_choices is not None:
             counts &= self._id_choices.coins(tf.shape(items), 1 - self._id_dropout)
         if not others:
@@ -298,7 +309,7 @@ class ProfileEncoder(tf.keras.layers.Layer):
         value = profile[name]
         if name not in self._tables:
             return tf.cast(value, self.compute_dtype)[:, None]
-        embedded = tf.gather(self._tables[name], value)
+        embedded = lookup(self._tables[name], value)
         if name in self._multi_valued:
             embedded = weighted_mean(embedded, profile[f"{name}_weights"])
         known = tf.reduce_any(tf.reshape(value, [tf.shape(value)[0], -1]) != PADDING_INDEX, axis=-1, keepdims=True)

@@ -68,7 +68,9 @@ class TrainedByLoss(tfrs.Model):
                 [self.compute_loss(inputs, training=True), *(tf.cast(tf.reduce_sum(value), tf.float32) for value in self.losses)]
             )
             scales = isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
-            scaled = self.optimizer.get_scaled_loss(loss) if scales else loss
+            # Replicas that step together add up their gradients, and a batch's loss is the mean of their parts'.
+            shared = loss / tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.get_scaled_loss(shared) if scales else shared
         gradients = tape.gradient(scaled, self.trainable_variables)
         if scales:
             gradients = self.optimizer.get_unscaled_gradients(gradients)

@@ -15,8 +15,10 @@ from tfmi.config import RunConfig
 from tfmi.core.errors import ConfigError
 from tfmi.models.training_step import count_parameters
 from tfmi.plots.training_plots import plot_curves
+from tfmi.training.distribution.joining import Distribution, current_distribution
+from tfmi.training.distribution.twin import TwinPlan
 from tfmi.training.run_folder import RunFolder
-from tfmi.training.trainer import Trainer, TrainingTask
+from tfmi.training.trainer import RunnerOf, Trainer, TrainingTask, budget, run_here
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +70,7 @@ def fit_model(
         begin: Called before the first step of a run that is not continued, for weights from elsewhere.
 
     Returns:
-        The trained model, or None if training was stopped.
+        The trained model, or None if training was stopped, or if this process only helped the chief of a cluster.
     """
     with _kept_or_thrown_away(folder) as place:
         # Under determinism TensorFlow picks kernels whose sums do not depend on thread timing: the same seed gives the same weights.
@@ -76,7 +78,12 @@ def fit_model(
         set_precision(config)
         model = build()
         evaluator = evaluator_of(model)
-        trainer = Trainer(model, task_of(model, evaluator), config, place, callbacks=callbacks)
+        task = task_of(model, evaluator)
+        distribution = current_distribution()
+        if distribution is not None and not distribution.is_chief:
+            _help(distribution, build, task, config)
+            return None
+        trainer = Trainer(model, task, config, place, callbacks=callbacks, runner_of=_runner_of(distribution, build, config))
         if resume and trainer.restore():
             where = f"step {trainer.state.step:,} of {trainer.total_steps:,}"
             log.info("Training had finished at %s" if trainer.state.finished else "Resuming at %s", where)
@@ -113,6 +120,20 @@ def fit_model(
             "monitor": trainer.monitor,
         }
         return Fitted(model, evaluator, took, state.observed_best)
+
+
+def _runner_of(distribution: Distribution | None, build: Callable[[], Any], config: RunConfig) -> RunnerOf:
+    """Who takes the trainer's steps."""
+    if distribution is None:
+        return run_here
+    return lambda model, batch, total_steps: distribution.runner(TwinPlan(build, batch, config, total_steps), model)
+
+
+def _help(distribution: Distribution, build: Callable[[], Any], task: TrainingTask, config: RunConfig) -> None:
+    """Take the steps that the chief asks for, until it is done."""
+    batch = next(iter(task.batches.from_step(0).take(1)))
+    _, total_steps = budget(task, config)
+    distribution.helper(TwinPlan(build, batch, config, total_steps)).follow(task.batches)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 # Sections and keys that a resumed run may have otherwise than it was started with: they do nothing to training.
-MAY_CHANGE = ("index", "export", "evaluation.batch_size")
+MAY_CHANGE = ("index", "export", "evaluation.batch_size", "training.strategy", "training.replicas")
 # Limits that a resumed run may raise, and lower once it has trained: one that has used them up is finished with what it has.
 LIMITS = ("training.max_steps", "training.max_epochs")
 # The folder in a run's folder with the tables that it was trained on, where these came from memory.

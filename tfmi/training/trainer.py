@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 from tqdm import tqdm
@@ -23,19 +23,14 @@ from tfmi.core.files import write_json, writing
 from tfmi.core.heartbeat import doing
 from tfmi.evaluation.metrics import LOWER_IS_BETTER
 from tfmi.models.kind_settings import reads
-from tfmi.models.training_step import create_variables
+from tfmi.models.training_step import Batch
 from tfmi.training.monitors import Monitor
-from tfmi.training.optimizers import build_optimizer
 from tfmi.training.run_folder import RunFolder
+from tfmi.training.steps import BatchStream, LocalSteps, StepRunner, ready_to_train
 
 log = logging.getLogger(__name__)
 
-
-class BatchStream(Protocol):
-    """Training batches, each of which follows from the seed and its step alone."""
-
-    def from_step(self, step: int) -> tf.data.Dataset:
-        """An infinite dataset of the batches of ``step``, ``step + 1``, ..."""
+RunnerOf = Callable[[tf.keras.Model, Batch, int], StepRunner]
 
 
 @dataclass(frozen=True)
@@ -114,11 +109,12 @@ class TrainingState:
 class _Progress(tf.keras.callbacks.Callback):
     """Moves the bar, stops ``fit`` after the current execution when asked to, and at once when the loss is no longer finite."""
 
-    def __init__(self, bar: tqdm, config: RunConfig, targets_per_step: float) -> None:
+    def __init__(self, bar: tqdm, config: RunConfig, targets_per_step: float, stops_within_rounds: bool = True) -> None:
         super().__init__()
         self.bar, self.config = bar, config
         self.targets_per_step = targets_per_step
         self.stop_requested = False
+        self.stops_within_rounds = stops_within_rounds
         self.first_step = self.steps = 0
         self._round_started = 0.0
         self._said = "compiling"
@@ -140,7 +136,7 @@ class _Progress(tf.keras.callbacks.Callback):
         speed = self.steps * self.targets_per_step / max(time.perf_counter() - self._round_started, 1e-9)
         self._said = f"loss {(logs or {}).get('loss', float('nan')):.4f}, {speed:,.0f} examples/s"
         self.bar.set_postfix_str(self._said, refresh=False)
-        if self.stop_requested:
+        if self.stop_requested and self.stops_within_rounds:
             self.model.stop_training = True
 
 
@@ -196,7 +192,8 @@ def _stop_on_interrupt(progress: _Progress) -> Iterator[None]:
         if progress.stop_requested:
             raise KeyboardInterrupt
         progress.stop_requested = True
-        tqdm.write("Stopping after this step and saving; press Ctrl-C again to stop at once without saving.")
+        when = "this step" if progress.stops_within_rounds else "the next validation, where all processes are at the same step,"
+        tqdm.write(f"Stopping after {when} and saving; press Ctrl-C again to stop at once without saving.")
 
     try:
         previous = signal.signal(signal.SIGINT, request)
@@ -218,6 +215,7 @@ class Trainer:
         config: The run.
         folder: Where checkpoints, state and curves go.
         callbacks: Further Keras callbacks for ``fit``, for which an epoch is what lies between two validations.
+        runner_of: From the model, any batch and the number of all steps to who takes them; this process, if it is not given.
 
     Raises:
         TrainingError: The folder cannot be written.
@@ -229,21 +227,19 @@ class Trainer:
         task: TrainingTask,
         config: RunConfig,
         folder: RunFolder,
+        *,
         callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+        runner_of: RunnerOf | None = None,
     ) -> None:
         self.model, self.task, self.config, self.folder = model, task, config, folder
         self._callbacks = tf.keras.callbacks.CallbackList(list(callbacks), model=model)
         self.targets_per_step = config.training.batch_size * task.targets_per_example
-        self.steps_per_epoch = max(1, round(task.num_examples / config.training.batch_size))
-        self.total_steps = config.training.max_steps or self.steps_per_epoch * config.training.max_epochs
+        self.steps_per_epoch, self.total_steps = budget(task, config)
         self.steps_per_round = min(config.training.evaluate_every or self.steps_per_epoch, self.total_steps)
-        create_variables(model, next(iter(task.batches.from_step(0).take(1))))
-        optimizer = build_optimizer(config.optimizer, self.total_steps)
-        if config.training.mixed_precision and tf.keras.mixed_precision.global_policy().compute_dtype == "float16":
-            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-        optimizer.build(model.trainable_variables)
-        model.compile(optimizer=optimizer, steps_per_execution=config.training.steps_per_execution)
-        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+        batch = next(iter(task.batches.from_step(0).take(1)))
+        ready_to_train(model, batch, config, self.total_steps)
+        self._steps = (runner_of or run_here)(model, batch, self.total_steps)
+        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
         with _writing(folder.checkpoints):
             self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoints), max_to_keep=2)
         self._best = tf.train.Checkpoint(model=model)
@@ -300,8 +296,9 @@ class Trainer:
         state = self.state
         description = f"{self.config.system} on {self.task.dataset}"
         with tqdm(total=self.total_steps, initial=state.step, desc=description, unit="step", disable=None) as bar:
-            progress = _Progress(bar, self.config, self.targets_per_step)
+            progress = _Progress(bar, self.config, self.targets_per_step, self._steps.stops_within_rounds)
             with _stop_on_interrupt(progress), self._tensorboard() as write_scalars, self._training_events():
+                self._steps.load()
                 while not state.finished and not state.stopped:
                     epoch = len(state.curve)
                     if self._steps_left_of_round():
@@ -316,6 +313,7 @@ class Trainer:
                         # A callback may end training, as Keras' EarlyStopping does.
                         state.finished = self._is_finished(state) or bool(self.model.stop_training)
                     self._save()
+                self._steps.close()
         if state.finished:
             self._warn_if_nothing_moved()
         if not state.stopped and state.best_step:
@@ -350,14 +348,12 @@ class Trainer:
         state = self.state
         progress.first_step = state.step
         started = time.perf_counter()
-        batches, steps = self.task.batches.from_step(state.step), self._steps_left_of_round()
+        batches, steps = self.task.batches, self._steps_left_of_round()
         with doing(lambda: f"training: step {state.step + progress.steps:,} of {self.total_steps:,}, {progress.speaking()}"):
-            history = self.model.fit(
-                batches, epochs=1, steps_per_epoch=steps, callbacks=[progress, _BatchEvents(self._callbacks)], verbose=0
-            )
+            losses = self._steps.run(batches, state.step, steps, [progress, _BatchEvents(self._callbacks)])
         state.seconds += time.perf_counter() - started
         state.step += progress.steps
-        state.add_losses({name: float(values[-1]) for name, values in history.history.items()}, progress.steps)
+        state.add_losses(losses, progress.steps)
 
     def _validate(self) -> dict[str, float]:
         state = self.state
@@ -450,6 +446,18 @@ class Trainer:
             yield write
         finally:
             writer.close()
+
+
+def run_here(model: tf.keras.Model, batch: Batch, total_steps: int) -> StepRunner:
+    """Steps in this process alone."""
+    del batch, total_steps
+    return LocalSteps(model)
+
+
+def budget(task: TrainingTask, config: RunConfig) -> tuple[int, int]:
+    """Steps of an epoch, and the most that training may take."""
+    each = max(1, round(task.num_examples / config.training.batch_size))
+    return each, config.training.max_steps or each * config.training.max_epochs
 
 
 def is_improvement(monitor: str, value: float, best: float | None) -> bool:

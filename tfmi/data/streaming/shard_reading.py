@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -245,13 +245,27 @@ class ShardedSequences:
         passes = tf.data.Dataset.counter(start=first_epoch).flat_map(one_pass)
         return passes.rebatch(batch_size, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
 
+    def part_of_shards(self, index: int, count: int) -> ShardedSequences:
+        """The sequences of every ``count``-th shard, from ``index`` on.
+
+        Raises:
+            DataError: There are fewer shards than parts.
+        """
+        if len(self.log.shards) < count:
+            raise DataError(f"data.log.shards: {len(self.log.shards)} shards cannot be shared by {count} replicas; write at least {count}")
+        return self._like(replace(self.log, shards=self.log.shards[index::count]), self.vocabulary, self.profiles)
+
     def with_indices(self, vocabulary: Vocabulary, profiles: UserProfiles | None) -> ShardedSequences:
         """The same sequences with the same items in another order, and with profiles."""
-        other = ShardedSequences(
-            self.log, vocabulary, min_events=self.min_events, part=self.part, profiles=profiles, without_events=self.without_events
-        )
+        other = self._like(self.log, vocabulary, profiles)
         other._known_lengths = self._known_lengths
         return other
+
+    def _like(self, log: ShardedLog, vocabulary: Vocabulary, profiles: UserProfiles | None) -> ShardedSequences:
+        """The same choice of events from another log, with other indices or profiles."""
+        return ShardedSequences(
+            log, vocabulary, min_events=self.min_events, part=self.part, profiles=profiles, without_events=self.without_events
+        )
 
     def __len__(self) -> int:
         """The number of sequences. Like all counts, it reads every shard when it is first asked for."""

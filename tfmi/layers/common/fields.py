@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfmi.data.dataset import FIRST_INDEX, Feature, MultiValuedFeature, NumericFeature
 from tfmi.layers.base import variable_name
+from tfmi.layers.common.tables import lookup
 
 WEIGHTS_SUFFIX = "_weights"
 
@@ -129,7 +130,7 @@ class FieldEmbedding(tf.keras.layers.Layer):
             tf.cast(inputs[f"{name}{WEIGHTS_SUFFIX}"], tf.float32) if name in self._multi_valued else tf.ones_like(indices, tf.float32)
         )
         weights = tf.where(known, tf.maximum(weights, 0.0), 0.0)
-        values = tf.cast(tf.gather(self._tables[name], indices), self.compute_dtype)
+        values = tf.cast(lookup(self._tables[name], indices), self.compute_dtype)
         return tf.where((weights > 0)[..., None], values, tf.zeros([], values.dtype)), weights
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfmi.layers.base import ConfiguredLayer
 from tfmi.layers.common.arguments import require_at_least, require_choice
 from tfmi.layers.common.dense_network import mlp
+from tfmi.layers.common.tables import lookup
 
 
 class TagTower(ConfiguredLayer):
@@ -79,7 +80,7 @@ class TagTower(ConfiguredLayer):
 
     def call(self, tags: tf.Tensor, task: int = 0, training: bool | None = None) -> tf.Tensor:
         """Vectors [..., d] of tags int32 [...] for a task. Those of indices 0 and 1 mean nothing."""
-        embeddings = tf.cast(tf.gather(self.table, tags), self.compute_dtype)
+        embeddings = tf.cast(lookup(self.table, tags), self.compute_dtype)
         if not self._networks:
             return embeddings
         return self._networks[task if self.networks == "per_task" else 0](embeddings, training=training)

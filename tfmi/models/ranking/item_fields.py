@@ -22,6 +22,7 @@ from tfmi.data.dataset import (
 from tfmi.data.features import standardized
 from tfmi.layers.base import variable_name, zero_padding
 from tfmi.layers.common.fields import WEIGHTS_SUFFIX, FieldEmbedding
+from tfmi.layers.common.tables import lookup
 
 ID_FIELD = "item_id"
 POPULARITY_FIELD = "item_popularity"
@@ -143,10 +144,10 @@ class ItemFields(tf.keras.layers.Layer):
         )
 
     def _embed(self, items: tf.Tensor) -> ItemVectors:
-        inputs = {name: tf.gather(values, items) for name, values in self._values.items()}
+        inputs = {name: lookup(values, items) for name, values in self._values.items()}
         fields, present = self._embedding(inputs).pooled()
         first_order, _ = self._first_order(inputs).pooled()
-        present &= tf.gather(self._known, items) & (items >= FIRST_INDEX)[:, None]
+        present &= lookup(self._known, items) & (items >= FIRST_INDEX)[:, None]
         return ItemVectors(zero_padding(fields, present), present, zero_padding(first_order, present))
 
 

@@ -60,10 +60,12 @@ class ScoredItems:
 
     def embed_catalogue(self, training: bool | None = None) -> tf.Tensor:
         """Item vectors [N, d] of every real item."""
+        self._tower.require_whole()
         return self.embed(tf.range(FIRST_INDEX, self.num_rows), training=training)
 
     def catalogue_table(self) -> CatalogueTable | None:
         """The catalogue as rows of the tower's table, if it has one."""
+        self._tower.require_whole()
         table = self._tower.table()
         return None if table is None else CatalogueTable(table, FIRST_INDEX, self._normalize)
 
