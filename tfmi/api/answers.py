@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tfmi.core.errors import DataError, nearest
+from tfmi.core.errors import DataError
+from tfmi.export.tags.user_fields import field_columns
 
 
 def id_list(values: Any, argument: str) -> list[str]:
@@ -92,37 +93,8 @@ def profile_columns(profiles: Any, kinds: Mapping[str, str], users: int) -> dict
     for row in rows:
         if not isinstance(row, Mapping):
             raise DataError(f"profiles: expected a mapping from field to value for each user, got {row!r}")
-        unknown = next((name for name in row if name not in kinds), None)
-        if unknown is not None:
-            has = ", ".join(sorted(kinds)) or "none"
-            raise DataError(f"profiles: the model has no field {unknown!r}{nearest(str(unknown), sorted(kinds))}; it has: {has}")
-    return {name: [_field_value(name, kind, row.get(name)) for row in rows] for name, kind in kinds.items()}
-
-
-def _field_value(name: str, kind: str, value: Any) -> Any:
-    missing = value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
-    if kind == "number":
-        if missing:
-            return float("nan")
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise DataError(f"profiles: field {name!r} takes a number, got {value!r}")
-        return float(value)
-    if kind == "categorical":
-        if missing:
-            return ""
-        if not isinstance(value, str | int | np.integer) or isinstance(value, bool):
-            raise DataError(f"profiles: field {name!r} takes a string, got {value!r}")
-        return str(value)
-    if missing:
-        return []
-    pairs: Sequence[Any] | None = None
-    if isinstance(value, Mapping):
-        pairs = list(value.items())
-    elif isinstance(value, list | tuple | np.ndarray):
-        pairs = [(each, 1.0) for each in value]
-    if pairs is None or not all(isinstance(key, str) and isinstance(weight, int | float | np.number) for key, weight in pairs):
-        raise DataError(f"profiles: field {name!r} takes a list of strings, or a mapping of string to weight, got {value!r}")
-    return pairs
+    known = [{name: None if value is pd.NA else value for name, value in row.items()} for row in rows]
+    return field_columns(known, kinds, "profiles", whole_numbers=True)
 
 
 def ranked_frame(rows: Sequence[Any], found: np.ndarray, row_name: str, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:

@@ -61,11 +61,7 @@ class UserFields:
         Raises:
             DataError: A field that the model does not have, or a value that is not of its kind.
         """
-        unknown = sorted(set(user) - set(self.kinds))
-        if unknown:
-            has = ", ".join(sorted(self.kinds))
-            raise DataError(f"user: no field {unknown[0]!r}{nearest(unknown[0], sorted(self.kinds))}; the model has: {has}")
-        return self.request({name: [_parsed(name, self.kinds[name], value)] for name, value in user.items() if value is not None}, 1)
+        return self.request(field_columns([user], self.kinds, "user"), 1)
 
     def column(self, name: str) -> str:
         """What a field is called in names of outputs."""
@@ -82,16 +78,53 @@ def _table(cells: Sequence[Any] | np.ndarray, rows: int, width: int) -> tuple[np
     return strings, weights
 
 
-def _parsed(name: str, kind: str, value: Any) -> Any:
+def field_columns(
+    users: Sequence[Mapping[str, Any]], kinds: Mapping[str, str], argument: str, *, whole_numbers: bool = False
+) -> dict[str, list[Any]]:
+    """Users as JSON or Python has them, as columns for ``UserFields.request``.
+
+    Args:
+        users: From field to value: a string, a number, a list of strings, or a mapping of string to weight; None, NaN or no entry where
+            it is unknown.
+        kinds: "categorical", "number" or "multi_valued", by the field's name.
+        argument: What to call the users in messages.
+        whole_numbers: Take whole numbers for strings, as ids are often written.
+
+    Raises:
+        DataError: A field that the model does not have, or a value that is not of its kind.
+    """
+    for user in users:
+        unknown = next((name for name in user if name not in kinds), None)
+        if unknown is not None:
+            has = ", ".join(sorted(kinds)) or "none"
+            raise DataError(f"{argument}: the model has no field {unknown!r}{nearest(str(unknown), sorted(kinds))}; it has: {has}")
+    taken = (str, int, np.integer) if whole_numbers else (str,)
+    return {
+        name: [_field_value(f"{argument}: field {name!r}", kind, user.get(name), taken) for user in users] for name, kind in kinds.items()
+    }
+
+
+def _field_value(field: str, kind: str, value: Any, strings: tuple[type, ...]) -> Any:
+    missing = value is None or (isinstance(value, float) and np.isnan(value))
     if kind == "number":
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise DataError(f"user: field {name!r} takes a number, got {value!r}")
-        return value
+        if missing:
+            return float("nan")
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise DataError(f"{field} takes a number, got {value!r}")
+        return float(value)
     if kind == "categorical":
-        if not isinstance(value, str):
-            raise DataError(f"user: field {name!r} takes a string, got {value!r}")
-        return value
-    pairs = value.items() if isinstance(value, Mapping) else [(each, 1.0) for each in value] if isinstance(value, list) else None
-    if pairs is None or not all(isinstance(key, str) and isinstance(weight, int | float) for key, weight in pairs):
-        raise DataError(f"user: field {name!r} takes a list of strings, or an object of string: weight, got {value!r}")
-    return list(pairs)
+        if missing:
+            return ""
+        if isinstance(value, bool) or not isinstance(value, strings):
+            raise DataError(f"{field} takes a string, got {value!r}")
+        return str(value)
+    if missing:
+        return []
+    pairs: Sequence[Any] | None = None
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    elif isinstance(value, list | tuple | np.ndarray):
+        pairs = [(each, 1.0) for each in value]
+    if pairs is None or not all(isinstance(key, str) and isinstance(weight, int | float | np.number) for key, weight in pairs):
+        raise DataError(f"{field} takes a list of strings, or a mapping of string to weight, got {value!r}")
+    return pairs
