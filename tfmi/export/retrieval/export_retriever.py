@@ -74,31 +74,19 @@ def export_savedmodel(
     search = build_search(recommender, catalogue, index, export.server)
     with export_errors(directory):
         # Before any signature is traced: it may have the index search further.
-        found = describe_index(
-            recommender,
-            catalogue,
-            search,
-            results_per_interest(export, ranker),
-            histories,
-            features=features,
-            target_recall=index.target_recall,
-        )
+        depth = results_per_interest(export, ranker)
+        found = describe_index(recommender, catalogue, search, depth, histories, features=features, target_recall=index.target_recall)
         signatures = RetrievalSignatures(recommender, search, catalogue, export, features, quota_exponent=index.allotment(), ranker=ranker)
 
+        described = {"system": directory.name, **(metadata or {}), "index": found}
+
         def write_details(folder: Path) -> None:
-            if export.item_details:
-                write_items(folder, catalogue)
-                if search is not None:
-                    _write_map(folder, catalogue, search)
-            if histories is not None and export.sample_users:
-                write_sample_users(folder, histories, catalogue, profiles, export.sample_users)
+            _write_details(folder, catalogue, search, profiles=profiles, histories=histories, export=export)
             if write_state is not None and export.state:
                 write_state(folder)
 
-        described = {"system": directory.name, **(metadata or {}), "index": found}
-        published = release(
-            directory, signatures, described, batch_sizes=export.warmup_batch_sizes, version=version, write_details=write_details
-        )
+        batch_sizes = export.warmup_batch_sizes
+        published = release(directory, signatures, described, batch_sizes=batch_sizes, version=version, write_details=write_details)
     log.info("Published %s (%s)", published, summarize_index(found))
     return published
 
@@ -172,7 +160,21 @@ def _profile_features(recommender: Retriever, ranker: Reranker | None, profiles:
     return {name: features[name] for name in sorted(names)}
 
 
-def _write_map(folder: Path, catalogue: Catalogue, index: InterestIndex) -> None:
-    rows = mapped_rows(np.asarray(catalogue.counts)[FIRST_INDEX : catalogue.candidate_rows])
-    vectors = index.vectors(tf.constant(rows + FIRST_INDEX, tf.int32)).numpy()
-    write_map(folder, [catalogue.vocabulary.ids[row] for row in rows], vectors)
+def _write_details(
+    folder: Path,
+    catalogue: Catalogue,
+    search: InterestIndex | None,
+    *,
+    profiles: UserProfiles | None,
+    histories: Sequences | None,
+    export: ExportConfig,
+) -> None:
+    """What programs and people read beside the signatures: items, their map, and some users."""
+    if export.item_details:
+        write_items(folder, catalogue)
+        if search is not None:
+            rows = mapped_rows(np.asarray(catalogue.counts)[FIRST_INDEX : catalogue.candidate_rows])
+            vectors = search.vectors(tf.constant(rows + FIRST_INDEX, tf.int32)).numpy()
+            write_map(folder, [catalogue.vocabulary.ids[row] for row in rows], vectors)
+    if histories is not None and export.sample_users:
+        write_sample_users(folder, histories, catalogue, profiles, export.sample_users)
