@@ -40,27 +40,40 @@ check_version() { # model, version folder
     fi
 }
 
-# Lines such as  base_path: "/models/mind"  outside of comments; a path holds no double quote.
-paths=$(sed -e 's/^[[:space:]]*#.*//' "$config/models.config" | grep -o 'base_path:[[:space:]]*"[^"]*"' | sed -e 's/^[^"]*"//' -e 's/"$//')
-[ -n "$paths" ] || {
+# A line for each model of models.config: its base_path and, if it says which, its versions, with a tab between them. Comments do not count,
+# and a path holds no double quote.
+models=$(sed -e 's/^[[:space:]]*#.*//' "$config/models.config" | grep -oE 'base_path:[[:space:]]*"[^"]*"|versions:[[:space:]]*[0-9]+' | awk '
+    /^base_path/ { if (path != "") print path "\t" versions; path = $0; sub(/^[^"]*"/, "", path); sub(/"$/, "", path); versions = ""; next }
+    { number = $0; sub(/^versions:[[:space:]]*/, "", number); versions = versions " " number }
+    END { if (path != "") print path "\t" versions }')
+[ -n "$models" ] || {
     echo "error: $config/models.config names no model (no base_path)" >&2
     exit 1
 }
-while IFS= read -r path; do
+tab=$(printf '\t')
+while IFS= read -r line; do
+    path=${line%%"$tab"*}
+    versions=${line#*"$tab"}
     model=$(basename "$path")
     if [ ! -d "$path" ]; then
         problem "$model" "there is no folder $path; train and export the model, or take it out of $config/models.config"
         continue
     fi
-    newest=$(ls "$path" | grep -E '^[0-9]+$' | sort -n | tail -n 1)
-    if [ -z "$newest" ]; then
+    [ -n "$versions" ] || versions=$(ls "$path" | grep -E '^[0-9]+$' | sort -n | tail -n 1)
+    if [ -z "$versions" ]; then
         problem "$model" "$path holds no version (a folder whose name is a number)"
         continue
     fi
-    check_version "$model" "$path/$newest"
-done <<PATHS
-$paths
-PATHS
+    for version in $versions; do
+        if [ -d "$path/$version" ]; then
+            check_version "$model" "$path/$version"
+        else
+            problem "$model" "$config/models.config asks for version $version, and there is no folder $path/$version"
+        fi
+    done
+done <<MODELS
+$models
+MODELS
 [ "$problems" = 0 ] || exit 1
 
 batching=

@@ -13,11 +13,16 @@ import pytest
 
 from tests.export.conftest import direct_export, exact_export  # noqa: F401 - fixtures
 from tests.export.fake_recommenders import AGE, HISTORY_LENGTH, NUM_RESULTS, REGION, Exported
+from tests.export.retrieval.test_filtered_requests import PRICE, publish
+from tests.export.retrieval.test_filtered_requests import best as best_items
 from tfmi.bulk.asking import answers_of, fields_of
 from tfmi.bulk.recommendations import RecommendationAnswers, RetrieverFields
+from tfmi.bulk.trained_users import UsersOfTables
 from tfmi.bulk.users import Users, in_parts
 from tfmi.cli import recommend_users
 from tfmi.core.errors import ConfigError, DataError
+from tfmi.data.reading.log import LogTables
+from tfmi.data.tables import EventTable, UserTable
 
 USERS: list[dict[str, Any]] = [
     {"user_id": "ann", "history": ["item-1", "item-2"], REGION: "nord", AGE: 31.5},
@@ -30,7 +35,8 @@ USERS: list[dict[str, Any]] = [
 
 def _run(exported: Exported, tmp_path: Path, *arguments: str, users: list[dict[str, Any]] = USERS) -> list[dict[str, Any]]:
     path = tmp_path / "users.parquet"
-    pyarrow.parquet.write_table(pa.Table.from_pylist(users), path)
+    columns = dict.fromkeys(name for user in users for name in user)  # a table is made of the first row's keys
+    pyarrow.parquet.write_table(pa.Table.from_pylist([{name: user.get(name) for name in columns} for user in users]), path)
     output = tmp_path / "out.parquet"
     assert recommend_users.main([str(exported.folder), "--users", str(path), "--output", str(output), *arguments]) == 0
     rows: list[dict[str, Any]] = pyarrow.parquet.read_table(output).to_pylist()
@@ -83,6 +89,62 @@ def test_what_users_have_turned_down_is_a_column_of_any_name(exact_export: Expor
     assert after["item_ids"][:3] == before["item_ids"][3:6]
 
 
+def test_longer_answers_than_the_signatures_have(exact_export: Exported, tmp_path: Path) -> None:  # noqa: F811
+    users = [{"user_id": "eve", "history": ["item-39", "item-5"]}, {"user_id": "bob", "history": [], "exclude": ["item-0"]}]
+    eve, bob = _run(exact_export, tmp_path, "--top", "99", users=users)
+    assert len(set(eve["item_ids"])) == 40
+    assert eve["item_ids"][:NUM_RESULTS] == [item.decode() for item in _asked(exact_export, users[0])["item_ids"][0]]
+    assert eve["scores"] == sorted(eve["scores"], reverse=True)
+    assert bob["item_ids"] == [f"item-{i}" for i in range(1, 40)]
+
+
+def test_restrictions_are_columns(tmp_path: Path) -> None:
+    exported = publish(tmp_path / "models", "exact", filterable=["category", PRICE])
+    users: list[dict[str, Any]] = [
+        {"user_id": "all", "history": ["item-3"]},
+        {"user_id": "some", "history": ["item-3"], "allow_category": ["category-1"], f"max_{PRICE}": 20.0, "num_results": 4},
+        {"user_id": "stock", "history": ["item-3"], "allow_items": ["item-7", "item-9"], "exclude": ["item-9"]},
+        {"user_id": "cold", "history": [], "deny_category": ["category-0", "category-1"], f"min_{PRICE}": 10.0},
+    ]
+    rows = {row["user_id"]: row["item_ids"] for row in _run(exported, tmp_path, "--batch-size", "3", users=users)}
+    assert rows["all"] == [f"item-{item}" for item in best_items(exported, lambda *_: True)[0]]
+    wanted = best_items(exported, lambda _, item: item % 4 == 1 and item <= 20, 4)[0]
+    assert rows["some"] == [f"item-{item}" for item in wanted]
+    assert rows["stock"] == ["item-7"]
+    assert rows["cold"] == [f"item-{item}" for item in (10, 11, 14, 15, 18, 19)]
+    fields = fields_of(exported.model)
+    for column, value, said in (
+        ("num_results", np.array([31.0]), "expected whole numbers up to 30"),
+        ("allow_category", [["a"] * 1001], "allow_category: a list of 1,001 entries; a user may have at most 1,000"),
+    ):
+        with pytest.raises(DataError, match=said):
+            fields.request({"history": [[]], column: value}, 1)
+    with pytest.raises(ConfigError, match="answers with up to 30 items"):
+        answers_of(exported.model, 8, 31)
+
+
+def test_the_users_of_the_data_that_a_model_was_trained_on(exact_export: Exported) -> None:  # noqa: F811
+    events = EventTable(
+        user_ids=["ann", "bob", "cat"],
+        item_ids=["item-1", "item-2", "item-3"],
+        user_codes=np.array([0, 2, 0, 2, 1]),
+        item_codes=np.array([0, 1, 1, 2, 0]),
+        timestamps=np.array([5.0, 1.0, 2.0, 3.0, 4.0]),
+        weights=None,
+        negative=np.array([False, False, False, False, True]),
+    )
+    profiles = UserTable(["cat"], {REGION: ["nord"], AGE: np.array([20.0], np.float32), "genres": [""]})
+    fields = RetrieverFields(exact_export.model.metadata)
+    source = UsersOfTables("toy", LogTables(events, None, profiles), fields)
+    assert source.total() == 2  # of bob nothing is known but what he turned down
+    (users,) = source.chunks()
+    assert users.ids == ["ann", "cat"]
+    assert users.request["history"][:, :3].tolist() == [["item-2", "item-1", ""], ["item-2", "item-3", ""]]
+    assert users.request["profile_home_region"].tolist() == ["", "nord"]
+    with pytest.raises(DataError, match=r"profile columns .*which the data 'toy' lacks"):
+        UsersOfTables("toy", LogTables(events, None, None), fields)
+
+
 def test_vectors_are_the_active_interests(exact_export: Exported, tmp_path: Path) -> None:  # noqa: F811
     rows = _run(exact_export, tmp_path, "--vectors")
     assert [len(row["interest_vectors"]) for row in rows] == [2, 0, 3, 0, 2]
@@ -124,7 +186,7 @@ def test_bad_settings_are_one_message(exact_export: Exported, tmp_path: Path, ca
     path.write_text("user_id,histori\nann,item-1\n", encoding="utf-8")
     command = [str(exact_export.folder), "--users", str(path), "--output", str(tmp_path / "out.parquet")]
     for extra, said in (
-        (["--top", "99"], "this model answers with 6 items"),
+        (["--top", "0"], "--top: expected a number of at least 1"),
         (["--column", "history"], "expected FIELD=NAME"),
         (["--column", "hist=a"], "no field 'hist'"),
         ([], "none of the model's fields is there"),

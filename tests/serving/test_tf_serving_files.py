@@ -96,13 +96,36 @@ def write_config(folder: Path, *paths: Path) -> Path:
     return folder
 
 
-def start(tmp_path: Path, *paths: Path, server_text: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+def test_start_looks_at_the_versions_that_the_configuration_asks_for(tmp_path: Path, models: Path) -> None:
+    canary = (FOLDER / "canary.config").read_text().replace("/models/mind", str(models / "mind"))
+
+    def started() -> subprocess.CompletedProcess[str]:
+        return start(tmp_path, models_config=canary)
+
+    result = started()
+    assert result.returncode == 1
+    assert result.stderr.count(f"asks for version 1, and there is no folder {models}/mind/1\n") == 1
+    for version in ("1", "2"):
+        write_version(models / "mind" / version)
+    assert started().returncode == 0  # version 9, which nobody asks for, needs ScaNN
+    (models / "mind" / "1" / "saved_model.pb").unlink()
+    result = started()
+    assert result.returncode == 1
+    assert "mind/1/saved_model.pb is missing" in result.stderr
+    assert "mind/2" not in result.stderr
+
+
+def start(
+    tmp_path: Path, *paths: Path, server_text: str = "", models_config: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the start script with a server that prints its arguments and its arenas."""
     server = tmp_path / "bin" / "tensorflow_model_server"
     server.parent.mkdir(exist_ok=True)
     server.write_text(f'#!/bin/sh\n# {server_text}\nprintf "%s\\n" "$@"\necho "--arenas=$MALLOC_ARENA_MAX"\n')
     server.chmod(0o755)
     config = write_config(tmp_path / "config", *paths)
+    if models_config is not None:
+        (config / "models.config").write_text(models_config)
     environment = {"TFMI_CONFIG": str(config), "PATH": f"{server.parent}:{os.environ['PATH']}", **environment}
     return subprocess.run([FOLDER / "start.sh", "--v=1"], env=environment, capture_output=True, text=True, timeout=30, check=False)
 

@@ -34,7 +34,7 @@ def _recommendations(model: ExportedModel, batch_size: int, most: int | None, ve
 
 
 _KINDS = (
-    _BulkKind("recommend", lambda model: RetrieverFields(model.metadata), _recommendations),
+    _BulkKind("recommend", lambda model: RetrieverFields(model.metadata, restrictions=True), _recommendations),
     _BulkKind("user_tags", lambda model: UserFields(model.metadata["profile_inputs"]), _tags),
 )
 

@@ -44,9 +44,15 @@ class Answers(Protocol):
 def list_columns(identifiers: np.ndarray, *values: np.ndarray) -> list[pa.Array]:
     """The cells of list columns without padding: ids ``bytes`` [B, n], b"" where there is none, and values beside them [B, n]."""
     found = identifiers != b""
-    offsets = pa.array(np.concatenate([[0], np.cumsum(found.sum(axis=1))]).astype(np.int32))
     names = pa.array(identifiers[found], pa.binary()).cast(pa.string())
-    return [pa.ListArray.from_arrays(offsets, each) for each in (names, *(pa.array(column[found]) for column in values))]
+    return lists_of(found, names, *(column[found] for column in values))
+
+
+def lists_of(found: np.ndarray, *values: pa.Array | np.ndarray) -> list[pa.ListArray]:
+    """The cells of list columns of equal lengths: of each row the values where ``found`` bool [B, n] is true, which ``values`` hold
+    row by row."""
+    offsets = pa.array(np.concatenate([[0], np.cumsum(found.sum(axis=1))]).astype(np.int32))
+    return [pa.ListArray.from_arrays(offsets, each if isinstance(each, pa.Array) else pa.array(each)) for each in values]
 
 
 def write_answers(
@@ -129,17 +135,31 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _write_part(path: Path, answers: Answers, users: Users, bar: tqdm) -> None:
-    with file_appears_complete(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, answers.schema) as writer:
+    with file_appears_complete(path) as temporary, _writer(temporary, answers.schema) as writer:
         for batch in answers.answer(users):
             writer.write_batch(batch)
             bar.update(batch.num_rows)
+
+
+def _writer(path: Path, schema: pa.Schema) -> pyarrow.parquet.ParquetWriter:
+    """Ids repeat, and are stored once; scores and vectors hardly do: looking for repeats in them is most of the time of writing them."""
+    repeating = [name for field in schema for name in _leaves(field.type, field.name) if not pa.types.is_floating(_leaf_type(field.type))]
+    return pyarrow.parquet.ParquetWriter(path, schema, use_dictionary=repeating)
+
+
+def _leaves(of_type: pa.DataType, name: str) -> list[str]:
+    return _leaves(of_type.value_type, f"{name}.list.element") if hasattr(of_type, "value_type") else [name]
+
+
+def _leaf_type(of_type: pa.DataType) -> pa.DataType:
+    return _leaf_type(of_type.value_type) if hasattr(of_type, "value_type") else of_type
 
 
 def _merge(folder: Path, output: Path, schema: pa.Schema) -> None:
     """Make one file of all parts, a row group each, and remove them."""
     parts = sorted(folder.glob("part-*.parquet"))
     wanted = sum(part.stat().st_size for part in parts)
-    with file_appears_complete(output, wanted=wanted) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+    with file_appears_complete(output, wanted=wanted) as temporary, _writer(temporary, schema) as writer:
         for part in parts:
             writer.write_table(pyarrow.parquet.read_table(part))
     for part in parts:

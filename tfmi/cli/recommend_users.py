@@ -17,7 +17,9 @@ the users' file has one row per user: an id, and columns called as what the mode
 unknown; a user of whom nothing is known gets what is popular, and cold_start says so.
 
   a retriever, alone or with a ranker behind it: history (ids, oldest first), timestamps (beside the history, for models that read them),
-  exclude (ids), diversity (a number), and the columns of the profile
+  exclude (ids), diversity (a number), and the columns of the profile; of a model with export.filterable also what the answer is restricted
+  to: allow_<column>, deny_<column> and allow_items (lists), min_<column>, max_<column>, and num_results (numbers). An empty cell, and an
+  empty list, restrict nothing
 
     user_id,history,exclude
     ann,item1|item7|item3,item9
@@ -40,7 +42,7 @@ examples:
   python training/recommend_users.py savedmodels/mind --users users.parquet --output recommendations.parquet --top 20
   python training/recommend_users.py savedmodels/mind/3 --users users.jsonl --vectors --output recommendations/
   python training/recommend_users.py savedmodels/mvke --users users.csv --user-column id --top 10 --output tags/
-  python training/recommend_users.py savedmodels/mvke --from-run --output tags.parquet        the users that it was trained on
+  python training/recommend_users.py savedmodels/mind --from-run --top 20 --output all.parquet    the users of the data it was trained on
 """
 
 
@@ -55,7 +57,7 @@ def build_parser(program: str = "training/recommend_users.py") -> argparse.Argum
     parser.add_argument("savedmodel", type=Path, metavar="SAVEDMODEL", help="savedmodels/<name>/<version>, or savedmodels/<name>")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--users", type=Path, metavar="FILE", help="Parquet, CSV, TSV or JSON Lines, by the suffix; .gz is unpacked")
-    source.add_argument("--from-run", action="store_true", help="the users that the model was trained on, as known at the end of its data")
+    source.add_argument("--from-run", action="store_true", help="the users of the model's own data, with all they did in it")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="PATH", help="one file if it ends in .parquet; else a folder of part files"
     )
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "training/recomm
 def _run(options: argparse.Namespace) -> int:
     from tfmi.bulk.asking import answers_of, fields_of
     from tfmi.bulk.parts import parts_folder, write_answers
-    from tfmi.bulk.trained_users import load_trained_users
+    from tfmi.bulk.trained_users import trained_users
     from tfmi.bulk.user_file import UserFile
     from tfmi.bulk.users import UserSource
     from tfmi.export.exported_model import ExportedModel
@@ -104,7 +106,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.from_run:
         if options.column:
             raise ConfigError("--column names columns of the file of --users; with --from-run there is none")
-        source = load_trained_users(model, folder)
+        source = trained_users(model, folder)
     else:
         fields = fields_of(model)
         source = UserFile(

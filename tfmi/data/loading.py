@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tfmi.config import DataConfig, DatasetName
@@ -16,7 +17,7 @@ from tfmi.data.public.lastfm import load_lastfm
 from tfmi.data.public.movielens import load_movielens
 from tfmi.data.public.sequence_files import load_sequences, read_sequence_files
 from tfmi.data.public.session_files import load_sessions
-from tfmi.data.reading.log import download_hint, read_log_files
+from tfmi.data.reading.log import LogTables, download_hint, read_log_files
 from tfmi.data.splitting.everybody import everybody
 from tfmi.data.splitting.splits import split_events
 from tfmi.data.streaming.streamed_log import load_streamed_log
@@ -50,20 +51,39 @@ def load_everybody(config: DataConfig, *, clicks_alone: bool = False) -> Interac
         ConfigError: Another dataset, no path, or clicks cannot be told.
         DataError: The data is missing or cannot be used, or nobody has two events.
     """
-    if config.dataset == "log":
-        tables = read_log_files(_required_path(config), config.log, rejects_folder(config))
-        events = tables.events
-        if clicks_alone:
-            from tfmi.data.impressions.impression_loading import clicked_events
+    if config.dataset not in ("log", "sequences"):
+        raise ConfigError(
+            f"--all-users: tests everybody in a log or a file of sequences, not in {config.dataset!r}; give --dataset log --data PATH"
+        )
+    tables = load_tables(config, clicks_alone=clicks_alone)
+    name = config.name if config.dataset == "log" else "sequences"
+    return everybody(name, tables.events, config.split, "by_user", items=tables.items, users=tables.users)
 
-            events = events.take(clicked_events(events, config))
-        return everybody(config.name, events, config.split, "by_user", items=tables.items, users=tables.users)
+
+def load_tables(config: DataConfig, *, clicks_alone: bool = False) -> LogTables:
+    """The events, items and users of data that names its users, neither filtered nor split.
+
+    Args:
+        config: A log, a file of sequences, or the embedded data.
+        clicks_alone: Of a log of impressions, take the clicks (``config.impressions``).
+
+    Raises:
+        ConfigError: Another dataset, no path, or clicks cannot be told.
+        DataError: The data is missing or cannot be used.
+    """
+    if config.dataset == "embedded":
+        made = generate(config.embedded)
+        return LogTables(made.events, made.items, made.users)
     if config.dataset == "sequences":
-        events, items = read_sequence_files(_required_path(config))
-        return everybody("sequences", events, config.split, "by_user", items=items)
-    raise ConfigError(
-        f"--all-users: tests everybody in a log or a file of sequences, not in {config.dataset!r}; give --dataset log --data PATH"
-    )
+        return LogTables(*read_sequence_files(_required_path(config)), None)
+    if config.dataset != "log":
+        raise ConfigError(f"the data {config.dataset!r} keeps no users by their ids; a log, a file of sequences and the embedded data do")
+    tables = read_log_files(_required_path(config), config.log, rejects_folder(config))
+    if not clicks_alone:
+        return tables
+    from tfmi.data.impressions.impression_loading import clicked_events
+
+    return replace(tables, events=tables.events.take(clicked_events(tables.events, config)))
 
 
 def rejects_folder(config: DataConfig) -> Path:

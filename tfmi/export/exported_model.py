@@ -48,8 +48,8 @@ class ExportedModel:
         Raises:
             ExportError: It is no retriever, or an older version of tfmi exported it.
         """
-        ids = self._part("item_ids")(tf.range(FIRST_INDEX, self.metadata["items"] + FIRST_INDEX))
-        return [identifier.decode("utf-8") for identifier in ids.numpy()]
+        ids = self._part("item_ids")(tf.range(FIRST_INDEX, self.metadata["items"] + FIRST_INDEX)).numpy()
+        return [identifier.decode("utf-8") for identifier in ids]
 
     def item_vectors(self) -> np.ndarray:
         """float32 [items + 2, d], a row for each item index: what an index of any kind is built from.
@@ -61,7 +61,25 @@ class ExportedModel:
         find = self._part("item_vectors")
         return np.concatenate([find(tf.range(start, min(start + ITEMS_AT_ONCE, rows))).numpy() for start in range(0, rows, ITEMS_AT_ONCE)])
 
-    def _part(self, name: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    def recommend_items(self, inputs: Mapping[str, Any], n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What ``recommend`` answers, at any length, and without strings.
+
+        Args:
+            inputs: Those of ``recommend``; ``exclude`` may have any width.
+            n: Results per user.
+
+        Returns:
+            Item indices int32, scores float32 and interests int32, [B, n] each; where there are fewer, 0, -inf and -1.
+
+        Raises:
+            ExportError: It is no retriever, or an older version of tfmi exported it.
+        """
+        expected = self.metadata["signatures"].get("recommend", {}).get("inputs", {})
+        tensors = [tf.convert_to_tensor(inputs[name], tf.as_dtype(expected[name]["dtype"])) for name in sorted(expected)]
+        items, scores, interests = self._part("item_answers")(*tensors, tf.constant(n, tf.int32))
+        return items.numpy(), scores.numpy(), interests.numpy()
+
+    def _part(self, name: str) -> Callable[..., Any]:
         part = getattr(getattr(self._model, "parts", None), name, None)
         if part is None:
             raise ExportError(

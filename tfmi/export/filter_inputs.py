@@ -37,11 +37,11 @@ class Restrictions(NamedTuple):
     """What a batch of users asks for beyond the usual.
 
     Attributes:
-        allowed: Which items fit.
+        allowed: Which items fit; None: all.
         num_results: int32 [B], places of each answer, at least 1.
     """
 
-    allowed: ItemFilter
+    allowed: ItemFilter | None
     num_results: tf.Tensor
 
 

@@ -24,7 +24,7 @@ from tfmi.export.timestamp_inputs import TIMESTAMPS, TimestampInputs
 from tfmi.export.warmup import RequestMaker
 from tfmi.index.base import InterestIndex
 from tfmi.index.explaining import ExplainedInterests
-from tfmi.index.merging import first_of_each
+from tfmi.index.merging import Candidates, first_of_each
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.index.sources import InterestCandidates, RankedCandidates, candidate_source
 from tfmi.models.recommender import ExplainableRecommender, Reranker, Retriever, UserInputs, VectorRecommender
@@ -109,7 +109,7 @@ class RetrievalSignatures(ReleasedSignatures):
             self._functions(),
             resources=[self._items, self.profile_inputs, self.filter_inputs, index],
             op_namespaces=() if index is None else index.op_namespaces,
-            parts=self._parts_for_another_index(),
+            parts=self._parts_for_programs(),
         )
 
     def requests(self, batch_sizes: Sequence[int]) -> list[WarmupRequest]:
@@ -158,16 +158,21 @@ class RetrievalSignatures(ReleasedSignatures):
 
     # Signatures
 
-    def _functions(self) -> dict[str, SignatureFunction]:
-        history = {"history": tf.TensorSpec([None, self.history_length], tf.string, name="history"), **self._timestamps.specs()}
-        profile = self.profile_inputs.specs()
+    def _history_specs(self) -> dict[str, tf.TensorSpec]:
+        return {"history": tf.TensorSpec([None, self.history_length], tf.string, name="history"), **self._timestamps.specs()}
+
+    def _recommend_specs(self) -> dict[str, tf.TensorSpec]:
         wishes = {
             "exclude": tf.TensorSpec([None, self._export.exclusion_width], tf.string, name="exclude"),
             "diversity": tf.TensorSpec([None], tf.float32, name="diversity"),
         }
+        return {**self._history_specs(), **self.profile_inputs.specs(), **wishes}
+
+    def _functions(self) -> dict[str, SignatureFunction]:
+        history, profile = self._history_specs(), self.profile_inputs.specs()
         functions: dict[str, SignatureFunction] = {
             "serving_default": (self._serve_history, history),
-            "recommend": (self._recommend, {**history, **profile, **wishes}),
+            "recommend": (self._recommend, self._recommend_specs()),
             "recommend_examples": (self._recommend_examples, {"examples": tf.TensorSpec([None], tf.string, name="examples")}),
             "similar_items": (self._similar_items, {"item_ids": tf.TensorSpec([None], tf.string, name="item_ids")}),
         }
@@ -178,17 +183,26 @@ class RetrievalSignatures(ReleasedSignatures):
             functions["user_interests"] = (self._user_interests, {**history, **profile})
         if self._explained is not None:
             filters = {} if self.filter_inputs is None else self.filter_inputs.specs()
-            functions["explain_interests"] = (self._explain_interests, {**history, **profile, "exclude": wishes["exclude"], **filters})
+            functions["explain_interests"] = (
+                self._explain_interests,
+                {**history, **profile, "exclude": self._recommend_specs()["exclude"], **filters},
+            )
         if self._ranker is not None:
             # A ranker reads no times, and every input of a signature has to be in every request.
             candidates = {"candidates": tf.TensorSpec([None, None], tf.string, name="candidates")}
             functions["rank"] = (self._rank, {"history": history["history"], **profile, **candidates})
         return functions
 
-    def _parts_for_another_index(self) -> dict[str, PartFunction]:
-        """What an index is built from, the same whatever kind this one is."""
+    def _parts_for_programs(self) -> dict[str, PartFunction]:
+        """Answers of any length as item indices, and what an index is built from, the same whatever kind this one is."""
         items = tf.TensorSpec([None], tf.int32, name="items")
-        parts: dict[str, PartFunction] = {"item_ids": (self._items.identifiers, [items])}
+        # In the order of the inputs' names; exclusions of any width, since every column of them is searched for.
+        asked = {**self._recommend_specs(), "exclude": tf.TensorSpec([None, None], tf.string, name="exclude")}
+        inputs = [asked[name] for name in sorted(asked)]
+        parts: dict[str, PartFunction] = {
+            "item_ids": (self._items.identifiers, [items]),
+            "item_answers": (self._item_answers, [*inputs, tf.TensorSpec([], tf.int32, name="n")]),
+        }
         if self._index is not None:
             parts["item_vectors"] = (self._index.vectors, [items])
         return parts
@@ -196,7 +210,7 @@ class RetrievalSignatures(ReleasedSignatures):
     def _serve_history(self, history: tf.Tensor, **timestamps: tf.Tensor) -> Tensors:
         history = require_columns(history, "history", self.history_length)
         nobody = self.profile_inputs.missing(tf.shape(history)[0])
-        return self._answer(self._users(history, {**timestamps, **nobody}))
+        return self._as_strings(self._chosen(self._users(history, {**timestamps, **nobody})))
 
     def _recommend_filtered(self, history: tf.Tensor, **given: tf.Tensor) -> Tensors:
         restrictions = self.filter_inputs.encode(given, tf.shape(history)[0])  # type: ignore[union-attr]
@@ -210,11 +224,29 @@ class RetrievalSignatures(ReleasedSignatures):
         restrictions: Restrictions | None = None,
         **given: tf.Tensor,
     ) -> Tensors:
+        return self._as_strings(self._wished(history, exclude, diversity, restrictions, **given))
+
+    def _item_answers(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Item indices, scores and interests [B, n] of the inputs of ``recommend``, by name, and n."""
+        *asked, n = inputs
+        given = dict(zip(sorted(self._recommend_specs()), asked, strict=True))
+        places = tf.fill([tf.shape(given["history"])[0]], n)
+        found = self._wished(**given, restrictions=Restrictions(None, places))
+        return found.items, found.scores, found.interests
+
+    def _wished(
+        self,
+        history: tf.Tensor,
+        exclude: tf.Tensor,
+        diversity: tf.Tensor,
+        restrictions: Restrictions | None = None,
+        **given: tf.Tensor,
+    ) -> Candidates:
         users = self._users(require_columns(history, "history", self.history_length), given)
         rows = tf.shape(users.history)[0]
         exclude = require_rows(require_columns(exclude, "exclude", most=self._most_exclusions), "exclude", rows)
         diversity = require_rows(require_vector(diversity, "diversity"), "diversity", rows)
-        return self._answer(users, self._items.indices(exclude), diversity, restrictions)
+        return self._chosen(users, self._items.indices(exclude), diversity, restrictions)
 
     def _recommend_examples(self, examples: tf.Tensor) -> Tensors:
         parsed = tf.io.parse_example(
@@ -237,7 +269,7 @@ class RetrievalSignatures(ReleasedSignatures):
         restrictions = None
         if self.filter_inputs is not None:
             restrictions = self.filter_inputs.encode(self.filter_inputs.from_example(parsed), tf.shape(users.history)[0])
-        return self._answer(users, exclude.to_tensor(PADDING_INDEX), parsed["diversity"], restrictions)
+        return self._as_strings(self._chosen(users, exclude.to_tensor(PADDING_INDEX), parsed["diversity"], restrictions))
 
     def _user_interests(self, history: tf.Tensor, **given: tf.Tensor) -> Tensors:
         users = self._users(require_columns(history, "history", self.history_length), given)
@@ -287,13 +319,16 @@ class RetrievalSignatures(ReleasedSignatures):
         newest = tf.ragged.boolean_mask(values, kept)[:, -self.history_length :]
         return newest.to_tensor(padding, shape=[None, self.history_length])
 
-    def _answer(
+    def _as_strings(self, chosen: Candidates) -> Tensors:
+        return {"item_ids": self._items.identifiers(chosen.items), "scores": chosen.scores, "interests": chosen.interests}
+
+    def _chosen(
         self,
         users: UserInputs,
         exclude: tf.Tensor | None = None,
         diversity: tf.Tensor | None = None,
         restrictions: Restrictions | None = None,
-    ) -> Tensors:
+    ) -> Candidates:
         """The answer for users, exclusions int32 [B, E], λ [B] and restrictions, all but the first optional."""
         chooses = diversity is not None and self._categories is not None
         places = None if restrictions is None else restrictions.num_results
@@ -312,8 +347,7 @@ class RetrievalSignatures(ReleasedSignatures):
             if places is not None and diversity is not None:
                 found = first_of_each(found, tf.where(diversity > 0.0, places * self._export.diversity_pool, places))
             excluded = None
-        chosen = first_of_each(select(found, n, excluded, diversity, self._categories), places)
-        return {"item_ids": self._items.identifiers(chosen.items), "scores": chosen.scores, "interests": chosen.interests}
+        return first_of_each(select(found, n, excluded, diversity, self._categories), places)
 
     def _excluded(self, history: tf.Tensor, exclude: tf.Tensor | None) -> tf.Tensor | None:
         if self._export.leaves_out_history:

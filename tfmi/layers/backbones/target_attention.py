@@ -84,10 +84,12 @@ class TargetAttention(ConfiguredLayer):
                 lambda: self._by_pair(candidates, history),
                 lambda: self._by_history(candidates, history),
             )
+        pairs = tf.shape(units)[:3]
+        units = tf.reshape(units, [-1, self.hidden[0]])  # all pairs below each other: a product and its bias are then one operation
         units = _activated(self.activations[0], units)
         for layer, activation in zip(self.network, self.activations[1:], strict=True):
             units = _activated(activation, layer(units))
-        logits = self.last(units)[..., 0]  # [U, R, L]
+        logits = tf.reshape(self.last(units), pairs)  # [U, R, L]
         return masked_softmax(logits, mask[:, None, :]) if self.softmax else tf.where(mask[:, None, :], logits, 0.0)
 
     def _parts(self) -> list[tf.Tensor]:
@@ -110,12 +112,23 @@ class TargetAttention(ConfiguredLayer):
         kernels = tf.transpose(history, [0, 2, 1])[:, :, :, None] * of_product[:, None, :] + of_query[:, None, :]  # [U, h, L, A]
         kernels = tf.reshape(kernels, [users, tf.shape(history)[2], pairs[1] * pairs[2]])
         keys = tf.einsum("ulh,ha->ula", history, of_key) + self.bias
-        units = tf.reshape(tf.matmul(candidates, kernels), [users, *pairs]) + keys[:, None, :, :]
+        # What the keys add is the row of a candidate's last number, which is 1: one pass less over all units.
+        kernels = tf.concat([kernels, tf.reshape(keys, [users, 1, pairs[1] * pairs[2]])], axis=1)
+        candidates = tf.pad(candidates, [[0, 0], [0, 0], [0, 1]], constant_values=1)
+        units = tf.reshape(tf.matmul(candidates, kernels), [users, *pairs])
         return tf.ensure_shape(units, [None, None, history.shape[1], self.hidden[0]])
 
 
 def _activated(activation: tf.keras.layers.PReLU, units: tf.Tensor) -> tf.Tensor:
-    """What the layer makes of its units, in three passes over them instead of its own five; there are many for each pair."""
+    """What the layer makes of its units [M, A], in two passes over them instead of its own five; there are many for each pair.
+
+    Below a slope of 1 the larger of x and slope x is what PReLU gives.
+    """
     if not activation.built:
-        activation.build(units.shape)
-    return tf.where(units > 0, units, tf.cast(activation.alpha, units.dtype) * units)
+        activation.build(tf.TensorShape([None, None, None, units.shape[-1]]))
+    slopes = tf.cast(tf.reshape(activation.alpha, [-1]), units.dtype)
+    return tf.cond(
+        tf.reduce_all(slopes < 1),
+        lambda: tf.maximum(units, slopes * units),
+        lambda: tf.where(units > 0, units, slopes * units),
+    )

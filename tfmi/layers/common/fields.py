@@ -32,7 +32,10 @@ class FieldVectors(NamedTuple):
         it is there."""
         vectors, present = [], []
         for values, weights in zip(self.values, self.weights, strict=True):
-            vectors.append(weighted_mean(values, weights))
+            if values.shape[-2] == 1:  # the mean of one is itself, without a product for each row
+                vectors.append(tf.where(weights > 0, values[..., 0, :], tf.zeros([], values.dtype)))
+            else:
+                vectors.append(weighted_mean(values, weights))
             present.append(tf.reduce_any(weights > 0, axis=-1))
         return tf.stack(vectors, axis=1), tf.stack(present, axis=1)
 
