@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmarks.common import report
-from tfmi.cli.program import quiet_libraries, run_program
+from tfmi.cli.program import start
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.core.files import write_atomically, write_json
 from tfmi.data.dataset import EvaluationSet, InteractionDataset
@@ -115,9 +115,7 @@ def plot_sweeps(sweeps: Mapping[str, Sequence[Row]], n: int, path: Path, part: s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code."""
-    quiet_libraries()
-    options = _parser().parse_args(arguments)
-    return run_program(lambda: _run(options))
+    return start(_parser(), _run, arguments)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,13 @@ def quiet_libraries() -> None:
     importlib.import_module("absl.logging")  # makes its logger, which is of a class of its own
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def start(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None) -> int:
+    """Parse a program's command line, None for the process' own, and ``run`` it; see ``run_program``."""
+    quiet_libraries()
+    options = parser.parse_args(arguments)
+    return run_program(lambda: run(options))
 
 
 def run_program(work: Callable[[], int]) -> int:

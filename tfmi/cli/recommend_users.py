@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfmi.cli.program import ProgramParser, quiet_libraries, run_program
+from tfmi.cli.program import ProgramParser, start
 from tfmi.core.errors import ConfigError
 
 EXAMPLES = """\
@@ -79,9 +79,7 @@ def build_parser(program: str = "training/recommend_users.py") -> argparse.Argum
 
 def main(arguments: Sequence[str] | None = None, program: str = "training/recommend_users.py") -> int:
     """Run the program; returns the exit code: 0 done, 1 a problem the user can fix, 130 stopped by Ctrl-C."""
-    quiet_libraries()
-    options = build_parser(program).parse_args(arguments)
-    return run_program(lambda: _run(options))
+    return start(build_parser(program), _run, arguments)
 
 
 def _run(options: argparse.Namespace) -> int:

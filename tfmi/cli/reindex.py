@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfmi.cli.program import quiet_libraries, run_program
+from tfmi.cli.program import start
 from tfmi.core.errors import ConfigError
 
 EXAMPLES = """\
@@ -49,10 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; returns the exit code: 0 done, 1 a problem the user can fix, 130 stopped by Ctrl-C."""
-    quiet_libraries()
-    options = build_parser().parse_args(arguments)
-    return run_program(lambda: _run(options))
+    """Run the program; returns the exit code: 0 done, 1 a problem that the user can fix, 130 stopped by Ctrl-C."""
+    return start(build_parser(), _run, arguments)
 
 
 def _run(options: argparse.Namespace) -> int:
