@@ -56,7 +56,7 @@ def test_the_page_has_one_model_of_each_system() -> None:
     assert list(training_commands(page)) == list(SYSTEMS)
     examples = find_examples(page)
     assert len(examples) >= 20
-    assert all(example.shown for example in examples if "client.py" in example.code or example.is_python)
+    assert all(example.shown for example in examples if "client.py" in example.code)
 
 
 @pytest.mark.long
