@@ -81,3 +81,17 @@ def public_names(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call):  # calls make type variables and registries
             names = [target.id for target in node.targets if isinstance(target, ast.Name) and re.search("[a-z]", target.id)]
         yield from (name for name in names if not name.startswith("_"))
+
+
+# What pages and code called by other words than the field does, or than people do today.
+OUTDATED = re.compile(
+    r"\b(exposures?|counting (system|model|baseline)s?|named (data ?set|set)s?|hears? from|heard from|what asks|mends?|mended"
+    r"|foresees?|anew|afresh)\b"
+)
+
+
+def test_code_and_pages_use_the_terms_of_the_field() -> None:
+    paths = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.yaml")]
+    lines = ((path, number, line) for path in sorted(paths) for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1))
+    found = [f"{path.relative_to(ROOT)}:{number} {match.group()}" for path, number, line in lines if (match := OUTDATED.search(line))]
+    assert found == []

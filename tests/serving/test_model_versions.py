@@ -128,9 +128,9 @@ def test_broken_version_is_loaded_once_mended_and_not_tried_before(tmp_path: Pat
     for _ in range(5):
         model.poll()
     assert tried == ["broken"]
-    write(tmp_path, "1", "mended")
+    write(tmp_path, "1", "fixed")
     poll_until_settled(model)
-    assert tried == ["broken", "mended"]
+    assert tried == ["broken", "fixed"]
     assert model.available == [1]
 
 
@@ -270,10 +270,10 @@ def test_a_broken_replacement_leaves_the_former_one_answering(model: ModelVersio
     assert "has been replaced by one that cannot be served: cannot be read" in status.message
     with model.acquire() as (_, loaded):
         assert loaded.content == "first"
-    replace(tmp_path, "1", "mended")
+    replace(tmp_path, "1", "fixed")
     poll_until_settled(model)
     with model.acquire() as (_, loaded):
-        assert loaded.content == "mended"
+        assert loaded.content == "fixed"
     assert model.statuses()[0].message == ""
 
 

@@ -36,7 +36,7 @@ class LearnedGate(RepeatScorer):
     Args:
         max_count: Items that occur more often count as occurring this often.
         hidden_dimension: Width of the gate's hidden layer; None takes d.
-        similarity_start: w at the start; it is learned. None takes w as 0: where vectors know training histories by heart, what they
+        similarity_start: w at the start; it is learned. None takes w as 0: where vectors have memorised training histories, what they
             say of a history's items misleads.
         by_user: Whether a depends on the vectors v_k, besides n and the share of distinct items.
 

@@ -63,7 +63,7 @@ def hit_rate(model: InterestRetrieval, history: np.ndarray, target: np.ndarray, 
 
 
 @pytest.mark.parametrize("name", sorted(EXTRACTOR))
-def test_learns_64_examples_by_heart(name: str) -> None:
+def test_memorises_64_examples(name: str) -> None:
     history, target = random_prefixes(64, num_rows=102)
     model = make_model(name, num_rows=102)
     model.compile(optimizer=RowSparseAdam(0.01))

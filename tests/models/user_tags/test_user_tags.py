@@ -301,7 +301,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 @pytest.mark.slow
-def test_every_encoder_can_learn_two_random_columns_by_heart(encoder: dict[str, Any]) -> None:
+def test_every_encoder_can_memorise_two_random_columns(encoder: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
     model = make_model(encoder, num_cities=256)
     batch = make_batch(256)
