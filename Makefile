@@ -23,14 +23,17 @@ $(VENV)/.installed: requirements.lock setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed; name one with: make PYTHON=python3.11 ...")'
 	@echo "Installing into $(VENV) (about 3 GB with TensorFlow; a minute or two) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@# Modules are compiled when they are first imported; most of TensorFlow's never are.
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 demo: install ## train, evaluate, export, serve and ask for recommendations
 	@$(BIN)/python training/demo.py
 
-test: lint types tests docs ## lint, types, the tests, the examples of docstrings and the documentation
+test: install $(VENV)/.installed-docs ## lint, types, the tests, the examples of docstrings and the documentation
+	@# Two at a time: tests begin while types are still read. If one fails, the others come to their end and the whole fails.
+	@$(MAKE) --no-print-directory --jobs=2 lint types docs tests
 
 test-all: lint types install ## and every system through all commands, ten minutes more
 	$(PYTEST)
@@ -43,8 +46,7 @@ types: install
 	$(BIN)/mypy $(SOURCES)
 
 tests: install
-	$(PYTEST) -m "not long"
-	$(PYTEST) --doctest-modules tfmi
+	$(PYTEST) -m "not long" --doctest-modules tests tfmi
 
 doctest: install ## the examples in docstrings
 	$(PYTEST) --doctest-modules tfmi
@@ -53,7 +55,7 @@ docs: $(VENV)/.installed-docs ## build the documentation into site/; any warning
 	$(BIN)/mkdocs build --quiet --strict
 
 $(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r requirements-docs.lock
 	@touch $@
 
 short: install ## the tests that take seconds

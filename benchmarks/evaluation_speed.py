@@ -66,7 +66,7 @@ class TfrsEvaluation:
             self._metric.update_state(queries, tf.gather(model.table, target), true_candidate_ids=target)
 
         signature = [tf.TensorSpec([None, HISTORY_LENGTH], tf.int32), tf.TensorSpec([None], tf.int64)]
-        self._update = tf.function(update, input_signature=signature)
+        self._update = tf.function(update, input_signature=signature, autograph=False)
 
     def evaluate(self) -> dict[int, float]:
         """Hit rate by cutoff."""

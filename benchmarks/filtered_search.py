@@ -40,7 +40,7 @@ def compiled(source: InterestCandidates, n: int, num_rows: int, dimension: int, 
         tf.TensorSpec([num_rows, 1], tf.int32),
         tf.TensorSpec([None, 1], tf.int32),
     )
-    return tf.function(answer).get_concrete_function(*specs)
+    return tf.function(answer, autograph=False).get_concrete_function(*specs)
 
 
 def columns(items: np.ndarray, user: np.ndarray, shares: list[float], random: np.random.Generator) -> dict[str, np.ndarray]:

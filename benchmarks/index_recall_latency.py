@@ -90,7 +90,7 @@ def request_through(index: InterestIndex, n: int) -> Request:
         candidates = source.candidates(UserInputs(nothing, {"interests": interests}), n)
         return select(candidates, n, exclude=nothing).items
 
-    return tf.function(answer).get_concrete_function(tf.TensorSpec([None, None, index.dimension]))
+    return tf.function(answer, autograph=False).get_concrete_function(tf.TensorSpec([None, None, index.dimension]))
 
 
 def search_alone(index: ScannIndex, n: int) -> Request:
@@ -99,7 +99,7 @@ def search_alone(index: ScannIndex, n: int) -> Request:
     def answer(interests: tf.Tensor) -> tf.Tensor:
         return index.search_scann(interests[0], n)[0]
 
-    return tf.function(answer).get_concrete_function(tf.TensorSpec([None, None, index.dimension]))
+    return tf.function(answer, autograph=False).get_concrete_function(tf.TensorSpec([None, None, index.dimension]))
 
 
 def repeated_with_noise(model: Path, num_items: int, random: np.random.Generator) -> np.ndarray:

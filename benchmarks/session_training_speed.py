@@ -92,7 +92,7 @@ def example_flops(config: RunConfig, train: Sequences, num_items: int) -> float:
 def matrix_product(size: int) -> tuple[Callable[[], object], float]:
     """A large product to call, and its floating-point operations."""
     first, second = (tf.random.stateless_normal([size, size], seed=[seed, 0]) for seed in (1, 2))
-    multiply = tf.function(lambda: tf.matmul(first, second))
+    multiply = tf.function(lambda: tf.matmul(first, second), autograph=False)
     return lambda: multiply().numpy(), 2.0 * size**3
 
 

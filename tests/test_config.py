@@ -333,6 +333,7 @@ def test_a_resolved_configuration_loads_again(tmp_path: Path, system: str) -> No
     assert load_config(path) == load_config(system=system)
 
 
+@pytest.mark.slow
 def test_checking_components_starts_no_device() -> None:
     code = (
         "from tfmi.models.systems import load_config; load_config()\n"

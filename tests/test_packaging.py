@@ -50,6 +50,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(built)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_everything_but_the_checkout(wheel: zipfile.ZipFile) -> None:
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     sources = {path.relative_to(ROOT).as_posix() for suffix in ("py", "pyi", "yaml") for path in (ROOT / "tfmi").rglob(f"*.{suffix}")}

@@ -25,7 +25,7 @@ def main() -> None:
 
     limit_threads(options.threads)
     first, second = (tf.random.stateless_normal([options.size, options.size], seed=[seed, 0]) for seed in (1, 2))
-    multiply = tf.function(lambda: tf.matmul(first, second))
+    multiply = tf.function(lambda: tf.matmul(first, second), autograph=False)
 
     def run_round() -> None:
         for _ in range(PRODUCTS_PER_ROUND):

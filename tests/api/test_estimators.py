@@ -338,7 +338,9 @@ class TestRanker(TrainedContract):
 class TestTagModel(TrainedContract):
     estimator = tfmi.TagModel
     system = "mvke"
-    settings: ClassVar[dict[str, Any]] = {**SMALL, "dimension": 4}
+    # A graph of few experts is made in no time.
+    encoder: ClassVar[dict[str, Any]] = {"name": "virtual_kernel", "num_experts": 3, "body": {"name": "deepfm", "hidden": [8]}}
+    settings: ClassVar[dict[str, Any]] = {**SMALL, "dimension": 4, "model.user_tags.encoder": encoder}
     of_another_class = "mind"
     metric = "auc"
 

@@ -47,6 +47,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     forget(HEURISTICS, "own_popularity")
 
 
+@pytest.mark.slow
 def test_the_library_names_it_and_says_when_it_is_missing(plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(tfmi.ConfigError, match=r"unknown heuristic 'own_popularity'.*plugins: \[my_package\.my_module\]"):
         tfmi.Recommender(RECIPE)
@@ -66,6 +67,7 @@ def test_the_library_names_it_and_says_when_it_is_missing(plugin: Path, tmp_path
     assert len(answers) == 3
 
 
+@pytest.mark.slow
 def test_the_program_finds_it(plugin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shop()[0].to_parquet(tmp_path / "events.parquet")
     data = {"dataset": "log", "path": str(tmp_path / "events.parquet"), "cache": str(tmp_path / "cache")}

@@ -63,6 +63,7 @@ def test_a_loaded_run_has_the_weights_that_were_measured(trained: Path) -> None:
     assert rows[2]["test"]["category_coverage@10"] > rows[0]["test"]["category_coverage@10"]
 
 
+@pytest.mark.slow
 def test_a_counted_run_is_swept_from_the_command_line(counted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "interests" not in json.loads((counted / "metrics.json").read_text())
     assert main([str(counted), "--num-results", "10", "--max-loss", "0.2", "--output", str(tmp_path)]) == 0
@@ -83,6 +84,7 @@ def test_a_counted_run_is_swept_from_the_command_line(counted: Path, tmp_path: P
     assert f"{best['lambda']:g}. On the test users" in printed.out
 
 
+@pytest.mark.slow
 def test_0_is_always_swept_and_lambdas_come_in_order(counted: Path) -> None:
     rows = sweep(counted, [0.5, 0.1, 0.5])
     assert [row["lambda"] for row in rows] == [0.0, 0.1, 0.5]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.reading_speed import FORMS, write_forms
+from tests.programs import run_program
 from tfmi.config import LogConfig
 from tfmi.data.reading.log import read_log
 
@@ -31,9 +30,9 @@ def test_every_form_holds_the_same_events(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_last_line_is_one_object() -> None:
-    command = [sys.executable, str(PROGRAM), "--rows", "300", "--repeats", "1"]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
-    result = json.loads(output.splitlines()[-1])
+    done = run_program(PROGRAM, "--rows", "300", "--repeats", "1")
+    assert done.code == 0, done.err
+    result = json.loads(done.out.splitlines()[-1])
     assert result["benchmark"] == "reading_speed"
     assert set(result["results"]) == set(FORMS)
     assert all("tfmi" in contenders and len(contenders) > 1 for contenders in result["results"].values())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from benchmarks.flops import distinct_draws, interest_trend_example_flops, mind_
 from benchmarks.peer_environment import peer_python
 from benchmarks.synthetic import synthetic_sequences, synthetic_sessions, write_comirec_files
 from benchmarks.training_speed import REFERENCE, rate, run_contender, shared_setting, summarize
+from tests.programs import run_program
 from tfmi.config import SplitConfig
 from tfmi.core.errors import ConfigError, TfmiError
 from tfmi.data.public.comirec import load_comirec
@@ -24,9 +25,10 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 def run(name: str, *options: str) -> dict[str, Any]:
-    command = [sys.executable, str(BENCHMARKS / name), *options]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    with mock.patch("benchmarks.common.limit_threads"):  # which has to come before the first op of a process
+        done = run_program(BENCHMARKS / name, *options)
+    assert done.code == 0, done.err
+    result: dict[str, Any] = json.loads(done.out.splitlines()[-1])
     return result
 
 

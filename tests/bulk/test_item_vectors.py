@@ -12,6 +12,8 @@ from tests.export.conftest import direct_export, exact_export  # noqa: F401 - fi
 from tests.export.fake_recommenders import Exported
 from tfmi.cli import export_vectors
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("loaded_once")]
+
 
 def test_ids_and_vectors_are_those_of_the_index(exact_export: Exported, tmp_path: Path) -> None:  # noqa: F811
     output = tmp_path / "vectors"

@@ -24,6 +24,8 @@ from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.reading.log import LogTables
 from tfmi.data.tables import EventTable, UserTable
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("loaded_once")]
+
 USERS: list[dict[str, Any]] = [
     {"user_id": "ann", "history": ["item-1", "item-2"], REGION: "nord", AGE: 31.5},
     {"user_id": "bob", "history": [], "exclude": []},

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 
 from tests.export.tags.tag_datasets import NUM_RESULTS, ExportedTags, export_tags
 from tests.models.user_tags.user_tag_models import UTPM
+from tests.programs import run_program
 from tests.storage import room_for
 from tfmi.bulk import trained_users
 from tfmi.bulk.parts import MANIFEST, parts_folder, write_answers
@@ -161,6 +160,7 @@ def test_leftovers_of_a_killed_run_stop_nobody(tmp_path: Path, output: str) -> N
     assert len(read(tmp_path / output)) == 3
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_same_call_goes_on(tmp_path: Path) -> None:
     output = tmp_path / "tags.parquet"
 
@@ -271,12 +271,11 @@ def from_run(exported: ExportedTags, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_program_writes_what_the_model_answers(exported: ExportedTags, tmp_path: Path) -> None:
     users = tmp_path / "users.csv"
     users.write_text("id,city,liked\nann,city 1,tag 1:2|tag 4\nbob,,\n")
-    command = [sys.executable, str(ROOT / "training" / "score_users.py"), str(exported.folder.parent), "--users", str(users)]
-    command += ["--user-column", "id", "--top", "3", "--output", str(tmp_path / "tags.parquet")]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert process.returncode == 0, process.stderr
-    assert "users" in process.stderr  # the progress bar
-    assert json.loads(process.stdout.splitlines()[-1])["users"] == 2
+    options = ["--users", str(users), "--user-column", "id", "--top", "3", "--output", str(tmp_path / "tags.parquet")]
+    done = run_program(ROOT / "training" / "score_users.py", str(exported.folder.parent), *options)
+    assert done.code == 0, done.err
+    assert "users" in done.err  # the progress bar
+    assert json.loads(done.out.splitlines()[-1])["users"] == 2
     ann, bob = read(tmp_path / "tags.parquet")
     assert (ann["cold_start"], bob["cold_start"]) == (False, True)
     request = UserFields(exported.saved.metadata["profile_inputs"]).request_of({"city": "city 1", "liked": {"tag 1": 2.0, "tag 4": 1.0}})

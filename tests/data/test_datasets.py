@@ -43,6 +43,7 @@ def write(folder: Path, **files: str) -> Path:
 
 
 class TestRealFiles:
+    @pytest.mark.slow
     def test_beauty_in_comirecs_split(self, shared_data: SharedData) -> None:
         dataset = load("comirec", shared_data("beauty"))
         assert len(dataset.catalogue.vocabulary) == 12_101
@@ -55,6 +56,7 @@ class TestRealFiles:
         history, targets = dataset.test.histories.row(0), dataset.test.targets.row(0)
         assert ((history - 1).tolist(), (targets - 1).tolist()) == ([4, 1262, 1535, 865], [3225])
 
+    @pytest.mark.slow
     def test_beauty_has_one_of_six_categories_per_item(self, shared_data: SharedData) -> None:
         catalogue = load("comirec", shared_data("beauty")).catalogue
         category, tags = catalogue.features["category"], catalogue.features["tags"]
@@ -80,6 +82,7 @@ class TestRealFiles:
         assert len(dataset.catalogue.vocabulary) == 12_109
         assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (20_202, 2_525, 2_526)
 
+    @pytest.mark.slow
     def test_tmall_sessions(self, shared_data: SharedData) -> None:
         dataset = load("sessions", shared_data("tmall_sessions"))
         assert dataset.report["examples_of_all_sessions"] == 351_268

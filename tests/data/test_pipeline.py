@@ -148,6 +148,7 @@ class TestTraining:
         examples = set(examples_of(take(make_sequences(ROWS), 40, order="random_position", min_history=2)))
         assert examples == set(expected_examples(ROWS, 3, 2))
 
+    @pytest.mark.slow
     @settings(max_examples=25, deadline=None)
     @given(
         st.lists(st.lists(st.integers(1, 9), max_size=9), min_size=1, max_size=5), st.integers(1, 5), st.integers(1, 3), st.integers(0, 99)

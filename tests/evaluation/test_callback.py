@@ -41,6 +41,7 @@ def fit(callbacks: list[tf.keras.callbacks.Callback], **options: int) -> tuple[T
     return model, history.history
 
 
+@pytest.mark.slow
 def test_every_epochs_logs_hold_the_metrics_of_the_model_as_it_is_then() -> None:
     callback = FullCatalogueEvaluation(random_examples(), CATALOGUE, config=CONFIG)
     model, history = fit([callback])

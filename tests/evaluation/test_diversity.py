@@ -28,6 +28,7 @@ class Sharing(TableRecommender):
         return interests, active, tf.where(active, [1.0, 2.0, 5.0], 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exclude_history", "quota_exponent"), [(False, None), (True, None), (False, 1.0)])
 def test_the_lists_are_those_of_the_served_graph(exclude_history: bool, quota_exponent: float | None) -> None:
     """Where places are allotted to interests, they are so for users who ask for no diversity."""

@@ -50,6 +50,7 @@ def test_ranks_every_item_by_its_best_interest(batch_size: int) -> None:
     np.testing.assert_allclose(found.scores, np.take_along_axis(scores, order, axis=1), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [10, NUM_ITEMS + 15])
 def test_history_is_left_out_whole_and_the_rest_moves_up(n: int) -> None:
     examples = random_examples(longest=12)

@@ -93,6 +93,7 @@ class TestRows:
         metrics = conditional.row_metrics(conditional.dataset.train)
         assert metrics["auc:liked"] == metrics["auc:liked|watched"]
 
+    @pytest.mark.slow
     def test_with_nested_tasks_the_second_action_takes_both(self) -> None:
         dataset = make_dataset(LOG, tasks=TASKS, negatives=1)
         metrics = evaluator_of(dataset, "model.user_tags.task_loss={name: entire_space}").row_metrics(dataset.train)

@@ -20,6 +20,7 @@ CONFIG = EvaluationConfig(cutoffs=[3, 10], batch_size=7)
 CATALOGUE = make_catalogue(NUM_ITEMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [1, 12, NUM_ITEMS + 9])
 @pytest.mark.parametrize("direct", [False, True])
 def test_the_pool_is_the_best_that_retrieval_finds_in_the_order_of_the_ranker(pool: int, direct: bool) -> None:
@@ -38,6 +39,7 @@ def test_the_pool_is_the_best_that_retrieval_finds_in_the_order_of_the_ranker(po
     np.testing.assert_allclose(ranked.scores, np.take_along_axis(scores, order, axis=1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_are_measured_on_the_same_users() -> None:
     examples, recommender, ranker = random_examples(), TableRecommender(CATALOGUE), TableRanker(CATALOGUE)
     measured = two_stage_metrics(recommender, ranker, examples, CATALOGUE, CONFIG, pool=20)
@@ -54,6 +56,7 @@ def test_both_are_measured_on_the_same_users() -> None:
     assert measured["ranked"]["recall@10"] != measured["retrieval"]["recall@10"]
 
 
+@pytest.mark.slow
 def test_a_pool_as_long_as_the_list_can_only_be_put_in_another_order() -> None:
     examples = random_examples()
     measured = two_stage_metrics(TableRecommender(CATALOGUE), TableRanker(CATALOGUE), examples, CATALOGUE, CONFIG, pool=10)
@@ -96,6 +99,7 @@ def test_profiles_and_excluded_histories_reach_both_stages() -> None:
     assert not np.array_equal(with_profile.items, bare.items)
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_what_is_served(tmp_path: Path) -> None:
     examples, recommender, ranker = random_examples(), TableRecommender(CATALOGUE), TableRanker(CATALOGUE)
     export = ExportConfig(num_results=6, ranking_pool=3, warmup_batch_sizes=[1])
@@ -122,6 +126,7 @@ def test_retrieval_s_score_is_added_with_its_weight(weight: float) -> None:
     np.testing.assert_allclose(ranked.scores, np.take_along_axis(scores, order, axis=1), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_weight_that_is_chosen_is_the_best_of_those_that_are_tried() -> None:
     examples, recommender, ranker = random_examples(), TableRecommender(CATALOGUE), TableRanker(CATALOGUE)
     chosen = choose_retrieval_weight(recommender, ranker, examples, CATALOGUE, CONFIG, pool=20)

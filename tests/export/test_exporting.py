@@ -81,6 +81,7 @@ def assert_nothing_published(directory: Path) -> None:
     assert not directory.exists() or list(directory.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_failing_replay_blocks_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong_width(folder: Path, model_name: str, requests: list[WarmupRequest]) -> None:
         broken = [WarmupRequest("serving_default", {"history": np.array([["item-1"]], dtype=object)})]
@@ -106,6 +107,7 @@ class Shifted(NextInLine):
         return items, scores + self.shift
 
 
+@pytest.mark.slow
 def test_answers_other_than_in_memory_block_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def change_after_saving(folder: Path, model_name: str, requests: list[WarmupRequest]) -> None:
         recommender.shift.assign(0.25)
@@ -160,6 +162,7 @@ def test_arguments_that_do_not_fit_are_refused_before_anything_is_built(tmp_path
 # What is saved
 
 
+@pytest.mark.slow
 def test_only_what_the_signatures_read_is_saved(tmp_path: Path) -> None:
     """No optimiser state, no training weights: the catalogue's table twice (histories, index) and the item lists."""
     catalogue = make_catalogue()
@@ -197,6 +200,7 @@ def test_a_fresh_process_needs_nothing_of_tfmi(scann_export: Exported) -> None:
 # Bad requests to a loaded model
 
 
+@pytest.mark.slow
 def test_bad_requests_get_clear_errors_and_the_model_lives_on(exact_export: Exported) -> None:
     model = exact_export.model
     good = next(request.inputs for request in read_warmup(exact_export.folder) if request.signature == "recommend")
@@ -247,6 +251,7 @@ def test_a_folder_is_not_a_model(tmp_path: Path) -> None:
         ExportedModel(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_catalogue_that_nobody_bought_from_can_be_served(tmp_path: Path) -> None:
     catalogue = dataclasses.replace(make_catalogue(10), counts=np.zeros(12, np.int64))
     folder = export_savedmodel(NextInLine(catalogue), catalogue, tmp_path / "m", export=SMALL)
@@ -264,6 +269,7 @@ def test_an_index_of_another_kind_can_be_built_from_an_export(request: pytest.Fi
     np.testing.assert_array_equal(vectors[FIRST_INDEX:], export.recommender.item_vectors()[FIRST_INDEX:])
 
 
+@pytest.mark.slow
 def test_a_model_without_an_index_holds_no_vectors(direct_export: Exported) -> None:
     assert direct_export.model.item_ids() == direct_export.catalogue.vocabulary.ids
     with pytest.raises(ExportError, match="does not hold its item vectors"):

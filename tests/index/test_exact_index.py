@@ -58,10 +58,11 @@ def test_rows_of_padding_and_unknown_are_never_found() -> None:
     assert scores.numpy().tolist() == [[-2.0, -2.0, -np.inf, -np.inf]]
 
 
+@pytest.mark.slow
 def test_compiled_with_any_number_of_queries_and_results() -> None:
     random = np.random.default_rng(5)
     index = ExactIndex(random.normal(size=(30, 4)))
-    compiled = tf.function(index.search, input_signature=[tf.TensorSpec([None, 4]), tf.TensorSpec([], tf.int32)])
+    compiled = tf.function(index.search, input_signature=[tf.TensorSpec([None, 4]), tf.TensorSpec([], tf.int32)], autograph=False)
     queries = tf.constant(random.normal(size=(6, 4)), tf.float32)
     for rows, k in ((6, 5), (1, 28), (0, 3), (2, 50)):
         scores, items = compiled(queries[:rows], k)

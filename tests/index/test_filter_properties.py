@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,6 +66,7 @@ def fits(given_filters: Filters, user: int, item: int) -> bool:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(filters())
 def test_filters_let_through_what_the_reference_does(given_filters: Filters) -> None:

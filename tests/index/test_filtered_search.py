@@ -67,6 +67,7 @@ def truth(interests: tf.Tensor, active: np.ndarray, fits: np.ndarray) -> list[np
     return [row[scores[user, row] > -np.inf] for user, row in enumerate(best)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 0.001])
 def test_answers_hold_the_best_that_fit(index: InterestIndex, way: str, share: float) -> None:
     interests, active = interests_of_users(), np.array([[True, True], [True, False], [True, True]])
@@ -96,11 +97,14 @@ def test_items_far_from_every_interest_are_found(index: InterestIndex, way: str)
             assert (found[1].numpy() > 0).all()
 
 
+@pytest.mark.slow
 def test_nobody_nothing_that_fits_and_no_restriction(index: InterestIndex, way: str) -> None:
     interests = interests_of_users()
     fits = np.zeros((NUM_USERS, NUM_ITEMS + 2), bool)
     fits[1], fits[2, 5:8] = True, True
-    search = tf.function(lambda users, k: search_filtered(index, allow(fits), users, tf.ones(tf.shape(users)[:2], tf.bool), k, each=False))
+    search = tf.function(
+        lambda users, k: search_filtered(index, allow(fits), users, tf.ones(tf.shape(users)[:2], tf.bool), k, each=False), autograph=False
+    )
     scores, items = search(interests, tf.constant(K))
     assert not items[0].numpy().any()
     assert (scores[0].numpy() == MISSING_SCORE).all()

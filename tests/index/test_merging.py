@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,7 @@ def searches(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return scores, items, active
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(searches())
 def test_merging_equals_merging_by_hand(search: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
@@ -82,6 +84,6 @@ def test_an_empty_batch_is_merged_in_a_compiled_function() -> None:
         tf.TensorSpec([None, None, None], tf.int32),
         tf.TensorSpec([None, None], tf.bool),
     ]
-    compiled = tf.function(merge_interests, input_signature=specification)
+    compiled = tf.function(merge_interests, input_signature=specification, autograph=False)
     merged = compiled(tf.zeros([0, 4, 3]), tf.zeros([0, 4, 3], tf.int32), tf.zeros([0, 4], tf.bool))
     assert merged.items.shape == (0, 12)

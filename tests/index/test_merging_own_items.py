@@ -80,6 +80,7 @@ def test_a_search_finds_new_items_and_own_ones_join_them(recommender: Repeating,
         assert len(set(row[row > 0])) == (row > 0).sum()
 
 
+@pytest.mark.slow
 def test_evaluation_serving_and_the_sweep_give_the_same_lists(recommender: Repeating, histories: np.ndarray) -> None:
     examples = random_examples(longest=HISTORY_LENGTH)
     histories = examples.histories.padded(HISTORY_LENGTH)
@@ -98,6 +99,7 @@ def test_evaluation_serving_and_the_sweep_give_the_same_lists(recommender: Repea
     np.testing.assert_array_equal(ranker.rank(examples, [0.0], batch_size=5)[0].items[known], expected)
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_left_out_of_both_parts(recommender: Repeating) -> None:
     examples = random_examples(longest=HISTORY_LENGTH)
     ranked = CatalogueRanker(recommender).rank(examples, 10, batch_size=5, exclude_history=True)

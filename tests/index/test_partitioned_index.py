@@ -50,6 +50,7 @@ def test_searching_every_partition_is_exact_search(num_items: int, by_hand: dict
         np.testing.assert_allclose(scores, exact_scores, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_approximate_index_finds_most_and_scores_exactly() -> None:
     item_vectors = clustered_vectors(5_000)
     index, exact = build_index("partitioned", item_vectors), ExactIndex(item_vectors)
@@ -92,6 +93,7 @@ def test_no_user_more_results_than_items_and_broken_interests(kind: str) -> None
     search = tf.function(
         index.search_interests,
         input_signature=[tf.TensorSpec([None, 2, DIMENSION]), tf.TensorSpec([None, 2], tf.bool), tf.TensorSpec([], tf.int32)],
+        autograph=False,
     )
     for users, k in ((0, 3), (1, 3), (4, 40)):
         interests = np.ones((users, 2, DIMENSION), np.float32)

@@ -148,6 +148,7 @@ def test_places_that_an_interest_cannot_fill_go_to_the_best_of_the_rest() -> Non
     assert [item for item, _, _ in rows_of(found)[0]] == [6, 2, 3]
 
 
+@pytest.mark.slow
 def test_users_are_independent_and_one_trace_serves_every_batch_and_n() -> None:
     random = np.random.default_rng(0)
     items = np.stack([[random.permutation(np.arange(2, 22))[:12] for _ in range(3)] for _ in range(6)]).astype(np.int32)
@@ -165,6 +166,7 @@ def test_users_are_independent_and_one_trace_serves_every_batch_and_n() -> None:
     compiled = tf.function(
         lambda scores, items, active, shares, n, exclude: allot_interests(scores, items, active, shares, n, exclude=exclude),
         input_signature=specification,
+        autograph=False,
     )
     for n in (1, 5, 12):
         together = rows_of(compiled(scores, items, active, shares, n, exclude))

@@ -25,6 +25,7 @@ def names(ranked: list[RerankedItem]) -> str:
     return "".join(found.item for found in ranked)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     scores=st.lists(st.floats(-4, 4, width=32, allow_subnormal=False), min_size=1, max_size=NUM_ROWS - 2),

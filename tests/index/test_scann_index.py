@@ -85,7 +85,7 @@ def test_more_results_than_reordering_candidates_are_all_found() -> None:
 
 def test_compiled_with_any_number_of_queries_and_results() -> None:
     index = build_index("scann", clustered_vectors(100), leaves=6)
-    compiled = tf.function(index.search, input_signature=[tf.TensorSpec([None, DIMENSION]), tf.TensorSpec([], tf.int32)])
+    compiled = tf.function(index.search, input_signature=[tf.TensorSpec([None, DIMENSION]), tf.TensorSpec([], tf.int32)], autograph=False)
     for rows, k in ((3, 5), (1, 90), (0, 3), (2, 120)):
         scores, items = compiled(tf.ones([rows, DIMENSION]), k)
         assert scores.shape == items.shape == (rows, k)
@@ -102,7 +102,7 @@ class TwoSignatures(tf.Module):
 
     def save(self, folder: Path) -> None:
         def signature() -> tf.types.experimental.GenericFunction:
-            @tf.function(input_signature=[tf.TensorSpec([None, DIMENSION], name="queries")])
+            @tf.function(input_signature=[tf.TensorSpec([None, DIMENSION], name="queries")], autograph=False)
             def search(queries: tf.Tensor) -> dict[str, tf.Tensor]:
                 scores, items = self.index.search(queries, 5)
                 return {"scores": scores, "items": items}
@@ -113,6 +113,7 @@ class TwoSignatures(tf.Module):
         tf.saved_model.save(self, str(folder), {"first": signature(), "second": signature()}, options)
 
 
+@pytest.mark.slow
 def test_signatures_of_a_saved_model_share_one_searcher_and_versions_do_not(tmp_path: Path) -> None:
     answers = []
     queries = tf.constant(clustered_vectors(3)[2:])

@@ -61,6 +61,7 @@ def selected_items(candidates: Candidates, n: int, diversity: float, categories:
 EIGHTHS = st.integers(-40, 40).map(lambda i: i / 8)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     scores=st.lists(EIGHTHS, min_size=1, max_size=NUM_ROWS - 2),
@@ -172,7 +173,8 @@ def test_compiled_for_any_batch_and_number_of_results() -> None:
             tf.TensorSpec([None, None], tf.int32),
             tf.TensorSpec([], tf.int32),
             tf.TensorSpec([None]),
-        ]
+        ],
+        autograph=False,
     )
     def compiled(items: tf.Tensor, scores: tf.Tensor, interests: tf.Tensor, n: tf.Tensor, diversity: tf.Tensor) -> Candidates:
         return select(Candidates(items, scores, interests), n, None, diversity, categories)

@@ -118,9 +118,10 @@ def test_a_direct_recommender_answers_for_itself() -> None:
     assert found.interests.numpy().tolist() == [[0, 0, 0, -1, -1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", _sources(), ids=["exact", "scann", "direct"])
 def test_one_trace_serves_every_batch_size(source: CandidateSource) -> None:
-    @tf.function(input_signature=[tf.TensorSpec([None, HISTORY_LENGTH], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None, HISTORY_LENGTH], tf.int32)], autograph=False)
     def answer(history: tf.Tensor) -> tf.Tensor:
         return select(source.candidates(UserInputs(history), 12), 6).items
 

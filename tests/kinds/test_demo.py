@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import run_program
+
 DEMO = Path(__file__).resolve().parents[2] / "training" / "demo.py"
 SETTINGS = (
     "data.embedded.users=200",
@@ -47,9 +49,9 @@ def test_the_demo_shows_recommendations_that_can_be_read(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_failed_training_ends_the_demo(tmp_path: Path) -> None:
-    command = [sys.executable, str(DEMO), "--output", str(tmp_path / "run"), "--set", "model.dimension=0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert "model.dimension" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_failed_training_ends_the_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    done = run_program(DEMO, "--output", str(tmp_path / "run"), "--set", "model.dimension=0")
+    assert done.code == 1
+    said = done.err + capfd.readouterr().err  # the demo's own words, and those of the programs that it starts
+    assert "model.dimension" in said
+    assert "Traceback" not in said

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.kinds.finished import NAME, FinishedRun
+from tests.programs import run_program
 from tfmi.cli import evaluate as evaluate_cli
 from tfmi.cli import train as cli
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("loaded_once")]
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +38,10 @@ def assert_measured_again(finished: FinishedRun, split: str, output: str) -> Non
 
 def test_the_program_finds_what_the_run_measured(finished: FinishedRun) -> None:
     program = Path(__file__).resolve().parents[2] / "training" / "evaluate.py"
-    command = [sys.executable, str(program), str(finished.savedmodels / NAME), "--batch-size", "7"]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert process.returncode == 0, process.stderr
-    assert "100%" in process.stderr  # the progress bar
-    assert_measured_again(finished, "test", process.stdout)
+    done = run_program(program, str(finished.savedmodels / NAME), "--batch-size", "7")
+    assert done.code == 0, done.err
+    assert "100%" in done.err  # the progress bar
+    assert_measured_again(finished, "test", done.out)
 
 
 def test_validation_users_can_be_asked_for(finished: FinishedRun, version: str, capsys: pytest.CaptureFixture[str]) -> None:

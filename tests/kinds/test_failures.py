@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.storage import room_for
 from tfmi.cli.program import run_program
 from tfmi.cli.train import main
 from tfmi.core.errors import DataError
 from tfmi.kinds.runner import run
 from tfmi.models.systems import load_config
 from tfmi.training.run_folder import RunFolder
-
-TRAIN = [sys.executable, str(Path(__file__).resolve().parents[2] / "training" / "train.py")]
 
 
 def _raise(error: BaseException) -> int:
@@ -60,20 +55,17 @@ def test_a_savedmodels_folder_that_cannot_be_written_stops_before_training(tmp_p
     assert "Loaded" not in printed.out
 
 
-def _limit_file_size() -> None:
-    # A write beyond the limit then fails as it does on a full disk.
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
-
-
 @pytest.mark.slow
-def test_a_checkpoint_that_does_not_fit_is_one_message(tmp_path: Path, small_run_flags: list[str]) -> None:
+def test_a_checkpoint_that_does_not_fit_is_one_message(
+    tmp_path: Path, small_run_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = [*small_run_flags, "--max-steps", "10", "--no-export", "--set", "training.tensorboard=false", "--output", str(tmp_path / "run")]
-    done = subprocess.run([*TRAIN, *flags], capture_output=True, text=True, timeout=240, check=False, preexec_fn=_limit_file_size)
-    assert done.returncode == 1
-    assert f"error: {tmp_path / 'run' / 'checkpoints'}" in done.stderr
-    assert "cannot write here" in done.stderr
-    assert "Traceback" not in done.stderr
+    with room_for(16_000):
+        assert main(flags) == 1
+    printed = capsys.readouterr().err
+    assert f"error: {tmp_path / 'run' / 'checkpoints'}" in printed
+    assert "cannot write here" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.slow

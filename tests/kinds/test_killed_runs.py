@@ -91,7 +91,7 @@ def killed(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple
     with pytest.MonkeyPatch.context() as monkeypatch, watched(snapshots, monkeypatch):
         metrics = run(config, folder, savedmodels=None).metrics
     assert metrics is not None
-    return snapshots, metrics
+    return snapshots, {**metrics, "losses": [row["loss"] for row in json.loads(folder.curves.read_text())]}
 
 
 def expect_the_same_result(config: RunConfig, path: Path, expected: dict[str, Any]) -> None:
@@ -99,6 +99,7 @@ def expect_the_same_result(config: RunConfig, path: Path, expected: dict[str, An
     resumed = run(config, folder, savedmodels=None, resume=True).metrics
     assert resumed is not None
     assert (resumed["test"], resumed["valid"]) == (expected["test"], expected["valid"])
+    assert [row["loss"] for row in json.loads(folder.curves.read_text())] == expected["losses"]
     assert resumed["train"]["best_step"] == expected["train"]["best_step"]
     assert json.loads(folder.metrics.read_text()) == resumed
 

@@ -38,6 +38,7 @@ SETTINGS = (
     "export.num_results=10",
     "export.exclusion_width=4",
     "export.ranking_pool=2",
+    "export.explain_interests=false",
     "export.warmup_batch_sizes=[1]",
 )
 

@@ -18,6 +18,8 @@ from tfmi.kinds.user_tags import UserTagsKind
 from tfmi.models.systems import load_config
 from tfmi.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "data.embedded.users=100",
     "data.embedded.items=60",

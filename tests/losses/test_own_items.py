@@ -63,6 +63,7 @@ def test_no_objective_takes_what_is_left_out_for_a_negative(
     np.testing.assert_allclose(contrasts[0].positive, contrasts[1].positive, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sampled_others_stand_for_all_others(item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]) -> None:
     """Though a draw holds a third of the items, the gate sees all: the mean loss of repeats over draws is near that of all items."""
     items, queries = item_table(300), random_queries(BATCH, 8)

@@ -14,6 +14,7 @@ FIELDS = (Evidence("city", None, 0.5, 0.75), Evidence("tags", None, -0.25, 0.25)
 VALUES = tuple(Evidence("tags", f"${i}$" * 20, i / 10, 0.1) for i in range(-9, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attends", [True, False])
 def test_reasons_are_drawn(tmp_path: Path, attends: bool) -> None:
     fields = FIELDS if attends else tuple(Evidence(each.field, None, each.effect, None) for each in FIELDS)

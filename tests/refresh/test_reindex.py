@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from tests.exports import loaded
 from tfmi.cli import reindex as reindex_cli
 from tfmi.config import DataConfig, EmbeddedConfig, RunConfig
 from tfmi.core.errors import ConfigError, ExportError
 from tfmi.data.dataset import FIRST_INDEX, InteractionDataset
 from tfmi.data.loading import load_dataset
-from tfmi.export import ExportedModel, export_savedmodel
+from tfmi.export import export_savedmodel
 from tfmi.export.item_details import read_items
 from tfmi.export.metadata import load_metadata
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
@@ -26,6 +27,8 @@ from tfmi.refresh.reindex import reindex
 from tfmi.refresh.stored_state import STATE_FOLDER, read_state, untrained_model, write_state
 from tfmi.refresh.transplant import Surroundings, moves, rows_of, transplant, transplant_slots
 from tfmi.training.optimizers import build_optimizer
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = [
     "model.dimension=8",
@@ -36,6 +39,7 @@ SETTINGS = [
     "export.exclusion_width=2",
     "export.warmup_batch_sizes=[1]",
     "export.filterable=[category]",
+    "export.explain_interests=false",
 ]
 
 
@@ -50,7 +54,7 @@ class Published:
 
 
 def _config(*more: str, system: str = "mind") -> RunConfig:
-    return load_config(system=system, settings=[*SETTINGS, *more])
+    return load_config(system=system, settings=[*SETTINGS, "model.extractor.iterations=1", *more])
 
 
 def _data(items: int = 60, seed: int = 7) -> InteractionDataset:
@@ -97,11 +101,10 @@ def _catalogue(version: Path) -> pd.DataFrame:
 
 
 def _ask(version: Path, history: list[str], signature: str = "serving_default") -> dict[str, np.ndarray]:
-    model = ExportedModel(version)
     request: dict[str, Any] = {"history": np.array([[*history, *[""] * (6 - len(history))]], dtype=object)}
     if signature == "user_interests":
         request |= {"profile_age_band": [""], "profile_region": [""]}
-    return model.predict(signature, request)
+    return loaded(version).predict(signature, request)
 
 
 def test_a_stored_model_is_rebuilt_without_its_log(published: Published) -> None:
@@ -148,7 +151,7 @@ def test_a_newer_catalogue(published: Published, tmp_path: Path) -> None:
         rtol=1e-4,
         atol=1e-6,
     )
-    vectors, ids = ExportedModel(done.folder).item_vectors(), ExportedModel(done.folder).item_ids()
+    vectors, ids = loaded(done.folder).item_vectors(), loaded(done.folder).item_ids()
     assert ids == [*kept, "twin-1", "twin-2"]
     np.testing.assert_array_equal(vectors[ids.index("twin-1") + FIRST_INDEX], vectors[ids.index("twin-2") + FIRST_INDEX])
     first_twin, second_twin = (_ask(done.folder, [twin], "user_interests") for twin in ("twin-1", "twin-2"))
@@ -156,13 +159,13 @@ def test_a_newer_catalogue(published: Published, tmp_path: Path) -> None:
     np.testing.assert_array_equal(first_twin["interests"], second_twin["interests"])
     for history in ([], gone, [gone[0], kept[1]]):
         assert not {item.decode() for item in _ask(done.folder, history)["item_ids"][0]} & set(gone)
-    similar = ExportedModel(done.folder).predict("similar_items", {"item_ids": [gone[0], "twin-1"]})["item_ids"]
+    similar = loaded(done.folder).predict("similar_items", {"item_ids": [gone[0], "twin-1"]})["item_ids"]
     assert set(similar[0]) == {b""}
     assert similar[1][0] == b"twin-2"
     # A version that was made so is one that others can be made from.
     again = reindex(done.folder, catalogue=path, directory=tmp_path / "mind")
     assert {key: again.report[key] for key in ("known", "new", "gone")} == {"known": 57, "new": 0, "gone": 5}
-    np.testing.assert_allclose(ExportedModel(again.folder).item_vectors(), vectors, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(loaded(again.folder).item_vectors(), vectors, rtol=1e-5, atol=1e-7)
 
 
 def test_what_cannot_be_reindexed_says_so(published: Published, tmp_path: Path) -> None:

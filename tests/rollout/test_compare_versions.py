@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from tfmi.rollout.measures import category_shares, category_shift, overlap, scor
 from tfmi.rollout.requests import sample_users, users_in_file
 from tfmi.rollout.sides import Answer, open_side
 from tfmi.serving.local_server import LocalServer, discover_models
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("loaded_once")]
 
 
 def _answers(*lists: str) -> list[Answer]:
@@ -76,13 +79,13 @@ class TestMeasures:
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder: 1 and 2 alike but for a rotation's worth of nothing, 3 with other vectors and fewer items, 4 a heuristic."""
+    """A model folder: 1 and 2 alike, 3 with other vectors and fewer items, 4 a heuristic."""
     directory = tmp_path_factory.mktemp("rollout") / "fake"
     profiles = make_profiles()
     random = np.random.default_rng(4)
     histories = Sequences(np.arange(0, 37, 6), random.integers(2, 32, 36).astype(np.int32), None, None, np.arange(1, 7, dtype=np.int32))
-    export = ExportConfig(num_results=NUM_RESULTS, exclusion_width=2, warmup_batch_sizes=[1])
-    for seed, items in ((0, 40), (0, 40), (9, 30)):
+    export = ExportConfig(num_results=NUM_RESULTS, exclusion_width=2, warmup_batch_sizes=[1], explain_interests=False)
+    for version, seed, items in ((1, 0, 40), (3, 9, 30)):
         catalogue = make_catalogue(items)
         recommender = TableRecommender(catalogue, (REGION, AGE), seed=seed)
         export_savedmodel(
@@ -94,7 +97,9 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
             profiles=profiles,
             histories=histories,
             metadata={"system": "fake"},
+            version=version,
         )
+    shutil.copytree(directory / "1", directory / "2")
     catalogue = make_catalogue(40)
     export_savedmodel(NextInLine(catalogue), catalogue, directory, export=export, histories=histories, metadata={"system": "next"})
     return directory
@@ -130,8 +135,9 @@ def test_a_heuristic_has_no_vectors_to_compare(versions: Path, capsys: pytest.Ca
     assert "item vectors  not compared" in capsys.readouterr().out
 
 
-def test_a_served_version_is_asked_by_its_address(versions: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with LocalServer(lambda: discover_models(versions.parent), rest_port=0, grpc_port=0, num_versions=4, poll_seconds=60) as server:
+def test_a_served_version_is_asked_by_its_address(versions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    served = shutil.copytree(versions / "1", tmp_path / "models" / "fake" / "1").parents[1]
+    with LocalServer(lambda: discover_models(served), rest_port=0, grpc_port=0, poll_seconds=60) as server:
         address = f"{server.rest_address}/v1/models/fake/versions/1"
         assert _run(address, str(versions / "2"), "--min-overlap", "1") == 0
         assert compare_versions.main([address, address, "--latency-requests", "2"]) == 1

@@ -135,6 +135,7 @@ def test_json_is_counted_before_it_is_parsed() -> None:
             parse_request(body, 20)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.text(max_size=5000) | st.text(alphabet="\U0001f600%\x1b\n", min_size=1000, max_size=3000))
 def test_messages_fit_a_header_and_show(text: str) -> None:

@@ -35,6 +35,7 @@ def found(answer: Any) -> list[str]:
     return [item.item for item in answer.items]
 
 
+@pytest.mark.slow
 def test_histories_of_any_length_are_padded_and_the_newest_items_kept(client: Client) -> None:
     answers = client.recommend([["a", "b"], [], list("abcdefg"), ["nobody", "c", "nobody"]])
     assert [found(answer)[0] for answer in answers] == ["c", "a", "h", "d"]

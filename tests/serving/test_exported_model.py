@@ -27,6 +27,7 @@ from tests.export.fake_recommenders import (
     make_catalogue,
     make_profiles,
 )
+from tests.exports import loaded
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.export import ExportedModel, export_savedmodel
 from tfmi.export.profile_inputs import input_names
@@ -49,7 +50,7 @@ class Served:
         return Client(address, model, protocol, 30.0)  # type: ignore[arg-type]
 
     def exported(self, model: str) -> ExportedModel:
-        return ExportedModel(self.root / model / "1")
+        return loaded(self.root / model / "1")
 
 
 @pytest.fixture(scope="module")

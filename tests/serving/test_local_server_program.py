@@ -69,6 +69,7 @@ def test_labels_are_read() -> None:
         parse_labels(["mind:=3"])
 
 
+@pytest.mark.slow
 def test_the_start_message_says_what_is_served_where(server: LocalServer) -> None:
     text = describe(server)
     assert "model toy: version 1, from" in text
@@ -84,6 +85,7 @@ def test_anything_but_loopback_is_warned_of(tmp_path: Path) -> None:
     assert "model toy: version none yet, waiting for one" in text
 
 
+@pytest.mark.slow
 def test_stopping_lets_requests_finish(toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = LocalServer({"toy": toy_model}, rest_port=0, grpc_port=0, poll_seconds=0.05)
     server.start()
@@ -108,6 +110,7 @@ def test_stopping_lets_requests_finish(toy_model: Path, monkeypatch: pytest.Monk
         Client(server.rest_address, "toy", retries=0).status()
 
 
+@pytest.mark.slow
 def test_grpc_callers_beyond_the_limit_are_refused_at_once(toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = Limits(grpc_threads=1)
     with LocalServer({"toy": toy_model}, rest_port=0, grpc_port=0, limits=limits) as server:
@@ -132,6 +135,7 @@ def test_grpc_callers_beyond_the_limit_are_refused_at_once(toy_model: Path, monk
         assert error.value.code == "RESOURCE_EXHAUSTED"
 
 
+@pytest.mark.slow
 def test_a_run_that_takes_too_long_is_cancelled(tmp_path: Path) -> None:
     module = tf.Module()
 

@@ -265,6 +265,7 @@ def ask(connection: socket.socket) -> bytes:
     return receive(connection)
 
 
+@pytest.mark.slow
 def test_connections_that_wait_make_room_for_others(server: LocalServer) -> None:
     trickling = [connect(server) for _ in range(8)]
     for connection in trickling:

@@ -14,6 +14,8 @@ from tests.serving.toy_servable import predict_request, save_version, write_warm
 from tfmi.serving.client import Client, ServingError, VersionStatus
 from tfmi.serving.local_server import LocalServer, discover_models
 
+pytestmark = pytest.mark.slow
+
 GOOD = predict_request(history=[["a", "", "", "", ""]])
 
 
@@ -22,6 +24,15 @@ def base(tmp_path: Path, toy_model: Path) -> Path:
     """A model folder of the test's own, version 1 in it; its cold start begins with "a"."""
     shutil.copytree(toy_model, tmp_path / "toy")
     return tmp_path / "toy"
+
+
+@pytest.fixture(scope="module")
+def lasting(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalServer, Path]]:
+    """A server for several tests, and the folder of its model: version 1 stays, and every other test takes its own away again."""
+    base = tmp_path_factory.mktemp("lasting") / "toy"
+    shutil.copytree(toy_model, base)
+    with LocalServer(lambda: discover_models(base.parent), rest_port=0, grpc_port=0, poll_seconds=0.05) as server:
+        yield server, base
 
 
 @pytest.fixture
@@ -112,30 +123,34 @@ def break_by_too_much_warmup(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "reason"),
+    ("version", "damage", "reason"),
     [
-        (break_graph, "cannot be served"),
-        (break_by_truncation, "cannot be served"),
-        (break_by_missing_graph, "no saved_model.pb"),
-        (break_warmup, "warm-up request 2 failed: signature 'serving_default', input 'history': expected string [any, 5]"),
-        (break_warmup_name, "warm-up request 1 failed"),
-        (break_warmup_file, "cannot be read after record 0"),
-        (break_by_too_much_warmup, "more than 1000 warm-up requests"),
+        (2, break_graph, "cannot be served"),
+        (3, break_by_truncation, "cannot be served"),
+        (4, break_by_missing_graph, "no saved_model.pb"),
+        (5, break_warmup, "warm-up request 2 failed: signature 'serving_default', input 'history': expected string [any, 5]"),
+        (6, break_warmup_name, "warm-up request 1 failed"),
+        (7, break_warmup_file, "cannot be read after record 0"),
+        (8, break_by_too_much_warmup, "more than 1000 warm-up requests"),
     ],
 )
 def test_a_broken_version_is_reported_and_never_served(
-    running: LocalServer, base: Path, damage: Callable[[Path], None], reason: str
+    lasting: tuple[LocalServer, Path], version: int, damage: Callable[[Path], None], reason: str
 ) -> None:
-    shutil.copytree(base / "1", base / "tmp-2")
-    damage(base / "tmp-2")
-    (base / "tmp-2").rename(base / "2")
-    wait_for(has_state(running, 2, "END"), "version 2 to fail")
-    found = statuses(running)
-    assert reason in found[2].error_message
-    assert found[2].error_code != "OK"
-    assert found[1].state == "AVAILABLE"
-    (answer,) = client(running).recommend([[]])
-    assert answer.items[0].item == "a"
+    server, base = lasting
+    shutil.copytree(base / "1", base / "tmp")
+    damage(base / "tmp")
+    (base / "tmp").rename(base / str(version))
+    try:
+        wait_for(has_state(server, version, "END"), f"version {version} to fail")
+        found = statuses(server)
+        assert reason in found[version].error_message
+        assert found[version].error_code != "OK"
+        assert found[1].state == "AVAILABLE"
+        (answer,) = client(server).recommend([[]])
+        assert answer.items[0].item == "a"
+    finally:
+        shutil.rmtree(base / str(version))
 
 
 def test_other_widths_of_a_new_version_reach_a_running_client(running: LocalServer, base: Path) -> None:

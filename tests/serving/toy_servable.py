@@ -122,7 +122,7 @@ class ToyServable(tf.Module):
             "similar_items": (similar_items, [items]),
         }
         return {
-            name: tf.function(function).get_concrete_function(**{spec.name: spec for spec in specs})
+            name: tf.function(function, autograph=False).get_concrete_function(**{spec.name: spec for spec in specs})
             for name, (function, specs) in functions.items()
         }
 

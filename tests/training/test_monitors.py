@@ -117,6 +117,7 @@ def test_a_metric_that_validation_lacks_is_replaced_or_named() -> None:
         trainer(Monitor("gauc"))._turn_to_what_moves({"log_loss": 0.3})
 
 
+@pytest.mark.slow
 def test_a_constant_monitor_is_a_warning_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     trainer(Monitor("recall@10"), {"recall@10": 1.0}, {"recall@10": 1.0})._warn_if_nothing_moved()
     assert "Validation recall@10 was 1.0000 at all 2 validations" in caplog.text

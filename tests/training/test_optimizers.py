@@ -153,6 +153,7 @@ def small_data() -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((inputs, outputs)).batch(8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduled", [False, True])
 def test_restored_run_continues_bit_for_bit(scheduled: bool, tmp_path: Path) -> None:
     config = OptimizerConfig(schedule="cosine", warmup_steps=5, clip_norm=0.5) if scheduled else OptimizerConfig()
@@ -273,7 +274,7 @@ def test_step_cost_does_not_depend_on_the_number_of_rows() -> None:
     def seconds_per_step(rows: int) -> float:
         weight, optimizer = tf.Variable(tf.ones([rows, 32])), RowSparseAdam(global_clipnorm=1.0)
 
-        @tf.function
+        @tf.function(autograph=False)
         def step(touched: tf.Tensor) -> None:
             with tf.GradientTape() as tape:
                 loss = tf.reduce_sum(tf.square(tf.gather(weight, touched)))

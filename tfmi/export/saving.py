@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -56,7 +56,7 @@ class Signatures:
             names, for programs that make another model of it. No server runs them.
 
     Attributes:
-        signatures: Concrete functions by name; each takes keyword tensors and returns a dict of tensors.
+        signatures: Concrete functions by name, traced when first asked for; each takes keyword tensors and returns a dict of tensors.
         input_specs: The keyword tensors by signature name.
     """
 
@@ -70,14 +70,10 @@ class Signatures:
     ) -> None:
         self._resources, self._op_namespaces = list(resources), sorted(set(op_namespaces))
         self.input_specs = {name: inputs for name, (_, inputs) in functions.items()}
-        traced = dict(functions.values())  # one that has two names is traced once
-        concrete = {function: tf.function(function, autograph=False).get_concrete_function(**inputs) for function, inputs in traced.items()}
-        self.signatures: dict[str, Any] = {name: concrete[function] for name, (function, _) in functions.items()}
+        self.signatures: Mapping[str, Any] = _TracedWhenAsked(functions)
         self._parts = {
             name: tf.function(function, input_signature=specs, autograph=False) for name, (function, specs) in (parts or {}).items()
         }
-        for part in self._parts.values():
-            part.get_concrete_function()
 
     def save(self, folder: Path) -> None:
         """Write the SavedModel. Only what the signatures read is saved: no optimiser, no training functions."""
@@ -86,25 +82,48 @@ class Signatures:
         root.variables_read = _distinct_variables(self.signatures.values())
         root.parts = tf.Module()
         for name, part in self._parts.items():
+            part.get_concrete_function()
             setattr(root.parts, name, part)
         options = tf.saved_model.SaveOptions(namespace_whitelist=self._op_namespaces)
-        tf.saved_model.save(root, str(folder), signatures=self.signatures, options=options)
+        tf.saved_model.save(root, str(folder), signatures=dict(self.signatures), options=options)
 
     def answer(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What the functions in memory answer to arrays: arrays."""
         tensors = {name: tf.constant(values) for name, values in inputs.items()}
         return {name: value.numpy() for name, value in self.signatures[signature](**tensors).items()}
 
-    def describe(self) -> dict[str, Any]:
-        """What the metadata says of them, and by which software they were made. Subclasses add what is theirs."""
-        return {"signatures": self._describe_signatures(), "versions": versions()}
+    def describe(self, *, outputs: bool = True) -> dict[str, Any]:
+        """What the metadata says of them, and by which software they were made. Subclasses add what is theirs.
 
-    def _describe_signatures(self) -> dict[str, Any]:
-        """Types and shapes of every signature's inputs and outputs."""
-        return {
-            name: {"inputs": _describe(self.input_specs[name]), "outputs": _describe(function.structured_outputs)}
-            for name, function in sorted(self.signatures.items())
-        }
+        Args:
+            outputs: With types and shapes of the outputs, too, for which every signature is traced.
+        """
+        return {"signatures": {name: self._describe_signature(name, outputs) for name in sorted(self.signatures)}, "versions": versions()}
+
+    def _describe_signature(self, name: str, outputs: bool) -> dict[str, Any]:
+        """Types and shapes of a signature's inputs and outputs."""
+        inputs = {"inputs": _describe(self.input_specs[name])}
+        return {**inputs, "outputs": _describe(self.signatures[name].structured_outputs)} if outputs else inputs
+
+
+class _TracedWhenAsked(Mapping[str, Any]):
+    """Concrete functions: tracing takes seconds, and who asks a model in memory one thing does not wait for the other signatures."""
+
+    def __init__(self, functions: Mapping[str, SignatureFunction]) -> None:
+        self._functions = dict(functions)
+        self._traced: dict[Callable[..., Tensors], Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        function, inputs = self._functions[name]
+        if function not in self._traced:  # one that has two names is traced once
+            self._traced[function] = tf.function(function, autograph=False).get_concrete_function(**inputs)
+        return self._traced[function]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._functions)
+
+    def __len__(self) -> int:
+        return len(self._functions)
 
 
 class ReleasedSignatures(Signatures, abc.ABC):
@@ -119,12 +138,12 @@ class InMemory:
     """Signatures that were never saved.
 
     Args:
-        signatures: The signatures, whose description is the ``metadata``.
+        signatures: The signatures, whose description, but for the outputs, is the ``metadata``. What is asked is traced when it is asked.
     """
 
     def __init__(self, signatures: Signatures) -> None:
         self._signatures = signatures
-        self.metadata = signatures.describe()
+        self.metadata = signatures.describe(outputs=False)
 
     @property
     def signature_names(self) -> list[str]:

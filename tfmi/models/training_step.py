@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -33,6 +34,18 @@ class TrainedByLoss(tfrs.Model):
     def __init__(self) -> None:
         super().__init__()
         self._loss_tracker = tf.keras.metrics.Mean(name="loss")
+        self._step: Callable[[Batch], dict[str, tf.Tensor]] = self._take_step
+
+    def compile(self, *arguments: Any, **options: Any) -> None:
+        """As Keras, but that a loop of several steps (``steps_per_execution``) traces the step once, and not once more for its outputs."""
+        super().compile(*arguments, **options)
+        self._step = self._take_step
+        several = (options.get("steps_per_execution") or 1) > 1
+        with self.distribute_strategy.scope():
+            replicated = tf.distribute.has_strategy()  # replicas do not meet inside a function of their own
+        if several and not self.run_eagerly and not replicated:
+            # Not the function itself, which Keras would write into checkpoints.
+            self._step = functools.partial(tf.function(self._take_step, autograph=False))
 
     def save(self, *arguments: Any, **options: Any) -> None:
         """Refused, as every other way to a Keras file of the whole model: it could be written, and not be read again.
@@ -62,6 +75,9 @@ class TrainedByLoss(tfrs.Model):
     @tf.autograph.experimental.do_not_convert
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One step on a batch."""
+        return self._step(inputs)
+
+    def _take_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
             # Keras layers may add losses of their own (kernel regularisers).
             loss = tf.add_n(

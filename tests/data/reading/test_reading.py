@@ -122,6 +122,7 @@ def test_another_delimiter_and_one_beyond_ascii(tmp_path: Path) -> None:
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=12), block_bytes=st.integers(1, 80), delimiter=st.sampled_from(",;\t|"))
 def test_whatever_csv_writes_is_read_back(
@@ -135,6 +136,7 @@ def test_whatever_csv_writes_is_read_back(
     assert rejects == []
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     content=st.binary(max_size=120), block_bytes=st.integers(1, 60), format_name=st.sampled_from(["a.csv", "a.jsonl", "a.dat", "a.json"])

@@ -84,6 +84,7 @@ def test_turned_down_items_are_no_positives(log_path: Path, tmp_path: Path, stre
         assert ids_of(dataset, train.negatives[row]) == [f"i{(first + 8) % 10}", f"i{(first + 7) % 10}"]
 
 
+@pytest.mark.slow
 def test_a_history_knows_what_was_turned_down_before_its_targets(log_path: Path, tmp_path: Path, streaming: bool) -> None:
     # A history of half of the events ends before the second item was turned down.
     described = config(log_path, tmp_path, streaming, negative_events=["dislike"])

@@ -152,6 +152,7 @@ def test_rare_items_and_short_users_are_left_out_as_in_memory(log_path: Path) ->
     assert sequences.num_events == sum(len(items) for items, *_ in expected.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("history_length", "min_history"), [(4, 1), (30, 3)])
 def test_examples_equal_those_of_the_in_memory_pipeline(log_path: Path, history_length: int, min_history: int) -> None:
     log = write(log_path)
@@ -168,6 +169,7 @@ def test_examples_equal_those_of_the_in_memory_pipeline(log_path: Path, history_
     assert sorted(map(hashable, streamed)) == sorted(map(hashable, expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("history_length", "min_history"), [(4, 1), (7, 3), (30, 3)])
 def test_whole_sequences_equal_those_of_the_in_memory_pipeline(log_path: Path, history_length: int, min_history: int) -> None:
     log = write(log_path)
@@ -182,6 +184,7 @@ def test_whole_sequences_equal_those_of_the_in_memory_pipeline(log_path: Path, h
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_training_batches_are_decided_by_seed_and_step(log_path: Path) -> None:
     log = write(log_path)
     sequences = ShardedSequences(log, Vocabulary(sorted(log.item_counts)))
@@ -204,6 +207,7 @@ def test_training_batches_are_decided_by_seed_and_step(log_path: Path) -> None:
     assert hashable(third) == hashable(again) == hashable(list(same.from_step(0).take(3).as_numpy_iterator())[2])
 
 
+@pytest.mark.slow
 def test_tensorflows_global_seed_changes_no_batch(log_path: Path) -> None:
     log = write(log_path)
     sequences = ShardedSequences(log, Vocabulary(sorted(log.item_counts)))
@@ -238,6 +242,7 @@ def test_starting_late_reads_no_more_than_one_pass_before(log_path: Path) -> Non
     assert users_in_a_pass <= users_read <= 3 * users_in_a_pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle_buffer", [1, 100, 100_000])
 def test_a_pass_of_batches_holds_every_example_once(log_path: Path, shuffle_buffer: int) -> None:
     log = write(log_path)
@@ -253,6 +258,7 @@ def _rows(batch: dict[str, Any]) -> list[dict[str, Any]]:
     return [{name: values[row] for name, values in batch.items()} for row in range(len(batch["target"]))]
 
 
+@pytest.mark.slow
 def test_parts_are_disjoint_and_exhaustive_and_keyed_by_the_seed(log_path: Path) -> None:
     log = write(log_path)
     vocabulary = Vocabulary(sorted(log.item_counts))
@@ -444,6 +450,7 @@ def _chunks(log: Any) -> list[tuple[list[str], Sequences]]:
     return list(ShardedSequences(log, Vocabulary(["a", "b"])).chunks())
 
 
+@pytest.mark.slow
 def test_profiles_follow_their_users(log_path: Path) -> None:
     log = write(log_path)
     users = sorted(by_user(ShardedSequences(log, Vocabulary(log.item_counts))))[:-1]
@@ -467,6 +474,7 @@ class TestStreamedDataset:
         rules = CONFIG.model_copy(update={"streaming": True, **log})
         return DataConfig(dataset="log", path=str(log_path), cache=str(log_path.parent / "cache"), log=rules, split=split)
 
+    @pytest.mark.slow
     def test_parts_vocabulary_and_counts(self, log_path: Path) -> None:
         config = self.config(log_path)
         dataset = load_dataset(config)
@@ -483,6 +491,7 @@ class TestStreamedDataset:
         streamed_users = len(train) + len(dataset.valid) + len(dataset.test)
         assert streamed_users == memory.report["users"]
 
+    @pytest.mark.slow
     def test_histories_end_before_their_targets(self, log_path: Path) -> None:
         dataset = load_dataset(self.config(log_path))
         for part in (dataset.valid, dataset.test):
@@ -494,6 +503,7 @@ class TestStreamedDataset:
             total = part.histories.lengths() + part.targets.lengths()
             np.testing.assert_array_equal(part.histories.lengths(), (0.8 * total).astype(int))
 
+    @pytest.mark.slow
     def test_a_users_file_gives_profiles_and_the_log_cannot(self, log_path: Path) -> None:
         config = self.config(log_path, profile_columns=["region"])
         with pytest.raises(ConfigError, match="must stand in a users file"):

@@ -98,6 +98,7 @@ class TestLastfm:
         assert field_of(dataset, "crowd_tags", state) == {"rock": 0.5, "pop": 0.5}
         assert field_of(dataset, "artists", state) == {"10": 1.0}
 
+    @pytest.mark.slow
     def test_real_files(self, shared_data: SharedData, tmp_path: Path) -> None:
         dataset = load("lastfm", shared_data("lastfm_2k"), tmp_path)
         assert (dataset.report["events"], len(dataset.users), len(dataset.tags)) == (85_011, 1_892, 1_938)
@@ -142,6 +143,7 @@ class TestMovieLens:
         assert field_of(dataset, "liked_tags", state) == field_of(dataset, "liked_movies", state) == {}
         assert field_of(dataset, "decades", dataset.train.states[2]) == {"1990s": 1.0}
 
+    @pytest.mark.slow
     def test_real_files(self, shared_data: SharedData, tmp_path: Path) -> None:
         dataset = load("movielens", shared_data("movielens_latest_small"), tmp_path)
         assert (dataset.report["events"], len(dataset.users)) == (100_004, 671)
@@ -160,6 +162,7 @@ class TestSequences:
         assert [len(part) for part in (dataset.train, dataset.valid, dataset.test)] == [40, 5, 5]
         assert np.bincount(dataset.train.users).tolist() == [8] * 5
 
+    @pytest.mark.slow
     def test_real_files(self, shared_data: SharedData, tmp_path: Path) -> None:
         dataset = load("sequences", shared_data("beauty"), tmp_path, {"negatives": 1})
         assert (dataset.report["events"], len(dataset.tags)) == (198_502, 637)

@@ -88,6 +88,7 @@ def recommend(servable: RetrievalSignatures, exclude: list[list[str]], diversity
     return {name: value.numpy() for name, value in servable.signatures["recommend"](**inputs).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exclude_history", [False, True])
 @pytest.mark.parametrize("n", [6, 60])
 def test_offline_lists_are_those_of_the_rules(recommender: SharingTable, exclude_history: bool, n: int) -> None:
@@ -102,6 +103,7 @@ def test_offline_lists_are_those_of_the_rules(recommender: SharingTable, exclude
         assert len(expected) == min(n, 40 - (len(set(history)) if exclude_history else 0))
 
 
+@pytest.mark.slow
 def test_places_are_allotted_differently_than_won(recommender: SharingTable) -> None:
     allotted, won = (CatalogueRanker(recommender, exponent).rank(EXAMPLES, 6, batch_size=4).items for exponent in (EXPONENT, None))
     assert (np.sort(allotted, axis=1) != np.sort(won, axis=1)).any()
@@ -111,6 +113,7 @@ def test_places_are_allotted_differently_than_won(recommender: SharingTable) -> 
     np.testing.assert_array_equal(metrics[1], won)
 
 
+@pytest.mark.slow
 def test_served_answers_are_those_of_the_rules_and_exclusions_come_first(allotted: RetrievalSignatures, recommender: SharingTable) -> None:
     exclude = [["item-3", "item-0"], [], ["item-5", "item-6", "nobody"], []]
     answer = recommend(allotted, exclude, [0.0, -1.0, float("nan"), 0.0])
@@ -130,6 +133,7 @@ def test_a_history_without_known_items_gets_the_cold_start_list(allotted: Retrie
     assert (answer["interests"][3] == -1).all()
 
 
+@pytest.mark.slow
 def test_who_asks_for_diversity_gets_the_competitive_answer_and_others_of_the_batch_do_not(
     allotted: RetrievalSignatures, recommender: SharingTable
 ) -> None:
@@ -171,6 +175,7 @@ def variables_read(servable: RetrievalSignatures) -> set[str]:
     return {variable.name for function in servable.signatures.values() for variable in function.graph.variables}
 
 
+@pytest.mark.slow
 def test_an_export_answers_as_offline_and_says_how_interests_share_an_answer(tmp_path: Path) -> None:
     model = octopus()
     index = IndexConfig(kind="exact", integration="allotted", quota_exponent=EXPONENT)
@@ -183,6 +188,7 @@ def test_an_export_answers_as_offline_and_says_how_interests_share_an_answer(tmp
     np.testing.assert_allclose(served.scores, offline.scores, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_servable_in_which_interests_compete_holds_nothing_of_the_usage_network() -> None:
     model = octopus()
     names: Any = [

@@ -31,6 +31,7 @@ def examples() -> EvaluationSet:
     return EvaluationSet(sequences(random.integers(1, 12, 10), random), sequences(random.integers(1, 5, 10), random))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exclude_history", [False, True])
 @pytest.mark.parametrize("name", ["exact_export", "scann_export", "direct_export"])
 def test_served_metrics_equal_those_of_the_model_in_memory(

@@ -18,6 +18,8 @@ from tfmi.data.dataset import FIRST_INDEX, Catalogue, MultiValuedFeature, Numeri
 from tfmi.export import ExportedModel, export_savedmodel
 from tfmi.export.warmup import serialized_examples
 
+pytestmark = pytest.mark.slow
+
 MOST_RESULTS = 30
 PRICE = "price (€)"
 
@@ -40,7 +42,8 @@ def rich_catalogue() -> Catalogue:
 def publish(folder: Path, kind: str, *, direct: bool = False, **export: Any) -> Exported:
     catalogue = rich_catalogue()
     recommender = NextInLine(catalogue) if direct else TableRecommender(catalogue)
-    config = ExportConfig(num_results=NUM_RESULTS, exclusion_width=4, warmup_batch_sizes=[2], most_results=MOST_RESULTS, **export)
+    widths = {"num_results": NUM_RESULTS, "exclusion_width": 4, "most_results": MOST_RESULTS, "warmup_batch_sizes": [2]}
+    config = ExportConfig.model_validate({**widths, "explain_interests": False, **export})
     folder = export_savedmodel(recommender, catalogue, folder / "fake", export=config, index=IndexConfig.model_validate({"kind": kind}))
     return Exported(recommender, catalogue, folder, ExportedModel(folder), None)
 

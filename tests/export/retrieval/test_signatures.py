@@ -264,6 +264,7 @@ def test_more_exclusions_than_anyone_needs_are_refused(exact_export: Exported) -
                     exact_export.model.predict(signature, request)
 
 
+@pytest.mark.slow
 def test_repeated_exclusions_search_no_further_than_distinct_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
@@ -351,6 +352,7 @@ def servable_of(items: int, export: ExportConfig) -> tuple[TableRecommender, Ret
     return recommender, RetrievalSignatures(recommender, ExactIndex(recommender.item_vectors()), catalogue, export, {})
 
 
+@pytest.mark.slow
 def test_answers_of_a_small_catalogue_are_padded() -> None:
     _, servable = servable_of(4, ExportConfig(num_results=7, exclusion_width=2))
     histories: list[list[list[str]]] = [[["item-1"]], [[]]]
@@ -362,6 +364,7 @@ def test_answers_of_a_small_catalogue_are_padded() -> None:
         assert answer["interests"].numpy()[0, 4:].tolist() == [-1] * 3
 
 
+@pytest.mark.slow
 def test_histories_can_be_excluded_and_answers_stay_full() -> None:
     _, servable = servable_of(12, ExportConfig(num_results=5, exclusion_width=2, exclude_history=True))
     history = ["item-1", "item-2", "item-3", "item-4", "item-5"]
@@ -373,6 +376,7 @@ def test_histories_can_be_excluded_and_answers_stay_full() -> None:
     assert set(chosen["item_ids"].numpy()[0]) == {b"item-0", b"item-8", b"item-9", b"item-10", b"item-11"}
 
 
+@pytest.mark.slow
 def test_without_categories_diversity_changes_nothing() -> None:
     catalogue = make_catalogue()
     recommender = TableRecommender(catalogue)

@@ -35,6 +35,8 @@ from tfmi.layers.backbones.backbone import BACKBONES
 from tfmi.models.ranking.item_fields import ItemFields
 from tfmi.models.ranking.ranker import InterestRanker
 
+pytestmark = pytest.mark.slow
+
 POOL = 2 * NUM_RESULTS
 WIDTHS = ExportConfig(num_results=NUM_RESULTS, exclusion_width=EXCLUSION_WIDTH, ranking_pool=2, warmup_batch_sizes=[1, 3])
 EXACT = IndexConfig(kind="exact")

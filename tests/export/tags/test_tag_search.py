@@ -43,6 +43,7 @@ def config(request: pytest.FixtureRequest) -> IndexConfig:
     return IndexConfig(kind=request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["dot", "expert_cosine", "cosine"])
 @pytest.mark.parametrize("encoder", [UTPM, KERNELS, TWO_TOWER], ids=lambda spec: spec["name"])
 def test_the_index_is_the_models_brute_force(encoder: dict[str, Any], scoring: str, config: IndexConfig) -> None:
@@ -75,6 +76,7 @@ def few_candidates(monkeypatch: pytest.MonkeyPatch) -> UserTagModel:
     return make_model(KERNELS, scoring="cosine")
 
 
+@pytest.mark.slow
 def test_what_is_approximate_says_so_and_has_the_models_own_scores(few_candidates: UserTagModel, config: IndexConfig) -> None:
     model, table = few_candidates, user_table(few_candidates)
     tags, users = TagSearch(model, 1, config), UserSearch(model, 1, table, config)
@@ -92,6 +94,7 @@ def test_what_is_approximate_says_so_and_has_the_models_own_scores(few_candidate
     assert 0.3 < measure_recall(users, EveryUser(model, 1, table.numpy(), users_at_once=7), ALL_TAGS[2:], 3) < 1.0
 
 
+@pytest.mark.slow
 def test_linear_scores_and_few_tags_are_exact() -> None:
     exact = IndexConfig(kind="exact")
     linear, cosine = make_model(KERNELS), make_model(KERNELS, scoring="cosine")

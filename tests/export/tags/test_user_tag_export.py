@@ -34,6 +34,8 @@ from tfmi.export.tags.tag_details import read_sample_profiles, read_tags
 from tfmi.export.tags.user_fields import UserFields
 from tfmi.export.warmup import read_warmup, serialized_examples
 
+pytestmark = pytest.mark.slow
+
 TASKS = ["click", "buy"]
 KNOWN = np.arange(NOBODY)
 SIGNATURES = ["explain_tags", "recommend_tags", "score_tags", "serving_default", "tag_users", "user_tags", "user_tags_examples"]

@@ -128,6 +128,7 @@ def test_configurations_and_seeds_make_it_again(backbone: Backbone) -> None:
     np.testing.assert_allclose(_logits(copy, head_copy, inputs), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_is_close_to_single(policy: str, float32_afterwards: None) -> None:
     inputs = _inputs(scale=0.5)

@@ -39,13 +39,14 @@ def test_joined_groups_are_the_batch_again(count: int) -> None:
     np.testing.assert_array_equal(tf.convert_to_tensor(tape.gradient(sums, values)), np.broadcast_to(MASK[:, :, None], [10, 8, 3]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", [False, True])
 def test_groups_change_nothing_but_the_cost(empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     values, mask = tf.Variable(history()), tf.constant(MASK & (not empty))
     layer = InterestTrend(encoder={"name": "interest_tracking", "dropout": 0.0})
     plain = layer(values, mask)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step() -> tuple[tuple[tf.Tensor, ...], list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             output = layer(values, mask, training=True)
@@ -54,7 +55,7 @@ def test_groups_change_nothing_but_the_cost(empty: bool, monkeypatch: pytest.Mon
 
     _, expected = step()
     monkeypatch.setattr(interest_trend, "_GROUPED_FROM", 10)
-    outputs, gradients = tf.function(step.python_function)()
+    outputs, gradients = tf.function(step.python_function, autograph=False)()
     for ours, theirs in zip(outputs, (*plain[:3], plain.internals["trend"]), strict=True):
         np.testing.assert_allclose(tf.cast(ours, tf.float32), tf.cast(theirs, tf.float32), atol=1e-6)
     for ours, theirs in zip(gradients, expected, strict=True):
@@ -77,13 +78,14 @@ def test_rows_of_groups_are_the_batchs_rows_again(count: int) -> None:
     np.testing.assert_array_equal(groups.joined([lengths]), LENGTHS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [{}, {"causal": False}, {"positions": "rotary", "norm": "pre", "gate": True}])
 def test_a_transformer_in_groups_is_the_same_transformer(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     values, mask = tf.Variable(np.tile(history(), [1, 1, 2])[..., :4]), tf.constant(MASK)
     encoder = TransformerEncoder(dropout=0.0, attention_dropout=0.0, initializer_deviation=0.5, **arguments)
     encoder(values, mask)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step() -> tuple[Any, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             encoded = encoder(values, mask, training=True)
@@ -93,7 +95,7 @@ def test_a_transformer_in_groups_is_the_same_transformer(arguments: dict[str, An
     expected = tf.nest.flatten(step())
     for bound in ("_GROUPED_FROM", "_GROUPED_LENGTH"):
         monkeypatch.setattr(transformer_encoder, bound, 1)
-    step = tf.function(step.python_function)
+    step = tf.function(step.python_function, autograph=False)
     found = tf.nest.flatten(step())
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(tf.convert_to_tensor(ours), tf.convert_to_tensor(theirs), atol=2e-5)

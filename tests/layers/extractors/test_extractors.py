@@ -241,6 +241,7 @@ def test_users_do_not_influence_each_other(case: Case) -> None:
         np.testing.assert_allclose(alone[0], case.expected.interests[user], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_inference_repeats_itself_draws_nothing_and_compiles_for_any_batch_size(case: Case) -> None:
     history, mask = batch()
     expected, compiled = case.expected.interests.numpy(), case.compiled
@@ -252,6 +253,7 @@ def test_inference_repeats_itself_draws_nothing_and_compiles_for_any_batch_size(
     assert compiled(history[:0], mask[:0]).shape == [0, case.extractor.num_interests, WIDTH]
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_training_outputs() -> None:
     history, mask = batch()
     pairs = [(case_of(spec).copy(), case_of(spec).copy()) for spec in SPECS]
@@ -280,6 +282,7 @@ def functional_model(extractor: InterestExtractor) -> tf.keras.Model:
     return tf.keras.Model([history, mask, indices], extractor(history, mask, history_indices=indices).interests)
 
 
+@pytest.mark.slow
 def test_the_keras_format_restores_outputs(extractor: InterestExtractor, tmp_path: Path) -> None:
     if "items" in extractor.required_inputs():
         pytest.skip("a functional model has tensors for inputs, and no table of items")
@@ -292,6 +295,7 @@ def test_the_keras_format_restores_outputs(extractor: InterestExtractor, tmp_pat
     np.testing.assert_array_equal(restored(inputs), expected)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_restores_outputs_and_the_random_stream(extractor: InterestExtractor, tmp_path: Path) -> None:
     history, mask = batch()
     extract(extractor, history, mask, training=True)
@@ -304,6 +308,7 @@ def test_a_checkpoint_restores_outputs_and_the_random_stream(extractor: Interest
         np.testing.assert_array_equal(extract(fresh, history, mask, training=training).interests, interests)
 
 
+@pytest.mark.slow
 def test_a_saved_model_of_the_inference_path_gives_the_same_answers(tmp_path: Path) -> None:
     history, mask = batch()
     servable = tf.Module()
@@ -325,6 +330,7 @@ def chosen_alike(extractor: InterestExtractor, output: InterestOutput, other: In
     return np.logical_and.reduce([np.ones(len(ITEM_COUNTS), bool), *agree])
 
 
+@pytest.mark.slow
 def test_mixed_precision_computes_weights_in_float32(mixed_policy: str) -> None:
     history, mask = batch()
     for spec in SPECS:

@@ -153,6 +153,7 @@ def test_bodies_are_as_described_even_by_a_layers_own_attribute() -> None:
         assert [body.hidden for body in described.bodies] == [(6,), (6,)]
 
 
+@pytest.mark.slow
 def test_one_task_is_enough() -> None:
     for name in USER_ENCODERS.names():
         encoder = build({"name": name, **of_two_tasks(name)}, num_tasks=1)
@@ -185,6 +186,7 @@ def test_any_batch_size_compiles(encoder: UserEncoder) -> None:
     assert compiled(tuple(v[:0] for v in fields.values), tuple(w[:0] for w in fields.weights)).shape[0] == 0
 
 
+@pytest.mark.slow
 def test_mixed_precision_stays_close(float32_afterwards: None) -> None:
     for spec in SPECS:
         tf.keras.mixed_precision.set_global_policy("float32")

@@ -26,6 +26,7 @@ def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(full_softmax, "_TILE_SCORES", 5 * 16)  # 40 items and two rows before them are three tiles
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("block_rows", [7, 40, 1000])
 @pytest.mark.parametrize("shape", [(5, 8), (5, 3, 8)])
@@ -39,7 +40,7 @@ def test_loss_and_gradient_equal_the_plain_formula(
     items, queries = item_table(40), random_queries(*shape)
     objective = FullSoftmax(block_rows)
 
-    @tf.function
+    @tf.function(autograph=False)
     def blocked() -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             losses = objective.losses(queries, TARGETS, items, training=True)
@@ -56,6 +57,7 @@ def test_loss_and_gradient_equal_the_plain_formula(
         np.testing.assert_allclose(tf.convert_to_tensor(ours), tf.convert_to_tensor(expected), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("batch_size", [5, 23])
@@ -71,7 +73,7 @@ def test_a_table_gives_what_its_rows_give(
     items.table.assign(tf.tensor_scatter_nd_update(items.table, [[9]], tf.zeros([1, 8])))  # a vector without a direction
     plain.table.assign(items.table)
 
-    @tf.function
+    @tf.function(autograph=False)
     def of_table() -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             contrast = FullSoftmax(16).contrast(queries, targets, items, left_out)
@@ -157,7 +159,7 @@ def test_only_one_block_of_many_scores_exists_at_a_time(
     items, queries, targets = item_table(501), random_queries(*shape), tf.fill([37], 5)
     objective = FullSoftmax(block_rows=50)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step() -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             losses = objective.losses(queries, targets, items)

@@ -126,13 +126,14 @@ def test_an_inactive_interest_finds_no_hard_negatives(item_table: Callable[..., 
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_hard_negatives_start_after_their_steps_which_only_training_counts(
     item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]
 ) -> None:
     items, queries = item_table(NUM_ITEMS), tf.convert_to_tensor(random_queries(BATCH, 3, WIDTH))
     context, targets = make_context(queries), tf.constant(TARGETS)
     late, twin = objective(start_after_steps=2), objective(start_after_steps=2)
-    step = tf.function(lambda training: late.losses(queries, targets, items, context=context, training=training))
+    step = tf.function(lambda training: late.losses(queries, targets, items, context=context, training=training), autograph=False)
     table = np.nan_to_num(items.table.numpy())
     for training, hard in [(False, 0), (True, 0), (False, 0), (True, 0), (True, 3), (False, 3)]:
         drawn = tuple(items.numpy() for items in twin._draw(NUM_ITEMS))

@@ -36,7 +36,7 @@ def test_losses_per_example(
 ) -> None:
     items, queries = item_table(40), random_queries(*shape)
     objective = InBatchSoftmax(correct_frequency=False, remove_accidental_hits=remove_hits)
-    losses = tf.function(lambda: objective.losses(queries, tf.constant(TARGETS), items, training=True))()
+    losses = tf.function(lambda: objective.losses(queries, tf.constant(TARGETS), items, training=True), autograph=False)()
     assert losses.shape == [4]
     np.testing.assert_allclose(losses, reference(queries.numpy(), TARGETS, items.table.numpy(), 0.0, remove_hits), rtol=1e-5)
 
@@ -95,7 +95,7 @@ def test_works_under_a_global_mixed_precision_policy(
     tf.keras.mixed_precision.set_global_policy(policy)
     try:
         objective = InBatchSoftmax()
-        losses = tf.function(lambda: objective.losses(low, tf.constant(TARGETS), items, training=True))()
+        losses = tf.function(lambda: objective.losses(low, tf.constant(TARGETS), items, training=True), autograph=False)()
         assert objective.frequency.mean_gap.dtype == tf.float32
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")

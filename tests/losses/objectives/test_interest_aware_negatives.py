@@ -244,7 +244,7 @@ def test_the_correction_estimates_the_hard_mean_of_the_catalogue_from_popular_dr
             log_prior = -log_expected_counts(sampled, 150, 300, "log_uniform") if correct else None
             return log_hard_mean(tf.gather(scores, sampled - 2)[None], beta, log_prior)[0]
 
-        return float(tf.reduce_mean(tf.function(lambda: tf.map_fn(one, tf.range(400), fn_output_signature=tf.float32))()))
+        return float(tf.reduce_mean(tf.function(lambda: tf.map_fn(one, tf.range(400), fn_output_signature=tf.float32), autograph=False)()))
 
     corrected, uncorrected = abs(estimate(True) - truth), abs(estimate(False) - truth)
     assert corrected < 0.05
@@ -281,7 +281,7 @@ def test_table_gradient_is_sparse_and_spares_padding_and_unknown(
     items, queries = item_table(1000), random_queries(4, 8)
     objective = InterestAwareNegatives(0.5, num_sampled=50)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient() -> tf.IndexedSlices:
         with tf.GradientTape() as tape:
             losses = objective.losses(queries, tf.constant([2, 3, 4, 5]), items, training=True)

@@ -40,7 +40,9 @@ def test_draws_follow_the_stated_distribution(sampler: Sampler) -> None:
     num_items, rounds = 7, 10_000
     stream = RandomStream(3, "test")
     # One draw at a time: then the distinct items of a draw are the draw itself.
-    draw = tf.function(lambda: tf.map_fn(lambda _: draw_distinct_items(stream, 1, num_items, sampler)[0], tf.range(rounds)))
+    draw = tf.function(
+        lambda: tf.map_fn(lambda _: draw_distinct_items(stream, 1, num_items, sampler)[0], tf.range(rounds)), autograph=False
+    )
     drawn = draw().numpy()
     assert drawn.min() >= 2
     shares = np.bincount(drawn, minlength=num_items + 2)[2:] / rounds
@@ -59,7 +61,7 @@ def test_expected_counts_are_how_often_an_item_is_among_the_distinct_draws(sampl
     def inclusion(_: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(tf.one_hot(draw_distinct_items(stream, num_draws, num_items, sampler) - 2, num_items), axis=0)
 
-    included = tf.function(lambda: tf.map_fn(inclusion, tf.range(rounds), fn_output_signature=tf.float32))().numpy()
+    included = tf.function(lambda: tf.map_fn(inclusion, tf.range(rounds), fn_output_signature=tf.float32), autograph=False)().numpy()
     assert included.max() == 1.0
     expected = np.exp(log_expected_counts(tf.range(2, num_items + 2), num_draws, num_items, sampler).numpy())
     np.testing.assert_allclose(included.mean(axis=0), expected, atol=4 * np.sqrt(0.25 / rounds))
@@ -124,6 +126,7 @@ def test_a_catalogue_that_fits_into_the_sample_gets_the_full_softmax_and_its_gra
     np.testing.assert_allclose(sampled, full, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("correct_frequency", "unbiased"), [(True, True), (False, False)])
 def test_frequency_correction_removes_the_samplers_bias(
     correct_frequency: bool, unbiased: bool, item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]
@@ -136,7 +139,9 @@ def test_frequency_correction_removes_the_samplers_bias(
         # From loss = log(1 + N / P): N = P (exp(loss) - 1), P the target's own term.
         return tf.math.expm1(objective.losses(query, tf.constant([target]), items, training=True))[0]
 
-    mean = tf.function(lambda: tf.reduce_mean(tf.map_fn(negatives_sum, tf.range(8000), fn_output_signature=tf.float32)))().numpy()
+    mean = tf.function(
+        lambda: tf.reduce_mean(tf.map_fn(negatives_sum, tf.range(8000), fn_output_signature=tf.float32)), autograph=False
+    )().numpy()
     scores = (items.table.numpy()[2:] @ query.numpy()[0]).astype(np.float64)
     log_count = log_expected_counts(tf.constant([target]), 20, 50, "log_uniform").numpy()[0] if correct_frequency else 0.0
     estimate = mean * np.exp(scores[target - 2] - log_count)
@@ -170,7 +175,7 @@ def test_table_gradient_is_sparse_and_spares_padding_and_unknown(
     items, queries = item_table(1000), random_queries(4, 8)
     objective = SampledSoftmax(num_sampled=50)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient() -> tf.IndexedSlices:
         with tf.GradientTape() as tape:
             losses = objective.losses(queries, tf.constant([2, 3, 4, 5]), items, training=True)

@@ -51,12 +51,13 @@ def test_left_out_items_are_not_compared(item_table: Callable[..., Any], random_
     assert (contrast.log_negatives.numpy() <= MASKED_LOGIT).all()
 
 
+@pytest.mark.slow
 def test_gradients_reach_queries_and_only_the_items_compared(
     item_table: Callable[..., Any], random_queries: Callable[..., tf.Variable]
 ) -> None:
     items, queries, objective = item_table(200), random_queries(8, 8), ScalableSoftmax(bucket_items=4, seed=3)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradients() -> list[Any]:
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(objective.losses(queries, TARGETS, items))

@@ -65,6 +65,7 @@ class EqualItems:
         return tf.ones([*item_indices.shape, WIDTH])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXTRACTORS.names())
 def test_every_extractor_has_raw_interests_and_members(name: str) -> None:
     tf.keras.utils.set_random_seed(1)

@@ -145,6 +145,7 @@ def train(model: InterestRetrieval, steps: int) -> None:
     model.fit(tf.data.Dataset.from_tensors(make_batch()).repeat(), steps_per_epoch=steps, verbose=0)
 
 
+@pytest.mark.slow
 def test_training_the_network_leaves_the_representation_as_it_was_bit_for_bit() -> None:
     plain = make_model(ELASTIC, {"orthogonality": ChannelOrthogonality()})
     usage = make_model(ELASTIC, {"orthogonality": ChannelOrthogonality(), "usage": InterestUsage()})
@@ -160,6 +161,7 @@ def test_training_the_network_leaves_the_representation_as_it_was_bit_for_bit() 
     )
 
 
+@pytest.mark.slow
 def test_a_model_learns_which_interest_is_used() -> None:
     model = make_model(ELASTIC, {"usage": InterestUsage()})
     batches = tf.data.Dataset.from_tensors(make_batch())
@@ -168,12 +170,13 @@ def test_a_model_learns_which_interest_is_used() -> None:
     assert model.evaluate(batches, verbose=0, return_dict=True)["usage"] < 0.9 * first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [ELASTIC, ATTENTIVE], ids=lambda spec: spec["name"])
 def test_a_model_gives_interests_with_shares(spec: dict[str, Any]) -> None:
     model = make_model(spec, {"usage": InterestUsage()})
     history = tf.constant([[5, 9, 4, 7, 8, 2, 3], [0, 5, 1, 9, 0, 0, 4], [5, 9, 4, 0, 0, 0, 0], [0] * 7])
     users = UserInputs(tf.TensorSpec([None, LENGTH], tf.int32))
-    compiled = tf.function(model.interests_with_shares).get_concrete_function(users)
+    compiled = tf.function(model.interests_with_shares, autograph=False).get_concrete_function(users)
     interests, active, shares = compiled(UserInputs(history))
     expected_interests, expected_active = model.user_interests(UserInputs(history))
     np.testing.assert_allclose(interests, expected_interests, atol=1e-6)

@@ -124,7 +124,7 @@ class TestItemKNN:
         similarity, counts = similarity_table(rows, 30), np.bincount(np.concatenate(rows), minlength=30)
         width = max(map(len, self.histories))
         padded = np.array([list(history) + [0] * (width - len(history)) for history in self.histories], np.int32)
-        items, scores = (tensor.numpy() for tensor in tf.function(model.top_k)(padded, 28))
+        items, scores = (tensor.numpy() for tensor in tf.function(model.top_k, autograph=False)(padded, 28))
         for row, history in enumerate(self.histories):
             left_out = [item for item in history if item >= 2][-1:] if decay == 0 else []
             end = 28 - len(left_out)
@@ -386,8 +386,8 @@ class TestEveryCounter:
         model = fitted(HEURISTICS.build({"name": name}, "heuristic"), random_rows())
         number = tf.TensorSpec([], tf.int32)
         signatures = {
-            "top_k": tf.function(model.top_k, input_signature=[tf.TensorSpec([None, None], tf.int32), number]),
-            "similar_items": tf.function(model.similar_items, input_signature=[tf.TensorSpec([None], tf.int32), number]),
+            "top_k": tf.function(model.top_k, input_signature=[tf.TensorSpec([None, None], tf.int32), number], autograph=False),
+            "similar_items": tf.function(model.similar_items, input_signature=[tf.TensorSpec([None], tf.int32), number], autograph=False),
         }
         for signature, function in signatures.items():
             setattr(model, f"exported_{signature}", function)

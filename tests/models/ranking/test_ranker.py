@@ -105,6 +105,7 @@ def test_every_backbone_learns_arbitrary_labels(backbone: str) -> None:
     assert auc(batch["label"].numpy(), model(batch).numpy()) > 0.99
 
 
+@pytest.mark.slow
 def test_fit_and_predict_take_data_sets() -> None:
     model, batch = _ranker(), _batch()
     model.compile(optimizer=RowSparseAdam(0.02))
@@ -114,6 +115,7 @@ def test_fit_and_predict_take_data_sets() -> None:
     np.testing.assert_allclose(model.predict(data, verbose=0), model(batch), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES.names())
 def test_fused_by_the_fine_logit_alone_it_is_the_bare_backbone(backbone: str) -> None:
     wrapped, bare = _ranker(backbone), _ranker(backbone, coarse_features=())
@@ -159,6 +161,7 @@ def test_users_are_embedded_once_for_all_their_candidates(monkeypatch: pytest.Mo
     assert seen[0].candidate.shape[0] == 21
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_is_finite(policy: str, float32_afterwards: None) -> None:
     tf.keras.mixed_precision.set_global_policy(policy)
@@ -200,6 +203,7 @@ def test_rows_of_weight_zero_are_as_if_they_were_not_there() -> None:
     assert model.compute_loss({**batch, "weight": tf.zeros([16])}) == 0
 
 
+@pytest.mark.slow
 def test_coarse_labels_are_no_input() -> None:
     model, batch = _ranker(), _batch()
     without = {key: values for key, values in batch.items() if key not in ("coarse", "label")}
@@ -213,6 +217,7 @@ def test_coarse_labels_are_no_input() -> None:
         model.compute_loss(held_out, training=True)
 
 
+@pytest.mark.slow
 def test_outcomes_of_held_out_rows_do_not_reach_training() -> None:
     """The whole way from rows to gradients: a later positive of the same user and category is cut off before labels are made."""
     users, values = np.zeros(17, np.int64), np.full(17, 2)
@@ -249,6 +254,7 @@ def test_coarse_losses_reach_embeddings_but_no_other_head() -> None:
     assert _largest(tape.gradient(loss, model.fine_head.trainable_variables)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES.names())
 def test_detached_coarse_heads_leave_the_rest_alone(backbone: str) -> None:
     model, batch = _ranker(backbone, detach=True), _batch()
@@ -298,6 +304,7 @@ def test_users_without_history_or_profile_get_finite_scores() -> None:
     assert np.isfinite(scores).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coarse_features", [(), ("category",), COARSE])
 def test_stored_and_restored(tmp_path: Path, coarse_features: tuple[str, ...]) -> None:
     batch = _batch(num_coarse=len(coarse_features))
@@ -322,12 +329,15 @@ def _ranker_of(coarse_features: tuple[str, ...], batch: dict[str, Any], seed: in
     return model
 
 
+@pytest.mark.slow
 def test_a_saved_model_scores_alike(tmp_path: Path) -> None:
     model, batch = _ranker("din", profile_features={}), _batch()
     module = tf.Module()
     module.model = model
     specification = tf.TensorSpec([None, None], tf.int32)
-    module.score = tf.function(lambda history, items: model.score(history, {}, items), input_signature=[specification, specification])
+    module.score = tf.function(
+        lambda history, items: model.score(history, {}, items), input_signature=[specification, specification], autograph=False
+    )
     tf.saved_model.save(module, str(tmp_path / "model"))
     candidates = tf.tile(tf.constant([[2, 3, 0]]), [16, 1])
     loaded = tf.saved_model.load(str(tmp_path / "model"))

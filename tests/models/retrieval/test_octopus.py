@@ -64,6 +64,7 @@ def test_the_loss_is_the_match_of_the_best_channel_and_the_orthogonality() -> No
     np.testing.assert_allclose(model.compute_loss(batch_of(HISTORIES)), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_competing_interests_give_the_items_of_the_best_active_score_even_where_all_are_negative(sign: float) -> None:
     model = make_octopus(normalize=False, project=True)

@@ -43,6 +43,7 @@ def model_and_batch(dataset: InteractionDataset) -> tuple[InterestRetrieval, Bat
     return model, batch
 
 
+@pytest.mark.slow
 def test_times_reach_the_interests_as_intervals_and_are_asked_for_in_serving(dataset: InteractionDataset) -> None:
     model, batch = model_and_batch(dataset)
     assert model.requested_inputs == ("timestamps",)
@@ -62,6 +63,7 @@ def test_times_reach_the_interests_as_intervals_and_are_asked_for_in_serving(dat
     assert np.abs(tf.convert_to_tensor(gradient)).max() > 0
 
 
+@pytest.mark.slow
 def test_without_times_it_trains_and_answers_from_the_order_alone(dataset: InteractionDataset) -> None:
     model, batch = model_and_batch(without_times(dataset))
     assert model.requested_inputs == ()

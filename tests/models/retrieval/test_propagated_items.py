@@ -119,6 +119,7 @@ def test_regularizers_see_vectors_before_and_after_propagation(tower: ItemTower)
     np.testing.assert_array_equal(seen[0].unpropagated[0, 2:], np.zeros([3, DIMENSION]))
 
 
+@pytest.mark.slow
 def test_served_scores_are_those_that_were_trained(tower: ItemTower) -> None:
     model = make_model(tower)
     model.compile(optimizer=RowSparseAdam(0.05))
@@ -130,6 +131,7 @@ def test_served_scores_are_those_that_were_trained(tower: ItemTower) -> None:
     np.testing.assert_allclose(model.compute_loss(BATCH), np.mean(losses), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_exported_model_looks_propagated_vectors_up_and_leaves_the_raw_ones_behind(tower: ItemTower, tmp_path: Path) -> None:
     model, catalogue = make_model(tower), make_catalogue(NUM_ROWS - 2)
     folder = export_savedmodel(

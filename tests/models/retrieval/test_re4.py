@@ -64,6 +64,7 @@ def gradients(model: InterestRetrieval) -> dict[str, np.ndarray]:
     return {variable.name: tf.convert_to_tensor(value).numpy() for variable, value in zip(variables, values, strict=True)}
 
 
+@pytest.mark.slow
 def test_weights_of_zero_give_the_plain_models_gradients() -> None:
     plain, silent, loud = gradients(re4_model({})), gradients(re4_model(weighted(0.0))), gradients(re4_model(weighted(1.0)))
     for name, gradient in plain.items():
@@ -76,6 +77,7 @@ def test_weights_of_zero_give_the_plain_models_gradients() -> None:
     assert len(changed) == len(plain) - 2, changed  # all but the output transform, which the backward flows do not see
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXTRACTORS.names())
 def test_contrast_and_construction_work_with_every_extractor(name: str) -> None:
     spec = {"name": name, **({"num_rows": NUM_ROWS} if "num_rows" in EXTRACTORS.parameters(name) else {})}
@@ -95,6 +97,7 @@ def test_routing_takes_all_three_where_its_gradients_are_on() -> None:
         re4_model(weighted(1.0), {"name": "capsule_routing"})
 
 
+@pytest.mark.slow
 def test_fits_and_reports_every_flow() -> None:
     model = re4_model(weighted(0.1))
     model.compile(optimizer=RowSparseAdam(0.02))
@@ -117,6 +120,7 @@ def test_mixed_precision_is_finite(mixed_policy: str) -> None:
     assert all(variable.dtype == tf.float32 for variable in model.trainable_variables)
 
 
+@pytest.mark.slow
 def test_what_is_served_holds_no_variable_of_the_backward_flows_and_does_not_depend_on_them(tmp_path: Path) -> None:
     plain, trained = re4_model({}), re4_model(weighted(5.0))
     inputs = UserInputs(batch()["history"])

@@ -151,6 +151,7 @@ def test_padding_and_unknown_items_are_never_looked_up_in_training() -> None:
     assert looked_up.min() >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extractor", EXTRACTORS.names())
 def test_a_batch_of_empty_histories_trains(extractor: str) -> None:
     model = _model(extractor, history_dropout=0.2)
@@ -212,6 +213,7 @@ def test_regularizers_are_added_and_see_the_internals() -> None:
     np.testing.assert_allclose(penalized.compute_loss(batch) - plain.compute_loss(batch), 10.0, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_regularizers_are_reported_by_name() -> None:
     class Seven(Regularizer):
         def call(self, context: BatchContext, training: bool | None = None) -> tf.Tensor:
@@ -224,6 +226,7 @@ def test_regularizers_are_reported_by_name() -> None:
     assert history["loss"][0] > 7.0
 
 
+@pytest.mark.slow
 def test_a_readout_may_use_internals_and_serve_one_aggregated_vector() -> None:
     class Aggregated(Readout):
         def call(self, interests: tf.Tensor, active: tf.Tensor, target: tf.Tensor, output: InterestOutput) -> tf.Tensor:
@@ -249,6 +252,7 @@ def test_a_readout_is_refused_where_the_extractor_lacks_what_it_needs() -> None:
         _model("capsule_routing", "predicted_intention")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", [True, False])
 def test_mixed_interests_are_scored_alike_in_training_and_in_serving(normalize: bool) -> None:
     model = _model("sparse_interests", "predicted_intention", normalize=normalize)
@@ -288,6 +292,7 @@ def test_an_objective_may_look_at_the_history() -> None:
     np.testing.assert_array_equal(seen[0].history_indices, batch["history"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains(policy: str, float32_afterwards: None) -> None:
     tf.keras.mixed_precision.set_global_policy(policy)
@@ -300,15 +305,41 @@ def test_mixed_precision_trains(policy: str, float32_afterwards: None) -> None:
     assert model.user_interests(UserInputs(_batch()["history"]))[0].dtype == tf.float32
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("float32_afterwards")
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_step_is_traced_once_however_many_an_execution_takes(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tf.keras.mixed_precision.set_global_policy(policy)
+    model = _model("mean_pooling")
+    computed: list[bool] = []
+    compute_loss = model.compute_loss
+
+    def counted(inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        computed.append(training)
+        return compute_loss(inputs, training)
+
+    monkeypatch.setattr(model, "compute_loss", counted)
+    optimizer = RowSparseAdam(0.01)
+    optimizer.build(model.trainable_variables)
+    scaled = tf.keras.mixed_precision.LossScaleOptimizer(optimizer) if policy == "mixed_float16" else optimizer
+    model.compile(optimizer=scaled, steps_per_execution=3)
+    before = model.item_vectors().numpy()
+    model.fit(tf.data.Dataset.from_tensors(_batch()).repeat(), steps_per_epoch=6, verbose=0)
+    assert computed == [True]
+    assert optimizer.iterations.numpy() == 6
+    assert np.abs(model.item_vectors().numpy() - before).max() > 0
+
+
+@pytest.mark.slow
 def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
-    def train(seed: int) -> np.ndarray:
+    def trained(seed: int) -> np.ndarray:
         model = _model(history_dropout=0.3, seed=seed, objective="sampled_softmax")
-        model.compile(optimizer=RowSparseAdam(0.01))
-        model.fit(tf.data.Dataset.from_tensors(_batch()).repeat(), steps_per_epoch=5, verbose=0)
+        train(model, _batch(), steps=5, learning_rate=0.01)
         return model.item_vectors().numpy()
 
-    np.testing.assert_array_equal(train(1), train(1))
-    assert np.abs(train(1) - train(2)).max() > 0
+    first, again, other = trained(1), trained(1), trained(2)
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0
 
 
 def test_predict_gives_the_scored_interests() -> None:
@@ -317,6 +348,7 @@ def test_predict_gives_the_scored_interests() -> None:
     np.testing.assert_allclose(model(batch), model.user_interests(UserInputs(batch["history"]))[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_mixture_sums_over_active_interests_for_target_and_negatives_alike() -> None:
     """Also with a user's own items and a catalogue of which some is left out."""
     for repetition in (None, REPETITIONS.build({"name": "learned_gate"}, "repetition")):
@@ -346,6 +378,7 @@ def test_a_mixture_needs_an_objective_that_compares_interests_alike(objective: s
         load_config(system="comirec_sa", settings=["model.readout.name=mixture", f"model.objective={{name: {objective}}}"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float32_afterwards")
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("readout", ["label_aware", "mixture"])
@@ -362,6 +395,7 @@ def test_a_whole_model_in_mixed_precision_has_the_loss_of_float32(policy: str, r
     np.testing.assert_allclose(low, expected, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_own_items_are_attributed_to_interests_that_are_served() -> None:
     model = _model("sparse_interests", "predicted_intention", repetition=REPETITIONS.build({"name": "learned_gate"}, "repetition"))
     interests, _, own = model.interests_with_repeats(UserInputs(_batch()["history"]))
@@ -369,6 +403,7 @@ def test_own_items_are_attributed_to_interests_that_are_served() -> None:
     assert not own.interests.numpy().any()
 
 
+@pytest.mark.slow
 def test_dropout_of_the_item_tower_reaches_targets_and_negatives_in_training() -> None:
     model = _model(item_dropout=0.5)
     query, target = tf.eye(DIMENSION)[:1], tf.constant([3])
@@ -415,6 +450,7 @@ def over_transformer(extractor: str) -> dict[str, Any]:
 TRANSFORMER = {"name": "newest_state", "encoder": {**NO_DROPOUT, "num_blocks": 2}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extractor", "readout", "objective", "options"),
     [
@@ -484,6 +520,7 @@ ENCODED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("extractor", "readout"), ENCODED)
 def test_behind_a_causal_encoder_every_extractor_answers_after_every_item(extractor: str, readout: str) -> None:
     """The encoder reads a history once; what cannot answer in one pass reads each prefix of its states, to the same loss."""
@@ -514,6 +551,7 @@ def test_behind_a_causal_encoder_every_extractor_answers_after_every_item(extrac
         np.testing.assert_allclose(one_pass, one_by_one, atol=3e-5)
 
 
+@pytest.mark.slow
 def test_an_encoder_changes_what_the_extractor_reads_and_has_to_keep_the_width() -> None:
     plain, encoded = (_model("mean_pooling", encoder=encoder) for encoder in (None, ENCODERS.build({"name": "gru"}, "encoder")))
     assert len(encoded.trainable_variables) == len(plain.trainable_variables) + 3

@@ -62,6 +62,7 @@ def best_items(model: InterestRetrieval, history: tf.Tensor) -> np.ndarray:
     return scores[:, 2:].argmax(axis=1) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("system", "objective", "steps"), [("fpmc", None, 100), ("fpmc", "bpr", 400), ("mtaw", None, 150)])
 def test_a_directed_cycle_is_learned_in_its_direction(system: str, objective: str | None, steps: int) -> None:
     batch = cycle(1)
@@ -81,6 +82,7 @@ def test_unknown_items_anywhere_change_nothing(system: str) -> None:
     assert np.abs(clean).max() > 0
 
 
+@pytest.mark.slow
 def test_a_servable_knows_which_items_a_history_holds(tmp_path: Path) -> None:
     model = model_of("sr_gnn")
     history = tf.constant([[5, 9, 5, 4, 0, 0], [7, 0, 0, 0, 0, 0]])

@@ -62,6 +62,7 @@ def hit_rate(model: InterestRetrieval, history: np.ndarray, target: np.ndarray, 
     return ranking_metrics(found.items, targets, cutoffs=[n], num_rows=model.num_rows)[f"hr@{n}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(EXTRACTOR))
 def test_memorises_64_examples(name: str) -> None:
     history, target = random_prefixes(64, num_rows=102)

@@ -67,6 +67,7 @@ def gradients(model: UserTagModel, batch: dict[str, Any]) -> dict[str, np.ndarra
 # An index
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_scores_are_inner_products_wherever_the_model_says_so(encoder: dict[str, Any], options: dict[str, Any]) -> None:
     model = shared_model(encoder, **options)
@@ -284,6 +285,7 @@ def test_an_item_is_at_times_one_of_its_tags() -> None:
     assert float(model.compute_loss(batch, training=True)) != float(model.compute_loss(batch, training=True))
 
 
+@pytest.mark.slow
 def test_fit_reports_every_tasks_loss_and_predicts_logits() -> None:
     model, batch = make_model(KERNELS), make_batch()
     model.compile(tf.keras.optimizers.Adam(0.01))
@@ -313,6 +315,7 @@ def test_every_encoder_can_memorise_two_random_columns(encoder: dict[str, Any]) 
     assert [auc(labels[:, task], logits[:, task]) > 0.99 for task in range(2)] == [True, True]
 
 
+@pytest.mark.slow
 def test_mixed_precision_has_the_loss_of_float32(float32_afterwards: None) -> None:
     for position, spec in enumerate(ENCODERS):
         options = VARIANTS[position % len(VARIANTS)]
@@ -343,13 +346,14 @@ def test_weights_survive(options: dict[str, Any], tmp_path: Path) -> None:
     np.testing.assert_array_equal(other.logits(make_batch()), model.logits(make_batch()))
 
 
+@pytest.mark.slow
 def test_exporters_survive_as_a_saved_model(tmp_path: Path) -> None:
     model, fields = make_model(KERNELS), make_batch()["fields"]
     servable = tf.Module()
     servable.model = model
     specs = {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in fields.items()}
-    servable.queries = tf.function(model.user_queries, input_signature=[specs])
-    servable.items = tf.function(lambda: model.tag_items(1), input_signature=[])
+    servable.queries = tf.function(model.user_queries, input_signature=[specs], autograph=False)
+    servable.items = tf.function(lambda: model.tag_items(1), input_signature=[], autograph=False)
     expected = servable.queries(fields), servable.items()
     tf.saved_model.save(servable, str(tmp_path))
     restored = tf.saved_model.load(str(tmp_path))

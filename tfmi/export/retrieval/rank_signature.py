@@ -46,10 +46,10 @@ class RankSignature(Signatures):
         }
         super().__init__({"rank": (self._rank, inputs)}, resources=[self._items, self.profile_inputs])
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, *, outputs: bool = True) -> dict[str, Any]:
         """What the metadata of an export would say of it."""
         return {
-            **super().describe(),
+            **super().describe(outputs=outputs),
             "widths": {"history_length": self._ranker.history_length},
             "profile_inputs": self.profile_inputs.describe(),
         }

@@ -124,10 +124,10 @@ class RetrievalSignatures(ReleasedSignatures):
         )
         return maker.requests(sorted(self.signatures), batch_sizes)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, *, outputs: bool = True) -> dict[str, Any]:
         """See ``Signatures``: what a client needs to know, the stages that an answer goes through, and whose scores it holds."""
         return {
-            **super().describe(),
+            **super().describe(outputs=outputs),
             "widths": {
                 "history_length": self.history_length,
                 "num_results": self._export.num_results,

@@ -132,10 +132,10 @@ class UserTagSignatures(ReleasedSignatures):
         maker = TagRequestMaker(self._dataset, self._features, self._export)
         return make_requests(maker.inputs, sorted(self.signatures), batch_sizes)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, *, outputs: bool = True) -> dict[str, Any]:
         """See ``Signatures``: what a client needs to know of tasks, tags and users."""
         return {
-            **super().describe(),
+            **super().describe(outputs=outputs),
             "widths": {
                 "num_results": self._export.num_results,
                 "exclusion_width": self._export.exclusion_width,

@@ -236,6 +236,7 @@ def test_interests_are_in_the_convex_hull_of_the_items() -> None:
     np.testing.assert_allclose(output.interests, tf.matmul(output.weights, items), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_padding_matters_only_to_the_published_code() -> None:
     for parity, same in [(False, True), (True, False)]:
         layer = built(parity_padding=parity)
@@ -244,6 +245,7 @@ def test_padding_matters_only_to_the_published_code() -> None:
         assert np.allclose(output.weights[1, :, :3], expected.weights[1, :, :3], atol=1e-6) == same
 
 
+@pytest.mark.slow
 def test_dropout_is_for_training_only() -> None:
     items, mask, times = random_inputs()
     layer = built(dropout=0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tests.evaluation.test_metrics import ragged
@@ -58,6 +59,7 @@ def test_what_neighbours_are_like_matters_only_where_there_are_some() -> None:
     np.testing.assert_array_equal(plain[1], scaled[1])
 
 
+@pytest.mark.slow
 def test_a_built_system_knows_the_training_data_alone_and_serves_what_it_knows(tmp_path: Path) -> None:
     overrides = {
         "data": {"embedded": {"users": 60, "items": 30}, "history_length": 8},
