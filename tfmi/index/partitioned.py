@@ -60,7 +60,8 @@ class PartitionedIndex(InterestIndex):
         places = np.empty(self.num_rows, np.int32)
         places[:FIRST_INDEX] = self.num_items  # the row of zeros at the end
         places[order + FIRST_INDEX] = np.arange(self.num_items)
-        stored = np.concatenate([vectors[FIRST_INDEX:][order], np.zeros((1, self.dimension), np.float32)])
+        stored = np.zeros((self.num_items + 1, self.dimension), np.float32)
+        np.take(vectors, order + FIRST_INDEX, axis=0, out=stored[: self.num_items])
         self._centres = tf.Variable(centres, trainable=False, name="partition_centres")
         self._starts = tf.Variable(starts, trainable=False, name="partition_starts")
         self._vectors = tf.Variable(stored, trainable=False, name="item_vectors_by_partition")

@@ -14,6 +14,7 @@ from tfmi.config import RunConfig
 from tfmi.core.files import write_json
 from tfmi.core.heartbeat import doing
 from tfmi.kinds.base import ModelKind, kind_of
+from tfmi.models.training_step import free_optimizer
 from tfmi.training.distribution.joining import Distribution, losses_of_processes_said, under
 from tfmi.training.run_folder import RunFolder
 from tfmi.training.run_result import RunResult
@@ -112,6 +113,8 @@ def train(
         fitted = kind.fit(config, data, folder, resume=resume, callbacks=callbacks)
     if fitted is None:
         return None
+    if isinstance(fitted.model, tf.keras.Model):
+        free_optimizer(fitted.model)
     with doing("measuring on the test users"):
         return fitted.model, kind.measure(fitted, data, config, folder.plots)
 

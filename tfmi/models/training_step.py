@@ -113,6 +113,17 @@ def create_variables(model: tf.keras.Model, batch: Batch) -> None:
     model.built = True
 
 
+def free_optimizer(model: tf.keras.Model) -> None:
+    """Give back the memory of the optimizer's state, twice that of the weights. The model cannot be trained any further, only used.
+
+    The variables are emptied where they are: compiled steps refer to them for as long as the model lives.
+    """
+    optimizer = model.optimizer
+    variables = optimizer.variables() if callable(optimizer.variables) else optimizer.variables
+    for variable in variables:
+        tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tf.zeros([0], variable.dtype))
+
+
 def count_parameters(model: tf.keras.Model) -> int:
     """The number of trainable numbers."""
     return int(sum(variable.shape.num_elements() for variable in model.trainable_variables))
