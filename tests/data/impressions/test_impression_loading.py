@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tfmi.config import DataConfig
-from tfmi.core.errors import ConfigError
+from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.dataset import CategoricalFeature
 from tfmi.data.impressions.impression_dataset import RankingDataset
 from tfmi.data.impressions.impression_loading import load_ranking_dataset
@@ -169,3 +169,10 @@ class TestSequences:
     def test_nothing_to_draw_is_refused(self, sequences: Path) -> None:
         with pytest.raises(ConfigError, match=r"data\.impressions\.sampled_negatives: sequences holds clicks alone"):
             load("sequences", sequences)
+
+    def test_a_catalogue_of_one_item_is_not_told_to_draw_what_it_draws_already(self, tmp_path: Path) -> None:
+        lines = [f"u{user} " + " ".join(["only"] * 10) for user in range(30)]
+        (tmp_path / "sequences.txt").write_text("\n".join(lines))
+        with pytest.raises(DataError, match=r"sampled_negatives=3 could draw nothing: .* \(1 item\)") as error:
+            load("sequences", tmp_path, impressions={"sampled_negatives": 3})
+        assert "positive_events" not in str(error.value)

@@ -65,7 +65,8 @@ def impressions_from_clicks(dataset: InteractionDataset, config: DataConfig) -> 
         next_id += len(rows)
         parts.append(rows)
     report = {**dataset.report, "sampled_negatives": per_click}
-    return ranking_dataset(catalogue, clicks, parts, retrieval=dataset, report={"split": report.get("split"), "read": report})
+    report = {"split": report.get("split"), "read": report}
+    return ranking_dataset(catalogue, clicks, parts, retrieval=dataset, report=report, drawn_per_click=per_click)
 
 
 def _joined(examples: EvaluationSet) -> Sequences:

@@ -113,6 +113,7 @@ def split_impressions(
             **cold.report,
             "read": dict(table.report),
         },
+        drawn_per_click=config.impressions.sampled_negatives,
     )
 
 
@@ -177,9 +178,23 @@ def with_drawn_rows(
 
 
 def ranking_dataset(
-    catalogue: Catalogue, clicks: Sequences, parts: list[ImpressionRows], *, retrieval: InteractionDataset, report: Mapping[str, Any]
+    catalogue: Catalogue,
+    clicks: Sequences,
+    parts: list[ImpressionRows],
+    *,
+    retrieval: InteractionDataset,
+    report: Mapping[str, Any],
+    drawn_per_click: int,
 ) -> RankingDataset:
     """Check that every part holds something to learn from or to judge by, count, and build the ``RankingDataset``.
+
+    Args:
+        catalogue: The items.
+        clicks: All clicks, one row per user.
+        parts: The rows of the three parts, drawn ones among them.
+        retrieval: The clicks as data for a retriever.
+        report: What else is to be said of the data.
+        drawn_per_click: ``data.impressions.sampled_negatives``, which a message of rows without an unclicked one must not ask for again.
 
     Raises:
         DataError: A part has no row, or all training rows have one outcome.
@@ -190,10 +205,8 @@ def ranking_dataset(
             raise DataError(f"dataset {retrieval.name!r}: the {part} part has no impression; give more data, or change data.split's shares")
     clicked = float(train.labels.sum())
     if clicked in (0.0, float(len(train))):
-        lacking = "no click, so there is nothing to learn" if not clicked else "clicks alone; set data.impressions.sampled_negatives"
         raise DataError(
-            f"dataset {retrieval.name!r}: its training impressions hold {lacking}, or say what is a click with "
-            "data.impressions.positive_events or data.impressions.positive_weight"
+            f"dataset {retrieval.name!r}: its training impressions hold {_one_outcome(clicked > 0, drawn_per_click, catalogue)}"
         )
     counts = np.bincount(train.items, minlength=catalogue.num_rows).astype(np.int64)
     counts[:FIRST_INDEX] = 0
@@ -217,6 +230,20 @@ def ranking_dataset(
         test=test,
         retrieval=replace(retrieval, report={**counted, **retrieval_counts, **report}),
         report={**counted, **report},
+    )
+
+
+def _one_outcome(clicked: bool, drawn_per_click: int, catalogue: Catalogue) -> str:
+    """What is wrong with training rows that are all clicked, or none of them, and what to do."""
+    told = "say what is a click with data.impressions.positive_events or data.impressions.positive_weight"
+    if not clicked:
+        return f"no click, so there is nothing to learn; {told}"
+    if not drawn_per_click:
+        return f"clicks alone; set data.impressions.sampled_negatives, or {told}"
+    items = len(catalogue.vocabulary)
+    return (
+        f"clicks alone, and data.impressions.sampled_negatives={drawn_per_click} could draw nothing: every user has clicked all "
+        f"that there is to draw ({items:,} item{'s' if items != 1 else ''}) by then. A model that ranks needs more items"
     )
 
 
