@@ -77,6 +77,14 @@ def test_ids_that_no_attribute_has_stop(tmp_path: Path) -> None:
         load_comirec(tmp_path, SplitConfig())
 
 
+def test_a_share_that_is_chance_stops(tmp_path: Path) -> None:
+    write_comirec(tmp_path, {item if item == 1 else item + 1000: names for item, names in ATTRIBUTES.items()})
+    with pytest.raises(
+        DataError, match=r"only 1 of 60 items \(1\.7%\) are in it, less than 5%.*e\.g\. '2' is not there.*put comirec_item_map"
+    ):
+        load_comirec(tmp_path, SplitConfig())
+
+
 def test_sequences_with_strange_attributes_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "sequences.txt").write_text("\n".join(f"u{user} {' '.join(map(str, row))}" for user, row in enumerate(SEQUENCES)) + "\n")
     (tmp_path / "item_attributes.json").write_text(json.dumps({SHUFFLED[item]: names for item, names in ATTRIBUTES.items()}))

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 ATTRIBUTES_FILE = "item_attributes.json"
 # What users do one after the other has more in common than any two events have; with as many pairs as this it shows.
 FEWEST_PAIRS, MOST_PAIRS = 500, 20_000
+# The share of the items that must have attributes, as of a log's events in its catalogue.
+FEWEST_JOINED = 0.05
 # Standard errors, and the factor, by which neighbours share an attribute more often, where the attributes are those of the items.
 FITTING_ERRORS, FITTING_FACTOR = 4.0, 1.1
 
@@ -87,6 +89,11 @@ def check_join(
     if not joined:
         example = f"{table.item_ids[0]!r} there, {item_ids[0]!r} here" if len(table.item_ids) and len(item_ids) else "one of them is empty"
         raise DataError(f"{path}: none of the {len(item_ids):,} items is in it ({example}); {fix}")
+    if share < FEWEST_JOINED:
+        raise DataError(
+            f"{path}: only {joined:,} of {len(item_ids):,} items ({share:.1%}) are in it, less than {FEWEST_JOINED:.0%}: the two "
+            f"hardly belong together{example}; {fix}"
+        )
     fits = attributes_fit(table, item_ids, items, rows)
     if fits:
         return
