@@ -245,3 +245,23 @@ def test_columns_of_one_name_are_told(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "log.csv").write_text("user,item,time,item\n" + "a,x,5,y\n" * 3)
     assert main([str(tmp_path / "log.csv")]) == 0
     assert "not certain: column 'item' stands several times in the header: rename all but one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("columns", "roles"),
+    [
+        (
+            ["_id.$oid", "user.$oid", "item.$numberInt", "ts.$date"],
+            {"user": "user.$oid", "item": "item.$numberInt", "time": "ts.$date"},
+        ),
+        (
+            ["event_timestamp", "user_pseudo_id", "items[].item_id", "items[].item_name"],
+            {"user": "user_pseudo_id", "item": "items[].item_id", "time": "event_timestamp"},
+        ),
+        (["_source.user.id", "_source.user.created", "_source.product.id"], {"user": "_source.user.id", "item": "_source.product.id"}),
+    ],
+)
+def test_names_within_objects_are_known(columns: list[str], roles: dict[str, str]) -> None:
+    guessed = guess_roles(columns, LOG_NAMES)
+    assert {role: guess.column for role, guess in guessed.items()} == roles
+    assert all(guess.certain for guess in guessed.values())

@@ -11,17 +11,19 @@ LOG_NAMES: dict[str, tuple[str, ...]] = {
     "user": (
         *("user", "userid", "useridhash", "uid", "userkey", "username", "customer", "customerid", "custid", "visitor", "visitorid"),
         *("reviewerid", "member", "memberid", "accountid", "clientid", "buyerid", "playerid", "listenerid", "person", "personid"),
+        *("userpseudoid", "email", "customeremail", "useremail"),
         *("session", "sessionid", "sid"),
     ),
     "item": (
         *("item", "itemid", "iid", "product", "productid", "sku", "article", "articleid", "parentasin", "asin", "movie", "movieid"),
         *("video", "videoid", "news", "newsid", "song", "songid", "track", "trackid", "artist", "artistid", "book", "bookid", "isbn"),
         *("appid", "gameid", "aid", "contentid", "offerid", "adid", "poi", "poiid", "locationid", "venueid", "placeid", "eventsaid"),
-        *("eventsitem", "eventsitemid", "items", "history", "impressionsitem"),
+        *("eventsitem", "eventsitemid", "items", "history", "impressionsitem", "stockcode", "lineitemsku"),
     ),
     "time": (
         *("time", "timestamp", "timestampms", "ts", "unixtime", "unixreviewtime", "eventtime", "datetime", "createdat", "clickedat"),
         *("timems", "date", "day", "eventdate", "tdat", "reviewtime", "created", "occurredat", "eventsts", "eventstime"),
+        *("eventtimestamp", "invoicedate", "orderdate", "purchasedate", "orderedat"),
     ),
     "event": (
         *("event", "eventtype", "eventname", "action", "actiontype", "behavior", "behaviour", "behaviortype", "behaviourtype", "kind"),
@@ -37,6 +39,7 @@ CATALOGUE_NAMES: dict[str, tuple[str, ...]] = {
     "tags": ("tags", "genres", "keywords", "categories", "labels", "topics"),
 }
 USER_COLUMNS = LOG_NAMES["user"]
+_NAMED_WITHIN = ("user", "item")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,17 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
+def plain_names(column: str, role: str) -> list[str]:
+    """What a column may be called, the whole name first; of users and items also what a path into lists and objects ends in.
+
+    Other roles' names, such as ``created`` and ``name``, say too little where they stand in an object. MongoDB writes the types of values
+    as keys, ``user.$oid``, which are no part of a name.
+    """
+    parts = [part for part in column.split(".") if not part.startswith("$")]
+    last = len(parts) if role in _NAMED_WITHIN else 1
+    return list(dict.fromkeys(plain(".".join(parts[first:])) for first in range(last)))
+
+
 def guess_roles(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> dict[str, Guess]:
     """The likely column of each role that any column's name fits.
 
@@ -69,7 +83,12 @@ def guess_roles(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> d
     taken: set[str] = set()
     for role, known in names.items():
         rank = {name: place for place, name in enumerate(known)}
-        fitting = sorted((rank[plain(column)], place, column) for place, column in enumerate(columns) if plain(column) in rank)
+        fitting = []
+        for place, column in enumerate(columns):
+            name = next((name for name in plain_names(column, role) if name in rank), None)
+            if name is not None:
+                fitting.append((rank[name], place, column))
+        fitting.sort()
         fitting = [each for each in fitting if each[2] not in taken]
         if not fitting:
             continue
