@@ -336,3 +336,44 @@ def test_options_that_a_format_does_not_have_are_said(tmp_path: Path) -> None:
     assert table_source(lines, options).unused(options) == ["header", "delimiter"]
     assert table_source(parquet, options).unused(options) == ["header", "delimiter", "encoding"]
     assert table_source(parquet).unused(FileConfig()) == []
+
+
+class TestOtherProgramsTables:
+    def test_a_packed_part_without_a_byte_is_no_part(self, tmp_path: Path) -> None:
+        folder = tmp_path / "log.csv"
+        folder.mkdir()
+        (folder / "part-00000.csv.gz").write_bytes(gzip.compress(b""))
+        (folder / "part-00001.csv.gz").write_bytes(gzip.compress(CSV.encode()))
+        assert events(folder) == EXPECTED
+
+    @pytest.mark.parametrize(
+        ("marker", "data", "kind"),
+        [
+            ("_delta_log/00000000000000000000.json", "", "Delta Lake"),
+            (".hoodie/hoodie.properties", "", "Hudi"),
+            ("metadata/v1.metadata.json", "", "Iceberg"),
+            ("metadata/v1.metadata.json", "data", "Iceberg"),
+        ],
+    )
+    def test_a_folder_with_versions_is_refused_and_its_files_are_read_by_a_pattern(
+        self, tmp_path: Path, marker: str, data: str, kind: str
+    ) -> None:
+        table = tmp_path / "table"
+        write_parquet(table / data / "part-00000.parquet", ROWS)
+        (table / marker).parent.mkdir()
+        (table / marker).write_text("{}")
+        with pytest.raises(DataError, match=f"a table of {kind}, .* with a pattern"):
+            find_log_files(table / data, LogConfig())
+        assert events(table / data / "*.parquet") == EXPECTED
+
+    def test_what_databases_write_for_null_is_no_id(self, tmp_path: Path) -> None:
+        path = tmp_path / "log.tsv"
+        path.write_text(CSV.replace(",", "\t") + "\\N\ta\t50\nu9\t\\N\t60\nu9\tNULL\t70\nu9\t\\Nx\t80\n")
+        assert events(path, max_reject_share=0.5) == [*EXPECTED, ("u9", "NULL", 70.0), ("u9", "\\Nx", 80.0)]
+
+    @pytest.mark.parametrize("ends", ["\n", "\r\n"])
+    def test_a_spreadsheets_first_line_says_the_delimiter(self, tmp_path: Path, ends: str) -> None:
+        path = tmp_path / "log.csv"
+        path.write_bytes(("sep=;\n" + CSV.replace(",", ";") + "u;v\n").replace("\n", ends).encode())
+        assert events(path, max_reject_share=0.5) == EXPECTED
+        assert json.loads((tmp_path / "out" / "rejects.jsonl").read_text())["line"] == 7

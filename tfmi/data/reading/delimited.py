@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from tfmi.core.errors import DataError
@@ -34,6 +36,10 @@ LONGEST_ROW_LINES = 100
 _LIKELY_DELIMITERS = ("\t", "::", ",", ";", "|")
 # What packed files and files of other formats begin with, and what their names should end in.
 _FIRST_BYTES = {b"\x1f\x8b": ".csv.gz", b"BZh": ".csv.bz2", b"\x28\xb5\x2f\xfd": ".csv.zst", b"PK\x03\x04": ".zip", b"PAR1": ".parquet"}
+# What PostgreSQL, MySQL and Hive write for a cell without a value; no id and no text is written so.
+_DATABASE_NULL = "\\N"
+# The line by which spreadsheets tell each other the delimiter; it is above the header.
+_SPREADSHEET_LINE = re.compile(rb"sep=(.)\r?\n?", re.IGNORECASE)
 _STAND_INS = [chr(code) for code in (*range(0x1F, 0x0D, -1), *range(0x08, 0x00, -1))]
 
 
@@ -130,7 +136,13 @@ def _take_header(file: TableFile, block: bytes) -> tuple[_Header, bytes]:
     """The header, and the block without it. Columns of a file without one are called by their numbers, or as the options say."""
     lines = split_lines(block)
     start = next((place for place, line in enumerate(lines) if line.strip()), len(lines))
-    dialect = Dialect(_delimiter(file, lines[start] if start < len(lines) else b""), file.options.quoting)
+    said = _SPREADSHEET_LINE.fullmatch(lines[start]) if start < len(lines) else None
+    if said is not None:
+        start += 1
+    delimiter = _delimiter(file, lines[start] if start < len(lines) else b"")
+    if said is not None and file.options.delimiter is None:
+        delimiter = said[1].decode("latin-1")
+    dialect = Dialect(delimiter, file.options.quoting)
     work, layout = _with_single_delimiter(b"".join(lines[start : start + LONGEST_ROW_LINES]), dialect)
     row = _parse_row(split_lines(work), 0, layout.dialect, final=True) if start < len(lines) else _Row(0)
     if row.cells is None:
@@ -230,7 +242,14 @@ def _parse_block(
     cells, lines, seen, pending = _parse_rows(work, first_line, layout, rejects, final=final)
     if pending and layout.replaced is not None:
         pending = pending.replace(layout.dialect.delimiter.encode(), layout.replaced.encode())
+    if _DATABASE_NULL.encode() in block:
+        cells = {name: _without_nulls(column) for name, column in cells.items()}
     return rows_of_cells(Cells(lines, cells, seen), paths, request, rejects), pending
+
+
+def _without_nulls(column: pa.Array) -> pa.Array:
+    """The column with empty cells where a database wrote that there is no value."""
+    return pc.if_else(pc.equal(column, _DATABASE_NULL), pa.scalar("", column.type), column)
 
 
 def _parse_rows(

@@ -152,8 +152,11 @@ def line_blocks(file: TableFile, block_bytes: int = BLOCK_BYTES) -> Iterator[byt
         yield carry
 
 
-def text_blocks(file: TableFile, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """The file's text in blocks, cut anywhere between characters: unpacked, in UTF-8, without a byte order mark; see ``line_blocks``."""
+def text_blocks(file: TableFile, block_bytes: int = BLOCK_BYTES, *, allow_empty: bool = False) -> Iterator[bytes]:
+    """The file's text in blocks, cut anywhere between characters: unpacked, in UTF-8, without a byte order mark; see ``line_blocks``.
+
+    With ``allow_empty`` an empty file has no blocks instead of being refused.
+    """
     encoding = file.options.encoding
     is_utf8 = codecs.lookup(encoding).name in {"utf-8", "ascii", "utf-8-sig"}
     # Bytes that the encoding lacks go through as they are, are no UTF-8, and their rows are rejected.
@@ -167,6 +170,8 @@ def text_blocks(file: TableFile, block_bytes: int = BLOCK_BYTES) -> Iterator[byt
                 raise DataError(f"{file.path}: the file is in UTF-16; expected UTF-8; set data.log.encoding: utf-16")
             yield block.removeprefix(_UTF8_MARK) if first else block
             first = False
+    if first and allow_empty:
+        return
     if first:
         raise DataError(f"{file.path}: the file is empty; expected {'a header and rows' if file.format == 'delimited' else 'rows'}")
     if not is_utf8:

@@ -23,7 +23,8 @@ REASONS = {
     "malformed_row": "a well-formed row of this format (quotes closed and doubled inside quoted cells)",
     "malformed_json": "one JSON object per line",
     "wrong_field_count": "as many fields as the header has",
-    "not_a_single_value": "a string or a number, not a list or an object; for a row per element of a list give the column as NAME[]",
+    "not_a_single_value": "a string or a number, not a list or an object; for a row per element of a list give the column as NAME[], for "
+    "what an object has under a key as NAME.KEY",
     "not_a_list": "a list, or texts between separators",
     "not_an_object": "an object",
     "bad_element": "an element of as many parts as data.log.element_fields names",

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from tfmi.config import FileConfig
 from tfmi.core.errors import DataError
 from tfmi.core.text import shown_names
-from tfmi.data.reading.formats import VAGUE_SUFFIXES, TableFile, known_suffix, require_path, table_file
+from tfmi.data.reading.formats import VAGUE_SUFFIXES, TableFile, known_suffix, require_path, table_file, text_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ USERS_STEMS = ("users",)
 # What Hive calls the folder of the rows that have no value.
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _PATTERN = re.compile(r"[*?\[]")
+# A packed file of up to this size may be one without a row.
+_SMALLEST_PACKED_BYTES = 1 << 10
 
 
 # How text is written, which files that are no text do not have; and what lines of cells have, which JSON does not.
@@ -100,6 +102,7 @@ def table_source(path: str | Path, options: FileConfig | None = None) -> TableSo
     # Writers that work side by side leave empty files where one of them had no rows.
     files = [file for file in files if file.stat().st_size] or files
     parts = tuple(table_file(file, options, _partitions(file, root)) for file in files)
+    parts = tuple(part for part in parts if not _packs_nothing(part)) or parts
     for part in parts[1:]:
         if list(part.partitions) != list(parts[0].partitions):
             raise DataError(
@@ -123,12 +126,39 @@ def part_files(folder: Path, options: FileConfig | None = None) -> list[Path]:
     Hidden files, and markers such as ``_SUCCESS``, are none; nor, in the folder itself, are a catalogue and a users file, which stand
     beside a log; nor notes: files of a suffix that says little, such as ``.txt``, where there are others. Of folders only those of
     partitions (``day=2024-05-01``) are looked into. Files without a known suffix count if ``options.format`` says what they are.
+
+    Raises:
+        DataError: The folder is a table of Delta Lake, Iceberg or Hudi, where files of earlier versions lie beside those that count.
     """
+    _refuse_versioned(folder)
     files = list(_walk(folder))
     if options is None or options.format == "auto":
         files = [file for file in files if known_suffix(file) is not None]
     clear = [file for file in files if known_suffix(file) not in VAGUE_SUFFIXES]
     return clear or files
+
+
+def _refuse_versioned(folder: Path) -> None:
+    """Raise ``DataError`` for a folder whose own log says which of its files count: to read them all would count rows of the past."""
+    data = folder.name == "data"  # Iceberg's files lie in a folder of their own
+    kinds = {
+        "Delta Lake": (folder / "_delta_log").is_dir(),
+        "Hudi": (folder / ".hoodie").is_dir(),
+        "Iceberg": any((folder.parent if data else folder).glob("metadata/*.metadata.json")),
+    }
+    kind = next((kind for kind, found in kinds.items() if found), None)
+    if kind is not None:
+        raise DataError(
+            f"{folder}: a table of {kind}, where rows that were changed or deleted may lie in files beside those that count; write its "
+            "newest version out as Parquet or CSV, or, if every file counts, name them with a pattern such as FOLDER/*.parquet"
+        )
+
+
+def _packs_nothing(part: TableFile) -> bool:
+    """Whether a packed text file holds no byte."""
+    if not part.compression or part.path.stat().st_size > _SMALLEST_PACKED_BYTES:
+        return False
+    return not any(text_blocks(part, allow_empty=True))
 
 
 def stem_of(path: Path) -> str:
