@@ -12,7 +12,7 @@ export NO_MKDOCS_2_WARNING ?= 1
 PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types tests doctest docs short lock audit clean clean-runs
+.PHONY: help install demo explore test test-all lint types tests doctest docs short lock audit clean clean-runs
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,10 @@ $(VENV)/.installed: requirements.lock setup.py
 
 demo: install ## train, evaluate, export, serve and ask for recommendations
 	@$(BIN)/python training/demo.py
+
+explore: install ## open the interest explorer on the demo's model, which is trained first if there is none
+	@ls savedmodels/mind/[0-9]* > /dev/null 2>&1 || $(BIN)/python training/train.py --set 'export.filterable=[category, brand, tags, price]'
+	@$(BIN)/python serving/explorer.py --model-base-path savedmodels/mind
 
 test: install $(VENV)/.installed-docs ## lint, types, the tests, the examples of docstrings and the documentation
 	@# Two at a time: tests begin while types are still read. If one fails, the others come to their end and the whole fails.

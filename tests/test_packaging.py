@@ -53,7 +53,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 @pytest.mark.slow
 def test_the_wheel_holds_everything_but_the_checkout(wheel: zipfile.ZipFile) -> None:
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    sources = {path.relative_to(ROOT).as_posix() for suffix in ("py", "pyi", "yaml") for path in (ROOT / "tfmi").rglob(f"*.{suffix}")}
+    sources = {
+        path.relative_to(ROOT).as_posix()
+        for suffix in ("py", "pyi", "yaml", "html", "css", "js", "svg")
+        for path in (ROOT / "tfmi").rglob(f"*.{suffix}")
+    }
     assert held == {*sources, "tfmi/py.typed"}
     assert {"tfmi/serving/client.py", "tfmi/serving/local_server.py", "tfmi/models/recipes/mind.yaml"} <= held
 

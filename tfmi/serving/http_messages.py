@@ -24,6 +24,7 @@ _FOLDED_LINE = re.compile(rb"\r\n[ \t]")
 _HOST = re.compile(rb"\r\nhost[ \t]*:", re.IGNORECASE)
 _LENGTHS = re.compile(rb"\r\ncontent-length[ \t]*:([^\r\n]*)", re.IGNORECASE)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+_PORT = re.compile(r":\d*$", re.ASCII)
 _LENGTH_DIGITS = 19
 _SHOWN_CHARACTERS = 40
 
@@ -36,6 +37,7 @@ class Head(NamedTuple):
         length: Bytes of the body.
         keep_alive: Whether the sender wants to go on with the connection.
         wants_continue: Whether it waits to be told to send the body.
+        host: Whom the sender believes to speak to, without a port; "" if it does not say.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Head(NamedTuple):
     length: int
     keep_alive: bool
     wants_continue: bool
+    host: str
 
 
 class RefusedError(Exception):
@@ -120,6 +123,7 @@ def parse_head(head: bytes, max_request_bytes: int) -> Head:
         length,
         keep_alive=request.http_version >= b"1.1" and b"close" not in headers.get(b"connection", b"").lower(),
         wants_continue=connection.they_are_waiting_for_100_continue,
+        host=_PORT.sub("", headers.get(b"host", b"").decode("latin-1")).lower(),
     )
 
 
@@ -130,10 +134,11 @@ def response_bytes(response: RestResponse, *, keep_alive: bool, with_body: bool 
         b"HTTP/1.1 %d %s" % (response.status, reason),
         b"Server: " + SERVER_NAME,
         b"Date: " + email.utils.formatdate(usegmt=True).encode("ascii"),
-        b"Content-Type: application/json",
+        b"Content-Type: " + response.content_type.encode("ascii"),
         b"X-Content-Type-Options: nosniff",
         b"Content-Length: %d" % len(response.body),
     ]
+    lines += [f"{name}: {value}".encode("ascii") for name, value in response.headers]
     if not keep_alive:
         lines.append(b"Connection: close")
     return b"\r\n".join(lines) + _END_OF_HEAD + (response.body if with_body else b"")
@@ -143,15 +148,18 @@ _REASONS = {
     200: b"OK",
     400: b"Bad Request",
     404: b"Not Found",
+    405: b"Method Not Allowed",
     408: b"Request Timeout",
     411: b"Length Required",
     413: b"Payload Too Large",
     414: b"URI Too Long",
     415: b"Unsupported Media Type",
+    421: b"Misdirected Request",
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
     501: b"Not Implemented",
+    502: b"Bad Gateway",
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",

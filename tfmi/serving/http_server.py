@@ -13,14 +13,14 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tfmi.core.text import printable, shorten
 from tfmi.serving.errors import ServerConfigError
 from tfmi.serving.http_messages import CONTINUE, Head, RefusedError, parse_head, response_bytes, take_head
-from tfmi.serving.rest import RestApi, RestResponse, error_response
+from tfmi.serving.rest import HttpApi, RestResponse, error_response
 
 logger = logging.getLogger(__name__)
 
@@ -88,20 +88,33 @@ class _Connection:
 
 
 class RestServer:
-    """Serves a ``RestApi``.
+    """Serves a ``RestApi``, or another ``HttpApi``.
 
     Args:
         api: What answers the requests.
         host: The address to listen on.
         port: The port, or 0 for a free one.
         limits: Counts, sizes and times.
+        port_flag: The option that sets the port, for messages.
+        known_as: The names by which requests may call this server, so that no page of another site can have a browser ask it under a
+            name of its own that leads here; None: any.
 
     Raises:
         ServerConfigError: The address cannot be listened on.
     """
 
-    def __init__(self, api: RestApi, host: str, port: int, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self,
+        api: HttpApi,
+        host: str,
+        port: int,
+        limits: HttpLimits | None = None,
+        *,
+        port_flag: str = "--rest-port",
+        known_as: Collection[str] | None = None,
+    ) -> None:
         self.api = api
+        self._port_flag, self._known_as = port_flag, known_as
         self.limits = limits or HttpLimits()
         self._connections: set[_Connection] = set()
         self._refusing = 0
@@ -156,7 +169,8 @@ class RestServer:
             self._socket.close()
             host, port = self._address
             reason = error.strerror or error
-            raise ServerConfigError(f"cannot listen for REST on {host}:{port}: {reason}; choose another port with --rest-port") from None
+            message = f"cannot listen for REST on {host}:{port}: {reason}; choose another port with {self._port_flag}"
+            raise ServerConfigError(message) from None
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -251,7 +265,10 @@ class RestServer:
                 if connection.received:
                     raise RefusedError(400, "the request ends within its headers")
                 return None
-        return parse_head(head, limits.request_bytes)
+        parsed = parse_head(head, limits.request_bytes)
+        if self._known_as is not None and parsed.host not in self._known_as:
+            raise RefusedError(421, "this server is not known by that name")
+        return parsed
 
     async def _read_body(self, connection: _Connection, head: Head) -> bytes:
         received = connection.received

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import urllib.parse
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from tfmi.core.text import printable, shorten
 from tfmi.core.version_numbers import version_number
@@ -30,10 +30,25 @@ _SHOWN_CHARACTERS = 200
 
 
 class RestResponse(NamedTuple):
-    """An HTTP status and the JSON body that goes with it."""
+    """An HTTP status and the body that goes with it.
+
+    Attributes:
+        status, body: What is answered.
+        content_type: What the body is.
+        headers: Further headers.
+    """
 
     status: int
     body: bytes
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class HttpApi(Protocol):
+    """What an HTTP server asks for answers."""
+
+    def handle(self, method: str, path: str, body: bytes, deadline: float | None = None) -> RestResponse:
+        """See ``RestApi.handle``."""
 
 
 class _Target(NamedTuple):

@@ -1,0 +1,1 @@
+"""The interest explorer: a web page that shows what served models make of a history. See docs/explorer.md."""
