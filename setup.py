@@ -51,6 +51,11 @@ BENCH = [
     "faiss-cpu>=1.9,<2",  # another vector store, which exported item vectors are searched with
 ]
 
+# What searches for hyper-parameters: benchmarks/compare_systems.py --tune.
+TUNE = [
+    "optuna>=4.2,<5",  # TPE, median pruning, journal files
+]
+
 # Each is also a file to run from a checkout: training/train.py, serving/client.py and so on.
 PROGRAMS = [
     "tfmi-train = tfmi.cli.train:main",
@@ -80,6 +85,6 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     install_requires=INSTALL_REQUIRES,
-    extras_require={"dev": DEV, "bench": BENCH, "docs": DOCS},
+    extras_require={"dev": DEV, "bench": BENCH, "docs": DOCS, "tune": TUNE},
     entry_points={"console_scripts": PROGRAMS},
 )

@@ -5,7 +5,9 @@
         --trials 8 --space space.yaml --trial-set training.max_epochs=3 --ablate-k1 --latency --sweep
 
 With --trials, every system gets the same number of tries of its hyper-parameters, one run each, judged by validation alone; the best
-settings are then run under every seed. See benchmarks/comparison/tuning.py for what a space looks like.
+settings are then run under every seed. See benchmarks/comparison/tuning.py for what a space looks like. With --tune the tries are those
+of a search by Optuna (extra: tune) over ranges, which ends poor runs early and goes on where it was stopped: see
+benchmarks/comparison/search.py.
 
 Each run is a run folder of training/train.py. Finished runs are kept and broken ones resumed, so the program can be stopped and started
 again, also with more seeds, systems or trials. A run that an earlier call left with another configuration is never taken for this one:
@@ -33,6 +35,7 @@ from benchmarks.comparison.entries import Entry
 from benchmarks.comparison.jobs import Failure, Job, run_jobs
 from benchmarks.comparison.plan import Comparison, followed_by_variants
 from benchmarks.comparison.plots import draw_all
+from benchmarks.comparison.search import DEFAULT_SPACE, tune_by_search
 from benchmarks.comparison.significance import add_differences, differences_table
 from benchmarks.comparison.stages import (
     Tuning,
@@ -90,7 +93,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--variant-seeds", type=_positive, metavar="N", help="run variants with one interest under the first N seeds only (default: all)")
     add = parser.add_argument_group("tuning").add_argument
     add("--trials", type=_positive, default=1, metavar="N", help="tries for each system, itself as it is included (default: 1, no search)")
-    add("--space", type=Path, metavar="FILE", help="YAML file of the values to try")
+    add("--tune", action="store_true", help="search with Optuna over ranges instead of drawing from lists (extra: tune)")
+    add(
+        "--space",
+        type=Path,
+        metavar="FILE",
+        help=f"YAML file of the values to try; with --tune of ranges (default then: {DEFAULT_SPACE.name})",
+    )
     add("--tune-on", nargs="+", metavar="NAME", help="datasets to search on, the others take what is best there (default: each its own)")
     add("--trial-set", action="append", default=[], metavar="a.b=value", help="a setting for trials only, such as fewer epochs")
     add = parser.add_argument_group("what is reported").add_argument
@@ -160,7 +169,9 @@ def _comparison(options: argparse.Namespace) -> Comparison:
     if options.main_metric is None:
         cutoffs = [cutoff for metric in options.metrics if (cutoff := _cutoff(metric)) is not None]
         options.main_metric = f"recall@{max(cutoffs)}" if len(cutoffs) == len(options.metrics) else options.metrics[0]
-    if (options.trials > 1) != (options.space is not None):
+    if options.tune and options.trials == 1:
+        raise ConfigError("--tune needs a number of tries for each system: --trials N, above 1")
+    if not options.tune and (options.trials > 1) != (options.space is not None):
         raise ConfigError("--trials and --space need each other: a number of tries above 1, and the values to try")
     if options.trials == 1 and (options.tune_on or options.trial_set):
         raise ConfigError("--tune-on and --trial-set are for a search: give --trials and --space too")
@@ -202,10 +213,13 @@ def _check_measured(comparison: Comparison, metrics: Sequence[str]) -> None:
 def _tune(comparison: Comparison, options: argparse.Namespace) -> Tuning:
     if options.trials == 1:
         return no_tuning(comparison)
-    space = Space.read(options.space, comparison.entries)
-    trials = {entry.label: comparison.trials(entry, space, options.trials) for entry in comparison.entries}
     datasets = list(dict.fromkeys(options.tune_on or comparison.data))
-    tuning = tune(comparison, trials, datasets, options.trials, options.jobs)
+    if options.tune:
+        tuning = tune_by_search(comparison, options.space or DEFAULT_SPACE, datasets, options.trials, options.jobs)
+    else:
+        space = Space.read(options.space, comparison.entries)
+        trials = {entry.label: comparison.trials(entry, space, options.trials) for entry in comparison.entries}
+        tuning = tune(comparison, trials, datasets, options.trials, options.jobs)
     write_json(options.output / "tuning.json", {"budget": tuning.budget, "trials": tuning.trials})
     write_atomically(options.output / "tuning.md", f"{tuning.budget}\n\n{trials_table(tuning.trials)}")
     return tuning

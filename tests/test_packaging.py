@@ -34,7 +34,7 @@ def test_installed_programs_and_extras_exist(tmp_path: Path) -> None:
     assert all(name.startswith("tfmi-") for name, _, _ in programs)
     assert all(callable(getattr(import_module(module), function)) for _, module, function in programs)
     extras = re.findall(r"^Provides-Extra: (\S+)$", (metadata / "PKG-INFO").read_text(), re.MULTILINE)
-    assert {"dev", "bench", "docs"} <= set(extras)
+    assert {"dev", "bench", "docs", "tune"} <= set(extras)
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,8 @@ def trials_table(trials: Sequence[Mapping[str, Any]]) -> str:
     header = ["data", "configuration", "trial", "settings", "monitor", "validation", "seconds"]
     lines = []
     for trial in trials:
-        value = "failed" if trial["value"] is None else f"{trial['value']:.4f}"
+        without = "ended early" if trial.get("ended_early") else "failed"
+        value = without if trial["value"] is None else f"{trial['value']:.4f}"
         seconds = ABSENT if trial["seconds"] is None else f"{trial['seconds']:.0f}"
         settings = ", ".join(trial["settings"]) or "as it is"
         cells = [trial["dataset"], trial["config"], str(trial["trial"]), settings, trial["monitor"], value, seconds]

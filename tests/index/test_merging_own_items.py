@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -28,6 +30,7 @@ class Repeating(TableRecommender):
     """Scores a user's own item by where it stands: the first place 1, the next 0, and so on, its last place counting."""
 
     knows_repeats = True
+    apart: ClassVar = {"own_items": "scored by the model's repetition"}
 
     def interests_with_repeats(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, OwnItems]:
         history = inputs.history
@@ -131,9 +134,9 @@ class RepeatingAndSharing(Repeating):
 
 def test_places_cannot_be_allotted_to_interests_and_to_own_items() -> None:
     both = RepeatingAndSharing(CATALOGUE)
-    with pytest.raises(ConfigError, match="but RepeatingAndSharing to a user's own items"):
+    with pytest.raises(ConfigError, match="but RepeatingAndSharing scores some items apart"):
         CatalogueRanker(both, 1.0)
-    with pytest.raises(ConfigError, match="but RepeatingAndSharing to a user's own items"):
+    with pytest.raises(ConfigError, match="but RepeatingAndSharing scores some items apart"):
         RetrievalSignatures(both, build_index("exact", both.item_vectors()), CATALOGUE, ExportConfig(), {}, quota_exponent=1.0)
     settings = ["model.regularizers.usage={name: interest_usage}", "index.integration=allotted", "model.repetition={name: learned_gate}"]
     with pytest.raises(ConfigError, match=r"index.integration: 'allotted' gives places to interests"):

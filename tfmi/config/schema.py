@@ -478,6 +478,17 @@ class UserTagsConfig(Section):
     initializer_deviation: float = Field(0.05, gt=0, description="deviation of embeddings at the start")
 
 
+class VotesConfig(Section):
+    """What a heuristic model adds to a trained one's scores when it answers."""
+
+    heuristic: ComponentSpec = Field(default_factory=lambda: {"name": "item_knn"}, description="the heuristic model, as in kind: heuristic")
+    weight: float = Field(1.0, gt=0, description="of its best candidate, on the scale of scores; choose it on validation users")
+    exponent: float = Field(
+        0.5, gt=0, description="of a candidate's share of the best one's score; below 1 those far behind are heard, too"
+    )
+    candidates: int = Field(1000, ge=1, description="how many of its best candidates get votes")
+
+
 class ModelConfig(Section):
     """A system: see docs/architecture.md. ``kind: interests`` retrieves and trains by gradient, ``heuristic`` counts; ``ranking`` ranks
     candidates, and of this section reads ``ranker`` alone; ``user_tags`` says which tags a user likes, and reads ``user_tags`` alone."""
@@ -493,6 +504,9 @@ class ModelConfig(Section):
     objective: ComponentSpec = Field(default_factory=lambda: {"name": "sampled_softmax", "num_sampled": 16384})
     weighting: ComponentSpec = Field(default_factory=lambda: {"name": "cross_entropy"}, description="how the loss weighs examples")
     repetition: ComponentSpec | None = Field(None, description="scores the items of a user's own history apart; None: like all others")
+    votes: VotesConfig | None = Field(
+        None, description="what counts add to the scores of the items that stand beside the user's when the model answers; None: nothing"
+    )
     regularizers: dict[str, ComponentSpec] = Field(default_factory=dict, description="auxiliary losses by a name of your choice")
     heuristic: ComponentSpec | None = Field(None, description="kind: heuristic only")
     ranker: RankerConfig = RankerConfig()

@@ -213,7 +213,7 @@ def _rank_by_vectors(
             best = tf.maximum(best, tf.matmul(query, block, transpose_b=True))
         return best
 
-    k = _depth(recommender, n, excluded if own is None else tf.concat([excluded, own.items], axis=1))
+    k = _depth(recommender, n, excluded if own is None else tf.concat([excluded, own.without_inner_products()], axis=1))
     num_items = recommender.num_rows - FIRST_INDEX
     scores, positions = blocked_top_k(score_block, num_items, k, block_length(tf.shape(inputs.history)[0]))
     scores = tf.where(tf.reduce_any(active, axis=1)[:, None], scores, MISSING_SCORE)

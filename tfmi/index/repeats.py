@@ -23,7 +23,7 @@ def merge_repeats(found: Candidates, own: OwnItems) -> Candidates:
     Returns:
         ``Candidates`` with C + L columns.
     """
-    new_scores = tf.where(is_among(found.items, own.items), MISSING_SCORE, found.scores)
+    new_scores = tf.where(is_among(found.items, own.without_inner_products()), MISSING_SCORE, found.scores)
     scored = (own.items >= FIRST_INDEX) & (own.scores > MISSING_SCORE)
     items = tf.concat([found.items, tf.where(scored, own.items, PADDING_INDEX)], axis=1)
     scores = tf.concat([new_scores, tf.where(scored, own.scores, MISSING_SCORE)], axis=1)

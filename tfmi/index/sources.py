@@ -155,11 +155,11 @@ class InterestCandidates(CandidateSource):
 
 
 class RepeatingCandidates(InterestCandidates):
-    """The best new items of each interest, and the items of the user's own history at their own scores.
+    """The best new items of each interest, and at their own scores the items of the user's own history, or those that counts vote for.
 
     Args:
-        recommender: Makes interests of histories, and scores users' own items.
-        index: Built from the recommender's item vectors; it is searched for new items only.
+        recommender: Makes interests of histories, and scores some items apart.
+        index: Built from the recommender's item vectors; what it finds of items that are scored apart does not count.
     """
 
     recommender: RepeatingRecommender
@@ -174,16 +174,18 @@ class RepeatingCandidates(InterestCandidates):
         allowed: ItemFilter | None = None,
         places: tf.Tensor | None = None,
     ) -> Candidates:
-        """See ``CandidateSource.candidates``; C = k + distinct own items, capped by the catalogue, + L."""
+        """See ``CandidateSource.candidates``; C = k + distinct own items, capped by the catalogue, + L; without L where counts vote."""
         interests, active, own = self.recommender.interests_with_repeats(inputs)
-        depth = tf.minimum(k + most_distinct_items(own.items), self.index.num_items)
+        depth = tf.minimum(k + most_distinct_items(own.without_inner_products()), self.index.num_items)
         if allowed is not None:
             own = own._replace(scores=tf.where(allowed.among(own.items), own.scores, MISSING_SCORE))
-        return merge_repeats(self._search_together(interests, active, depth, allowed), own)
+        merged = merge_repeats(self._search_together(interests, active, depth, allowed), own)
+        # Far more items may be voted for than anybody asks for.
+        return merged if own.replaced is None else Candidates(*(values[:, :depth] for values in merged))
 
     def describe_integration(self) -> dict[str, str | float]:
         """See ``CandidateSource.describe_integration``."""
-        return {"kind": "competitive", "own_items": "scored by the model's repetition"}
+        return {"kind": "competitive", **self.recommender.apart}
 
 
 class AllottedCandidates(InterestCandidates):

@@ -31,7 +31,7 @@ from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
 from tfmi.models.heuristics.heuristic import HEURISTICS
 from tfmi.models.kind_settings import register_kind
 from tfmi.models.recommender import DirectRecommender, Retriever
-from tfmi.models.retrieval.build_retriever import build_heuristic, build_model
+from tfmi.models.retrieval.build_retriever import build_heuristic, build_model, build_votes
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.retrieval.part_checks import check_parts, check_sequences, usage_of
 from tfmi.plots.training_plots import plot_routing
@@ -187,6 +187,7 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[InteractionDat
         "objective",
         "weighting",
         "repetition",
+        "votes",
         "regularizers",
         "item_tower",
         "user_tower",
@@ -228,11 +229,14 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[InteractionDat
         weighting = WEIGHTINGS.build(model.weighting, "model.weighting")
         if model.repetition is not None:
             REPETITIONS.build(model.repetition, "model.repetition")
+        build_votes(config)
         regularizers = {label: REGULARIZERS.build(spec, f"model.regularizers.{label}") for label, spec in model.regularizers.items()}
         check_parts(extractor, readout, objective, weighting, regularizers, repeats=model.repetition is not None)
         if config.index.integration == "allotted":
             if model.repetition is not None:
                 raise ConfigError("index.integration: 'allotted' gives places to interests, but model.repetition to a user's own items")
+            if model.votes is not None:
+                raise ConfigError("index.integration: 'allotted' gives places to interests, but model.votes to what counts vote for")
             usage_of(regularizers.values(), readout)
         if not model.item_tower.use_id and model.item_tower.features == []:
             raise ConfigError("model.item_tower: use_id is false and features is empty, so nothing is left to embed")

@@ -42,6 +42,7 @@ from tfmi.layers.extractors.multi_interest.contextual_self_attention import (
 )
 from tfmi.layers.extractors.multi_interest.elastic_archive import ElasticArchive as ElasticArchive
 from tfmi.layers.extractors.multi_interest.interval_encoding import IntervalEncoding as IntervalEncoding
+from tfmi.layers.extractors.multi_interest.joined import JoinedInterests as JoinedInterests
 from tfmi.layers.extractors.multi_interest.periodic_interactive import PeriodicInteractiveInterests as PeriodicInteractiveInterests
 from tfmi.layers.extractors.multi_interest.self_attention import SelfAttentiveInterests as SelfAttentiveInterests
 from tfmi.layers.extractors.multi_interest.sparse_interests import SparseInterests as SparseInterests

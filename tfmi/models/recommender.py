@@ -88,31 +88,40 @@ class ExplainableRecommender(VectorRecommender, Protocol):
 
 
 class OwnItems(NamedTuple):
-    """The items of users' own histories, each at one of its places.
+    """Items that have scores of their own: those of users' own histories, each at one of its places, and those that counts vote for.
 
     Attributes:
-        items: int32 [B, L] item indices; 0 pads. All items of a history are here, scored or not.
-        scores: float32 [B, L] on the scale of interests and item vectors; -inf at padding and at all but one place of each item.
-        interests: int32 [B, L]: the interest to which each place is attributed.
+        items: int32 [B, M] item indices; 0 pads. Where a history's items are scored apart, all of them are here, scored or not.
+        scores: float32 [B, M] on the scale of interests and item vectors; -inf at padding and at all but one place of each item.
+        interests: int32 [B, M]: the interest to which each place is attributed.
+        replaced: int32 [B, E], 0 pads: the items whose inner products do not count. Other items are found by both, at the better score.
+            None: all of ``items``.
     """
 
     items: tf.Tensor
     scores: tf.Tensor
     interests: tf.Tensor
+    replaced: tf.Tensor | None = None
+
+    def without_inner_products(self) -> tf.Tensor:
+        """int32 [B, E]: the items that a search may find in vain."""
+        return self.items if self.replaced is None else self.replaced
 
 
 @runtime_checkable
 class RepeatingRecommender(VectorRecommender, Protocol):
-    """A ``VectorRecommender`` that may score the items of a user's own history by a rule of their own instead of by inner products.
+    """A ``VectorRecommender`` that may score some items, such as a user's own, by a rule of their own instead of by inner products.
 
     Attributes:
         knows_repeats: Whether it does.
+        apart: Which items it scores so, and how, for metadata.
     """
 
     knows_repeats: bool
+    apart: Mapping[str, str]
 
     def interests_with_repeats(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, OwnItems]:
-        """``user_interests``, and the user's own items.
+        """``user_interests``, and the items scored apart.
 
         Raises:
             ConfigError: The model was not built to know repeats.
@@ -120,7 +129,7 @@ class RepeatingRecommender(VectorRecommender, Protocol):
 
 
 def knows_repeats(recommender: object) -> TypeGuard[RepeatingRecommender]:
-    """Whether a recommender scores users' own items apart."""
+    """Whether a recommender scores users' own items, or others, apart."""
     return isinstance(recommender, RepeatingRecommender) and recommender.knows_repeats
 
 
@@ -136,7 +145,7 @@ def check_allotment(recommender: object, quota_exponent: float | None) -> None:
         )
     if knows_repeats(recommender):
         raise ConfigError(
-            f"index.integration: 'allotted' gives places to interests, but {name} to a user's own items; set it to competitive"
+            f"index.integration: 'allotted' gives places to interests, but {name} scores some items apart from them; set it to competitive"
         )
 
 

@@ -79,7 +79,9 @@ def test_rows_of_groups_are_the_batchs_rows_again(count: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [{}, {"causal": False}, {"positions": "rotary", "norm": "pre", "gate": True}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"causal": False}, {"positions": "rotary", "norm": "pre", "gate": True}, {"positions": "relative"}]
+)
 def test_a_transformer_in_groups_is_the_same_transformer(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     values, mask = tf.Variable(np.tile(history(), [1, 1, 2])[..., :4]), tf.constant(MASK)
     encoder = TransformerEncoder(dropout=0.0, attention_dropout=0.0, initializer_deviation=0.5, **arguments)

@@ -20,6 +20,14 @@ from tfmi.layers.extractors.single_vector.factorized_transitions import Factoriz
 LENGTH, WIDTH, PROFILE_WIDTH, NUM_ROWS = 12, 6, 3, 9
 ITEM_COUNTS = [0, 1, 2, 5, 9, 12]
 VARIANTS: list[dict[str, Any]] = [
+    {
+        "name": "joined",
+        "extractors": [
+            {"name": "newest_state", "encoder": {"name": "gru"}, "project": True},
+            {"name": "self_attentive", "num_interests": 2, "positions": "none"},
+        ],
+    },
+    {"name": "joined", "extractors": [{"name": "capsule_routing", "num_interests": 3}, {"name": "mean_pooling"}]},
     {"name": "anchored", "num_interests": 2, "extractor": {"name": "capsule_routing"}, "recency_decay": 1.0},
     {"name": "capsule_routing", "adaptive": False, "logit_update": "replace"},
     {"name": "capsule_routing", "num_interests": 1, "stop_gradient_routing": False},
@@ -41,6 +49,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "newest_state", "encoder": {"name": "transformer", "num_blocks": 0}},
     {"name": "newest_state", "encoder": {"name": "transformer", "norm": "pre", "positions": "newest", "activation": "relu"}},
     {"name": "newest_state", "encoder": {"name": "transformer", "norm": "pre", "positions": "none", "gate": True, "activation": "swiglu"}},
+    {"name": "newest_state", "encoder": {"name": "transformer", "num_blocks": 1, "positions": "relative"}},
     {"name": "contextual_self_attentive", "encoder": {"name": "gru"}, "values": "states"},
     {"name": "user_aware_routing", "profile_fields": [1, 2], "logit_update": "accumulate", "residual": True},
     {"name": "periodic_interactive", "positions": "newest", "blocks": 1, "centre": False},

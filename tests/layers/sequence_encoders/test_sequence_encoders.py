@@ -24,6 +24,7 @@ SPECS: list[dict[str, Any]] = [
     {"name": "transformer", "num_blocks": 1, "causal": False},
     {"name": "transformer", "norm": "pre", "positions": "newest"},
     {"name": "transformer", "norm": "pre", "positions": "rotary", "gate": True, "activation": "swiglu"},
+    {"name": "transformer", "positions": "relative", "causal": False},
     {"name": "dilated_convolution", "dilations": [1, 2]},
     {"name": "interest_tracking"},
     {"name": "interest_tracking", "positions": "newest", "residual": "item"},
@@ -162,7 +163,7 @@ def norm(layer: tf.keras.layers.LayerNormalization, values: np.ndarray) -> np.nd
     return normalized(values, layer.gamma.numpy(), layer.beta.numpy())
 
 
-def attend(block: TransformerBlock, values: np.ndarray, causal: bool) -> np.ndarray:
+def attend(block: TransformerBlock, values: np.ndarray, causal: bool, bias: np.ndarray | None = None) -> np.ndarray:
     """Attention of one user's states [n, d], one head and one query at a time."""
     attention, width = block.attention, values.shape[1] // block.num_heads
     queries, both = dense(attention.query_projection, values), dense(attention.key_value_projection, values)
@@ -175,7 +176,8 @@ def attend(block: TransformerBlock, values: np.ndarray, causal: bool) -> np.ndar
         keys, head_values = both[:, : values.shape[1]][:, columns], both[:, values.shape[1] :][:, columns]
         for position, query in enumerate(queries[:, columns]):
             seen = position + 1 if causal else len(values)
-            scores = np.exp(keys[:seen] @ query / math.sqrt(width))
+            by_distance = 0.0 if bias is None else bias[np.maximum(position - np.arange(seen), 0), head]
+            scores = np.exp(keys[:seen] @ query / math.sqrt(width) + by_distance)
             output[position, columns] = scores @ head_values[:seen] / scores.sum()
     return dense(attention.output_projection, output)
 
@@ -207,17 +209,18 @@ def feed_forward(block: TransformerBlock, values: np.ndarray) -> np.ndarray:
 def transformed(encoder: TransformerEncoder, history: np.ndarray) -> np.ndarray:
     """The equations for one user's items [n, d] in float64."""
     states = history.astype(np.float64)
-    if encoder.positions not in {"none", "rotary"}:
+    bias = encoder.distance_bias.bias.numpy() if encoder.positions == "relative" else None
+    if encoder.positions in {"oldest", "newest"}:
         positions = encoder.position_embeddings.numpy()[: len(states)]
         states = states + (positions if encoder.positions == "oldest" else positions[::-1])
     if encoder.norm == "post":
         states = norm(encoder.outside_norm, states)
         for block in encoder.blocks:
-            states = norm(block.attention_norm, states + attend(block, states, encoder.causal))
+            states = norm(block.attention_norm, states + attend(block, states, encoder.causal, bias))
             states = norm(block.inner_norm, states + feed_forward(block, states))
         return states
     for block in encoder.blocks:
-        states = states + gated(block, "attention_gate", states, attend(block, norm(block.attention_norm, states), encoder.causal))
+        states = states + gated(block, "attention_gate", states, attend(block, norm(block.attention_norm, states), encoder.causal, bias))
         states = states + gated(block, "inner_gate", states, feed_forward(block, norm(block.inner_norm, states)))
     return norm(encoder.outside_norm, states)
 
@@ -230,6 +233,8 @@ def transformed(encoder: TransformerEncoder, history: np.ndarray) -> np.ndarray:
         {"norm": "pre", "num_blocks": 0, "num_heads": 1},
         {"positions": "none", "causal": False, "num_heads": 4, "num_blocks": 1},
         {"positions": "rotary", "num_blocks": 1},
+        {"positions": "relative"},
+        {"positions": "relative", "norm": "pre", "causal": False, "num_heads": 4},
         {"norm": "pre", "gate": True, "activation": "swiglu", "positions": "rotary", "inner_dimension": 6},
     ],
     ids=str,
@@ -285,6 +290,14 @@ def test_rotary_states_know_distances_only() -> None:
         np.testing.assert_allclose(np.linalg.norm(query), np.linalg.norm(vectors[0]), rtol=1e-5)
         products.append(np.sum(np.reshape(query * key, [2, 4]), axis=1))
     np.testing.assert_allclose(products[1:], [products[0]] * 2, atol=1e-4)
+
+
+def test_relative_positions_start_with_weights_that_fall_with_age() -> None:
+    encoder = TransformerEncoder(1, positions="relative", initializer_deviation=0.0)
+    weights = encode(encoder, np.ones([1, 4, WIDTH], np.float32), np.ones([1, 4], bool), newest_only=True)[1][0, 0]
+    ages = np.arange(4)[::-1]
+    heads = [(1.0 + ages) ** -exponent for exponent in (0.5, 1.0)]
+    np.testing.assert_allclose(weights, np.mean([head / head.sum() for head in heads], axis=0), rtol=1e-5)
 
 
 def test_every_dropout_is_on_in_training_and_has_a_seed_of_its_own() -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import tensorflow as tf
 
 from tfmi.layers.base import ConfiguredLayer, RealItems, masked_softmax, num_real_items, zero_padding
 from tfmi.layers.common.arguments import require_at_least, require_choice
 from tfmi.layers.common.history_dropout import ElementDropout
 from tfmi.layers.common.length_groups import LengthGroups
-from tfmi.layers.common.positions import PositionOrder, add_positions, not_newer
+from tfmi.layers.common.positions import PositionOrder, add_positions, items_after, not_newer
 from tfmi.layers.common.slots import num_slots
 from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS, EncodedSequence, SequenceEncoder, built, layer_norm, newest_item
 
 Activation = Literal["gelu", "relu", "swiglu"]
-EncoderPositions = PositionOrder | Literal["rotary"]
+EncoderPositions = PositionOrder | Literal["rotary", "relative"]
 
 # Training reads a batch of at least so many histories, in windows at least so long, in groups of like lengths: below, handling the groups
 # costs more than comparing padding.
@@ -55,6 +56,40 @@ def rotated(vectors: tf.Tensor, positions: tf.Tensor, num_heads: int) -> tf.Tens
     first, second = tf.split(tf.reshape(vectors, [-1, num_heads, 2 * half]), 2, axis=-1)
     turned = tf.concat([first * cosines - second * sines, first * sines + second * cosines], axis=-1)
     return tf.reshape(turned, tf.shape(vectors))
+
+
+class DistanceBias(ConfiguredLayer):
+    r"""What attention adds to a logit for the distance of two items, learned for each head::
+
+        bias[h, j] at the start: -(h + 1) / H log(1 + j),  j = position of the query - position of the key, 0 for newer keys
+
+    Before anything is learned, weights fall with age as (1 + age)^-1 in the last head and more slowly in the others: short histories
+    tell little about which distances matter, and a start that prefers the near past spares learning it.
+
+    Papers: the learned bias of Shaw et al., "Self-Attention with Relative Position Representations", NAACL 2018, as one number for each
+    head and distance; a start that falls with distance, though linearly, is that of Press et al. (ALiBi), ICLR 2022.
+
+    Args:
+        num_heads: H.
+        max_length: Number of distances; None takes the length of the first input.
+    """
+
+    def __init__(self, num_heads: int = 2, *, max_length: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        require_at_least(1, num_heads=num_heads, max_length=max_length)
+
+    def build(self, input_shape: Any) -> None:
+        """Create the bias, [max_length, H], for histories [B, L, d]."""
+        ages = np.log1p(np.arange(num_slots(input_shape, self.max_length)))
+        start = -ages[:, None] * (np.arange(self.num_heads) + 1) / self.num_heads
+        self.bias = self.add_weight(
+            "bias", start.shape, initializer=tf.keras.initializers.Constant(start.astype(np.float32)), experimental_autocast=False
+        )
+        super().build(input_shape)
+
+    def call(self, distances: tf.Tensor) -> tf.Tensor:
+        """float32 [B, H, Q, L] of ``distances`` int32 [B, Q, L]; those below 0 count as 0."""
+        return tf.transpose(tf.gather(self.bias, tf.maximum(distances, 0)), [0, 3, 1, 2])
 
 
 class GroupedItems(RealItems):
@@ -126,6 +161,7 @@ class MultiHeadAttention(ConfiguredLayer):
         allowed: tf.Tensor,
         *,
         query_per_user: bool = False,
+        bias: tf.Tensor | None = None,
         training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Attend.
@@ -136,6 +172,7 @@ class MultiHeadAttention(ConfiguredLayer):
             real: Where the rows stand; with ``GroupedItems`` fewer pairs are compared.
             allowed: bool [B, L, L], or [B, 1, L] for all queries alike: which items a query may see.
             query_per_user: Whether queries are [B, d].
+            bias: float32 [B, H, Q, L], or [1, H, Q, L] for all users alike, added to the logits; None adds nothing.
             training: Whether dropout is on.
 
         Returns:
@@ -149,35 +186,50 @@ class MultiHeadAttention(ConfiguredLayer):
             keys_and_values = tf.concat([rotated(keys, places, self.num_heads), values], axis=-1)
             queries = rotated(queries, num_real_items(real.mask) - 1 if query_per_user else places, self.num_heads)
         if isinstance(real, GroupedItems) and not query_per_user:
-            heads, weights = self._attend_in_groups(queries, keys_and_values, real.groups, allowed, training)
+            heads, weights = self._attend_in_groups(queries, keys_and_values, real.groups, allowed, bias=bias, training=training)
         else:
             asking = queries[:, None, :] if query_per_user else real.spread(queries)  # [B, Q, d]
-            heads, weights = self._attend(asking, real.spread(keys_and_values), allowed, training)
+            heads, weights = self._attend(asking, real.spread(keys_and_values), allowed, bias, training)
             heads = heads[:, 0] if query_per_user else real.rows(heads)
         return self.output_projection(tf.ensure_shape(heads, queries.shape)), weights
 
     def _attend(
-        self, asking: tf.Tensor, keys_and_values: tf.Tensor, allowed: tf.Tensor, training: bool | None
+        self, asking: tf.Tensor, keys_and_values: tf.Tensor, allowed: tf.Tensor, bias: tf.Tensor | None, training: bool | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The heads side by side, [B, Q, d], and their weights, for queries [B, Q, d] to keys and values [B, L, 2 d]."""
         keys, values = tf.split(keys_and_values, 2, axis=-1)
         logits = tf.matmul(self._split_heads(asking), self._split_heads(keys), transpose_b=True)  # [B, H, Q, L]
+        if bias is not None:
+            logits = tf.cast(logits, tf.float32) + bias
         weights = masked_softmax(logits, allowed[:, None])
         dropped = tf.cast(self.weights_dropout(weights, training=training), values.dtype)
         heads = tf.transpose(tf.matmul(dropped, self._split_heads(values)), [0, 2, 1, 3])  # [B, Q, H, d / H]
         return tf.reshape(heads, tf.shape(asking)), weights
 
     def _attend_in_groups(
-        self, queries: tf.Tensor, keys_and_values: tf.Tensor, groups: LengthGroups, allowed: tf.Tensor, training: bool | None
+        self,
+        queries: tf.Tensor,
+        keys_and_values: tf.Tensor,
+        groups: LengthGroups,
+        allowed: tf.Tensor,
+        *,
+        bias: tf.Tensor | None,
+        training: bool | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """``_attend`` for each group by itself: the heads [R, d], and the weights [B, H, L, L]."""
+        """``_attend`` for each group by itself: the heads [R, d], and the weights [B, H, L, L]; ``bias`` is [1, H, L, L] or None."""
         length = tf.shape(allowed)[2]
         heads, weights = [], []
         by_group = zip(groups.spread_rows(tf.concat([queries, keys_and_values], axis=-1)), groups.split(allowed), strict=True)
         for states, allowed_here in by_group:  # [b, l, 3 d], [b, L, L]
             short = tf.shape(states)[1]
             width = queries.shape[-1]
-            of_group, its_weights = self._attend(states[..., :width], states[..., width:], allowed_here[:, :short, :short], training)
+            of_group, its_weights = self._attend(
+                states[..., :width],
+                states[..., width:],
+                allowed_here[:, :short, :short],
+                None if bias is None else bias[:, :, :short, :short],
+                training,
+            )
             heads.append(of_group)
             weights.append(tf.pad(its_weights, [[0, 0], [0, 0], [0, length - short], [0, length - short]]))
         return groups.joined_rows(heads), groups.joined(weights)
@@ -268,6 +320,8 @@ class TransformerBlock(ConfiguredLayer):
         real: RealItems,
         allowed: tf.Tensor,
         selected: tf.Tensor | None = None,
+        *,
+        bias: tf.Tensor | None = None,
         training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Transform states.
@@ -278,6 +332,7 @@ class TransformerBlock(ConfiguredLayer):
             allowed: bool [B, L, L], or [B, 1, L] for all alike: which states a state may see.
             selected: [B, 1, L], one-hot rows: the state of each user whose transform is wanted, which spares the others' cost; None for
                 all.
+            bias: As in ``MultiHeadAttention``.
             training: Whether dropout is on.
 
         Returns:
@@ -285,7 +340,7 @@ class TransformerBlock(ConfiguredLayer):
         """
         seen = self.attention_norm(states) if self.norm == "pre" else states
         queries, residual = (seen, states) if selected is None else (_select(vectors, real, selected) for vectors in (seen, states))
-        attended, weights = self.attention(queries, seen, real, allowed, query_per_user=selected is not None, training=training)
+        attended, weights = self.attention(queries, seen, real, allowed, query_per_user=selected is not None, bias=bias, training=training)
         attended = self.attended_dropout(attended, training=training)
         if self.norm == "pre":
             attended = residual + (attended * tf.sigmoid(self.attention_gate(residual)) if self.gate else attended)
@@ -326,7 +381,8 @@ class TransformerEncoder(SequenceEncoder):
         norm: Where a block normalises: "post", after each residual connection, or "pre", before each part.
         positions: "oldest" numbers the positions from the oldest item of the window; "newest" from the newest item, so that one
             position always means the same age; "rotary" adds none, but turns queries and keys by them, so that attention knows the
-            distance of two items (see ``rotated``); "none" knows no positions.
+            distance of two items (see ``rotated``); "relative" adds none either, but lets attention prefer distances, by a
+            ``DistanceBias`` that all blocks share; "none" knows no positions.
         gate: As in ``TransformerBlock``.
         causal: An item sees itself and older ones only. False lets it see all.
         dropout: Dropout of the blocks' input and of each part's output.
@@ -360,7 +416,7 @@ class TransformerEncoder(SequenceEncoder):
         super().__init__(**kwargs)
         require_at_least(0, num_blocks=num_blocks)
         require_at_least(1, num_heads=num_heads, inner_dimension=inner_dimension, max_length=max_length)
-        require_choice(("oldest", "newest", "none", "rotary"), positions=positions)
+        require_choice(("oldest", "newest", "none", "rotary", "relative"), positions=positions)
         self.input_dropout = ElementDropout(dropout, seed=seed)
         self.blocks = [
             TransformerBlock(
@@ -389,13 +445,15 @@ class TransformerEncoder(SequenceEncoder):
         return self.positions in {"oldest", "newest"}
 
     def build(self, input_shape: Any) -> None:
-        """Create P [max_length, d], if positions are added, the normalisation outside the blocks, and the blocks."""
+        """Create P [max_length, d], if positions are added, or a bias by distance, the normalisation outside the blocks, and the blocks."""
         if self._adds_positions:
             self.position_embeddings = self.add_weight(
                 "position_embeddings",
                 [num_slots(input_shape, self.max_length), int(input_shape[-1])],
                 initializer=tf.keras.initializers.RandomNormal(stddev=self.initializer_deviation),
             )
+        if self.positions == "relative":
+            self.distance_bias = built(DistanceBias(self.num_heads, max_length=self.max_length, name="distance_bias"), input_shape)
         rows = [None, int(input_shape[-1])]
         self.outside_norm = layer_norm("outside_norm", rows)
         for block in self.blocks:
@@ -424,17 +482,25 @@ class TransformerEncoder(SequenceEncoder):
         seen = mask[:, None, :]  # [B, 1, L]: what the newest item sees, causal or not
         allowed = seen & (not_newer(mask) if self.causal else tf.ones([1, tf.shape(mask)[1], 1], tf.bool))  # [B, L, L]
         newest = newest_item(mask, states.dtype) if newest_only else None
+        of_all, of_newest = self._biases(mask)
         weights = None
         for position, block in enumerate(self.blocks, start=1):
             if newest_only and position == self.num_blocks:
-                states, weights = block(states, real, seen, selected=newest, training=training)
+                states, weights = block(states, real, seen, selected=newest, bias=of_newest, training=training)
             else:
-                states, weights = block(states, real, allowed, training=training)
+                states, weights = block(states, real, allowed, bias=of_all, training=training)
         if newest_only and not self.blocks:
             states = _select(states, real, newest)
         if self.norm == "pre":
             states = self.outside_norm(states)
         return self._without_padding(states[:, None, :] if newest_only else real.spread(states), weights, mask, newest)
+
+    def _biases(self, mask: tf.Tensor) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        """What attention adds for distances: of every item's query, [1, H, L, L], and of the newest item's, [B, H, 1, L]."""
+        if self.positions != "relative":
+            return None, None
+        positions = tf.range(tf.shape(mask)[1])
+        return self.distance_bias((positions[:, None] - positions)[None]), self.distance_bias(items_after(mask)[:, None, :])
 
     def _without_padding(self, states: tf.Tensor, weights: tf.Tensor | None, mask: tf.Tensor, newest: tf.Tensor | None) -> EncodedSequence:
         """States and, from the heads' [B, H, Q, L], weights: 0 where there is no item."""

@@ -14,6 +14,7 @@ from tfmi.layers.sequence_encoders.sequence_encoder import ENCODERS
 from tfmi.losses.base import OBJECTIVES, REGULARIZERS, WEIGHTINGS
 from tfmi.models.heuristics.heuristic import HEURISTICS
 from tfmi.models.recommender import DirectRecommender
+from tfmi.models.retrieval.counted_votes import CountedVotes
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower, select_features
 
@@ -67,6 +68,7 @@ def build_model(config: RunConfig, dataset: InteractionDataset, *, adapt: bool =
         repetition=None
         if model_config.repetition is None
         else REPETITIONS.build(model_config.repetition, "model.repetition", seed=config.seed + 7000),
+        votes=build_votes(config),
         weighting=WEIGHTINGS.build(model_config.weighting, "model.weighting", seed=config.seed + 8000),
         regularizers={
             name: REGULARIZERS.build(spec, f"model.regularizers.{name}", seed=config.seed + 4000 + position)
@@ -89,6 +91,14 @@ def build_model(config: RunConfig, dataset: InteractionDataset, *, adapt: bool =
     return model
 
 
+def build_votes(config: RunConfig) -> CountedVotes | None:
+    """What ``model.votes`` describes, before it has counted. Raises ``ConfigError`` where its heuristic model's parameters are wrong."""
+    if config.model.votes is None:
+        return None
+    given = config.model.votes.model_dump()
+    return CountedVotes(given.pop("heuristic"), **given, history_length=config.data.history_length, name="votes")
+
+
 def _components(model: InterestRetrieval) -> list[tf.Module | None]:
     """Everything that a configuration names, and what these are made of."""
     named = [
@@ -99,6 +109,7 @@ def _components(model: InterestRetrieval) -> list[tf.Module | None]:
         model.objective,
         model.weighting,
         model.repetition,
+        model.votes,
     ]
     named += model.regularizers.values()
     parts = [part for component in named if component is not None for part in component.submodules]

@@ -16,6 +16,7 @@ from tfmi.losses.base import BatchContext, CatalogueTable, Contrast, Objective, 
 from tfmi.losses.repeats import with_repeats
 from tfmi.losses.weightings.cross_entropy import CrossEntropy
 from tfmi.models.recommender import REQUESTABLE_INPUTS, OwnItems, UserInputs
+from tfmi.models.retrieval.counted_votes import CountedVotes, Votes
 from tfmi.models.retrieval.part_checks import check_parts, check_sequences, usage_of
 from tfmi.models.towers import ItemTower, ProfileEncoder, UserTower
 from tfmi.models.training_step import Batch, TrainedByLoss
@@ -122,6 +123,7 @@ class InterestRetrieval(TrainedByLoss):
         history_length: L, the number of items of history.
         weighting: How the main loss weighs examples; None takes all alike.
         repetition: Scores the items of a user's own history; None ranks them like all others.
+        votes: What counts add to the scores of some items when the model answers; None adds nothing.
         profile_encoder: The user's profile, or None.
         has_timestamps: Whether histories come with the times of their items, for extractors that ask for them.
         normalize: L2-normalise user and item vectors, so that scores are cosines.
@@ -148,6 +150,7 @@ class InterestRetrieval(TrainedByLoss):
         encoder: SequenceEncoder | None = None,
         weighting: Weighting | None = None,
         repetition: RepeatScorer | None = None,
+        votes: CountedVotes | None = None,
         profile_encoder: ProfileEncoder | None = None,
         has_timestamps: bool = False,
         normalize: bool = True,
@@ -165,6 +168,7 @@ class InterestRetrieval(TrainedByLoss):
             raise ConfigError(f"model.encoder: expected states of the items' width, {width}, got {encoder.state_dimension(width)}")
         self.weighting = CrossEntropy() if weighting is None else weighting
         self.repetition = repetition
+        self.votes = votes
         self.regularizers = dict(regularizers)
         self.history_length, self.normalize, self.temperature = history_length, normalize, temperature
         self.negatives_weight = negatives_weight
@@ -373,23 +377,48 @@ class InterestRetrieval(TrainedByLoss):
 
     @property
     def knows_repeats(self) -> bool:
-        """Whether the items of a user's own history have scores of their own; see ``RepeatingRecommender``."""
-        return self.repetition is not None
+        """Whether some items have scores of their own: those of a user's history, or what counts vote for; see ``RepeatingRecommender``."""
+        return self.repetition is not None or self.votes is not None
+
+    @property
+    def apart(self) -> dict[str, str]:
+        """See ``RepeatingRecommender``."""
+        repeated = {} if self.repetition is None else {"own_items": "scored by the model's repetition"}
+        return repeated | ({} if self.votes is None else {"voted_items": f"inner product and votes of {self.votes.counts.name}"})
 
     def interests_with_repeats(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, OwnItems]:
-        """``user_interests``, and the user's own items with their scores; see ``RepeatingRecommender``.
+        """``user_interests``, and the items with scores of their own; see ``RepeatingRecommender``.
 
         Raises:
-            ConfigError: The model has no ``repetition``.
+            ConfigError: The model has neither ``repetition`` nor ``votes``.
             DataError: As for ``user_interests``.
         """
-        if self.repetition is None:
+        if not self.knows_repeats:
             raise ConfigError("model.repetition: this model scores a user's own items like all others")
         output, users, vectors, history = self._extract_known_items(inputs)
-        scores, interests = self.repetition(users, output.active, self._scored(vectors), history)
-        if not self.readout.serves_interests:
-            interests = tf.zeros_like(interests)  # what is served is one vector
-        return *self._serve(output, users), OwnItems(history, tf.cast(scores, tf.float32), interests)
+        served, active = self._serve(output, users)
+        parts = []
+        if self.repetition is not None:
+            scores, interests = self.repetition(users, output.active, self._scored(vectors), history)
+            if not self.readout.serves_interests:
+                interests = tf.zeros_like(interests)  # what is served is one vector
+            parts.append(OwnItems(history, tf.cast(scores, tf.float32), interests))
+        if self.votes is not None:
+            parts.append(self._voted(self.votes(history), served, active, history))
+        items, scores, interests = (tf.concat([part[column] for part in parts], axis=1) for column in range(3))
+        replaced = history[:, :0] if self.repetition is None else history
+        return served, active, OwnItems(items, scores, interests, replaced)
+
+    def _voted(self, voted: Votes, served: tf.Tensor, active: tf.Tensor, history: tf.Tensor) -> OwnItems:
+        """What counts vote for, by inner product and votes together; without the items of ``history`` where a repetition scores them."""
+        items, votes = voted  # [B, C]
+        similarities = tf.einsum("bkd,bcd->bkc", served, tf.cast(self.items.embed(items), tf.float32))
+        similarities = tf.where(active[:, :, None], similarities, similarities.dtype.min)
+        scored = items >= FIRST_INDEX
+        if self.repetition is not None:
+            scored &= ~tf.reduce_any(items[:, :, None] == history[:, None, :], axis=2)
+        scores = tf.where(scored, tf.reduce_max(similarities, axis=1) + votes, -float("inf"))
+        return OwnItems(items, scores, tf.argmax(similarities, axis=1, output_type=tf.int32))
 
     def _extract_known_items(self, inputs: UserInputs) -> tuple[InterestOutput, tf.Tensor, tf.Tensor, tf.Tensor]:
         """The extractor's output, the scored vectors [B, K, d], and the vectors [B, L, d] and indices [B, L] of the known items."""

@@ -1,0 +1,193 @@
+"""Counts that vote: what they add, to which items, and that every way to an answer adds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.export.fake_recommenders import make_catalogue
+from tfmi.config import ExportConfig, IndexConfig
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import EvaluationSet, Sequences
+from tfmi.data.loading import load_dataset
+from tfmi.evaluation.full_catalogue import recommend
+from tfmi.export import export_savedmodel
+from tfmi.export.exported_model import ExportedModel
+from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
+from tfmi.losses.base import OBJECTIVES
+from tfmi.models.heuristics.item_knn import ItemKNN
+from tfmi.models.recommender import UserInputs
+from tfmi.models.retrieval.build_retriever import build_model
+from tfmi.models.retrieval.counted_votes import CountedVotes
+from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
+from tfmi.models.systems import load_config
+from tfmi.models.towers import ItemTower, UserTower
+
+NUM_ROWS, LENGTH, DIMENSION = 22, 5, 4
+HISTORY = np.array([[3, 4, 0, 0, 0], [9, 5, 6, 7, 5], [21, 0, 0, 0, 0], [0, 0, 0, 0, 0]], np.int32)
+
+
+def rows(lengths: list[int], items: np.ndarray) -> Sequences:
+    return Sequences(np.cumsum([0, *lengths]), items.astype(np.int32), None, None, np.arange(len(lengths), dtype=np.int32))
+
+
+# No sequence holds item 21, the last.
+TRAIN = rows([4] * 15, np.random.default_rng(5).integers(2, NUM_ROWS - 1, 60))
+
+
+def voting(**arguments: Any) -> CountedVotes:
+    votes = CountedVotes({"name": "item_knn", "decay": 0.5}, **arguments)
+    votes.adapt(TRAIN, NUM_ROWS)
+    return votes
+
+
+def model_with(**options: Any) -> InterestRetrieval:
+    tf.keras.utils.set_random_seed(3)
+    model = InterestRetrieval(
+        item_tower=ItemTower(NUM_ROWS, DIMENSION),
+        user_tower=UserTower(DIMENSION),
+        extractor=EXTRACTORS.build({"name": "self_attentive", "num_interests": 2, "positions": "newest"}, "extractor"),
+        readout=READOUTS.build({"name": "mixture"}, "readout"),
+        objective=OBJECTIVES.build({"name": "full_softmax"}, "objective"),
+        history_length=LENGTH,
+        regularizers={},
+        normalize=False,
+        **options,
+    )
+    model.compute_loss({"history": tf.constant(HISTORY), "target": tf.constant([5, 6, 7, 8])})
+    return model
+
+
+def counted(history: np.ndarray) -> np.ndarray:
+    """float [N] of item-KNN, written out: 0 where no item of the history stands beside one."""
+    sets = [set(row) for row in TRAIN.items.reshape(-1, 4)]
+    scores = np.zeros(NUM_ROWS)
+    real = history[history > 0]
+    for item in set(real):
+        age = list(real[::-1]).index(item)
+        for other in range(2, NUM_ROWS):
+            both = sum(item in each and other in each for each in sets)
+            if other != item and both:
+                alone = [sum(one in each for each in sets) for one in (item, other)]
+                scores[other] += 0.5**age * both / np.sqrt(alone[0] * alone[1])
+    return scores
+
+
+def scores_by_hand(model: InterestRetrieval, history: np.ndarray, weight: float, exponent: float) -> np.ndarray:
+    """float [B, N]: the best interest's inner product, and the votes."""
+    interests, _ = model.user_interests(UserInputs(tf.constant(history)))
+    scores = np.einsum("bkd,nd->bkn", interests, model.item_vectors()).max(axis=1)
+    for row, own in enumerate(history):
+        counts = counted(own)
+        scores[row] += weight * (counts / max(counts.max(), 1e-9)) ** exponent
+    scores[:, :2] = -np.inf
+    return scores
+
+
+def test_votes_are_shares_of_the_best_candidates_count() -> None:
+    items, votes = (values.numpy() for values in voting(weight=3.0, exponent=0.5, candidates=6)(tf.constant(HISTORY)))
+    assert items.shape == votes.shape == (4, 6)
+    for row in (0, 1):
+        counts = counted(HISTORY[row])
+        expected = 3.0 * np.sqrt(np.sort(counts)[::-1][:6] / counts.max())
+        np.testing.assert_allclose(votes[row], expected, rtol=1e-4)
+        voted = items[row] > 0
+        np.testing.assert_allclose(votes[row][voted], 3.0 * np.sqrt(counts[items[row][voted]] / counts.max()), rtol=1e-4)
+        assert len(set(items[row][voted])) == voted.sum() == (expected > 0).sum()
+    # An item that stands beside nothing, and an empty history, have no votes; popular items get none for being popular.
+    assert not items[2:].any()
+    assert not votes[2:].any()
+
+
+@pytest.mark.parametrize(("weight", "exponent"), [(0.5, 1.0), (0.3, 0.5)])
+def test_every_item_is_ranked_by_inner_product_and_votes_together(weight: float, exponent: float) -> None:
+    model = model_with(votes=voting(weight=weight, exponent=exponent, candidates=NUM_ROWS))
+    scores = scores_by_hand(model, HISTORY, weight, exponent)[:3]
+    users = EvaluationSet(rows([2, 5, 1], HISTORY[HISTORY > 0]), rows([1, 1, 1], np.array([5, 6, 7])))
+    found = recommend(model, users, 8, batch_size=2)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :8]
+    np.testing.assert_array_equal(found.items, order)
+    assert (order != np.argsort(-scores_by_hand(model, HISTORY, 0.0, 1.0)[:3], axis=1, kind="stable")[:, :8]).any()
+    new = recommend(model, users, 8, batch_size=2, exclude_history=True)
+    for row, own in enumerate(HISTORY[:3]):
+        scores[row, own] = -np.inf
+    np.testing.assert_array_equal(new.items, np.argsort(-scores, axis=1, kind="stable")[:, :8])
+
+
+def test_an_export_adds_the_same_votes(tmp_path: Path) -> None:
+    model, catalogue = model_with(votes=voting(weight=0.4, candidates=NUM_ROWS)), make_catalogue(NUM_ROWS - 2)
+    folder = export_savedmodel(model, catalogue, tmp_path / "voted", export=ExportConfig(num_results=6), index=IndexConfig(kind="exact"))
+    asked = np.array([[catalogue.vocabulary.ids[item - 2] if item else "" for item in own] for own in HISTORY[:3]])
+    exported = ExportedModel(folder)
+    assert exported.metadata["integration"] == {"kind": "competitive", "voted_items": "inner product and votes of item_knn"}
+    answer = exported.predict("serving_default", {"history": asked})
+    scores = scores_by_hand(model, HISTORY, 0.4, 0.5)[:3]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :6]
+    expected = [[catalogue.vocabulary.ids[item - 2] for item in row] for row in order]
+    assert [[name.decode() for name in row] for row in answer["item_ids"]] == expected
+    np.testing.assert_allclose(answer["scores"], np.take_along_axis(scores, order, axis=1), rtol=1e-4)
+
+
+def test_a_repetition_scores_own_items_whatever_votes_they_get() -> None:
+    gate = REPETITIONS.build({"name": "learned_gate"}, "repetition")
+    both = model_with(repetition=gate, votes=voting(weight=50.0, candidates=NUM_ROWS))
+    _, _, own = both.interests_with_repeats(UserInputs(tf.constant(HISTORY)))
+    _, _, alone = model_with(repetition=gate).interests_with_repeats(UserInputs(tf.constant(HISTORY)))
+    np.testing.assert_allclose(own.scores[:, :LENGTH], alone.scores, rtol=1e-5)
+    for row, history in enumerate(HISTORY[:2]):
+        voted = own.items[row, LENGTH:].numpy()[np.isfinite(own.scores[row, LENGTH:].numpy())]
+        assert len(voted)
+        assert not set(voted) & set(history)
+
+
+def test_any_heuristic_model_votes() -> None:
+    spec = {"name": "session_popularity", "rest": {"name": "item_knn", "decay": 1.0}}
+    votes = CountedVotes(spec)
+    votes.adapt(TRAIN, NUM_ROWS)
+    assert votes.get_config()["heuristic"] == spec
+    assert type(spec["rest"]) is dict
+    assert int(votes(tf.constant(HISTORY)).items[0, 0]) in {3, 4}  # the history's own items come first
+
+
+def test_training_does_not_see_the_votes() -> None:
+    batch = {"history": tf.constant(HISTORY), "target": tf.constant([5, 6, 7, 8])}
+    assert float(model_with(votes=voting(weight=9.0)).compute_loss(batch)) == float(model_with().compute_loss(batch))
+
+
+def test_a_configuration_names_what_counts_and_its_model_counts_the_training_data() -> None:
+    votes = {"heuristic": {"name": "item_knn", "power": 0.2}}
+    settings = {"data": {"embedded": {"users": 60, "items": 30}}, "model": {"dimension": 4, "votes": votes}}
+    config = load_config(system="mind", overrides=settings)
+    model = build_model(config, load_dataset(config.data))
+    assert isinstance(model.votes, CountedVotes)
+    assert isinstance(model.votes.counts, ItemKNN)
+    assert model.votes.counts.power == 0.2
+    assert model.votes(tf.constant([[2, 3]])).votes.numpy().max() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.votes.weight=0", "weight"),
+        ("model.votes.heuristic={name: item_nn}", "did you mean 'item_knn'"),
+        ("model.votes.heuristic={name: item_knn, decay: 2}", "decay must be in"),
+    ],
+)
+def test_wrong_votes_are_refused_when_the_configuration_is_read(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(system="mind", settings=[setting])
+
+
+def test_places_allotted_to_interests_leave_none_for_votes() -> None:
+    with pytest.raises(ConfigError, match=r"'allotted' gives places to interests, but model\.votes"):
+        load_config(system="mind", settings=["model.votes.weight=1.0", "index.integration=allotted"])
+
+
+@pytest.mark.parametrize("arguments", [{"weight": 0.0}, {"exponent": -1.0}, {"candidates": 0}])
+def test_arguments_out_of_range_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        CountedVotes(**arguments)
