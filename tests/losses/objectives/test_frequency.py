@@ -18,7 +18,7 @@ def batches_of(probabilities: np.ndarray, steps: int, seed: int = 0) -> tf.Tenso
 
 
 def train(estimator: StreamingFrequency, batches: tf.Tensor, num_rows: int) -> None:
-    @tf.function(autograph=False)
+    @tf.function  # AutoGraph makes a loop in the graph of this one
     def run() -> None:
         for batch in batches:
             estimator(batch, num_rows, training=True)
