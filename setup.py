@@ -50,6 +50,10 @@ DOCS = [
 BENCH = [
     "faiss-cpu>=1.9,<2",  # another vector store, which exported item vectors are searched with
 ]
+# Logs and users on many machines. 4.1 is the first with DataFrame.repartitionById; it needs Java 17.
+SPARK = [
+    "pyspark>=4.1,<4.2",
+]
 
 # What searches for hyper-parameters: benchmarks/compare_systems.py --tune.
 TUNE = [
@@ -68,6 +72,8 @@ PROGRAMS = [
     "tfmi-score-users = tfmi.cli.score_users:main",
     "tfmi-explain-tags = tfmi.cli.explain_tags:main",
     "tfmi-explorer = tfmi.cli.explorer:main",
+    "tfmi-spark-prepare = tfmi.cli.spark_prepare:main",
+    "tfmi-spark-recommend = tfmi.cli.spark_recommend:main",
     "tfmi-inspect = tfmi.cli.inspect_log:main",
     "tfmi-serve = tfmi.serving.local_server:main",
     "tfmi-client = tfmi.serving.client:main",
@@ -85,6 +91,6 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     install_requires=INSTALL_REQUIRES,
-    extras_require={"dev": DEV, "bench": BENCH, "docs": DOCS, "tune": TUNE},
+    extras_require={"dev": DEV, "bench": BENCH, "docs": DOCS, "tune": TUNE, "spark": SPARK},
     entry_points={"console_scripts": PROGRAMS},
 )

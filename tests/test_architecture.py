@@ -46,6 +46,20 @@ def test_a_package_imports_only_those_above_it() -> None:
     assert upwards == []
 
 
+def test_spark_is_imported_by_its_own_programs_alone() -> None:
+    """Whoever has not installed it misses nothing else."""
+    users = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        roots = {module.partition(".")[0] for _, module in imported(path)} | {".".join(m.split(".")[:2]) for _, m in imported(path)}
+        if roots & {"pyspark", "py4j", "tfmi.spark"}:
+            users.add(path.relative_to(PACKAGE).as_posix())
+    assert {path for path in users if not path.startswith("spark/")} == {
+        "cli/spark_options.py",
+        "cli/spark_prepare.py",
+        "cli/spark_recommend.py",
+    }
+
+
 def test_layers_and_losses_name_no_settings() -> None:
     """They raise ``ValueError``; who builds them from a configuration says where to look (``settings_at``)."""
     named = []

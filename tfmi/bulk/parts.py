@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from tfmi.core.folder_lock import only_holder
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "answers.json"
+MANIFEST = "_answers.json"  # which readers of a folder of Parquet files pass over
 LOCK = ".lock"
 
 
@@ -91,13 +91,13 @@ def _write_answers(answers: Answers, source: UserSource, output: Path, folder: P
     if single and output.exists():
         raise ConfigError(f"{output}: exists already; remove it, or name another output")
     remove_leftovers(folder)
-    _claim(folder, {**settings, "source": source.fingerprint()})
+    claim(folder, {**settings, "source": source.fingerprint()})
     total = 0
     with tqdm(total=source.total(), unit=" users", desc="asking", disable=not progress) as bar:
         for number, users in enumerate(in_parts(source.chunks(), part_rows)):
-            path = folder / f"part-{number:05}.parquet"
+            path = folder / part_name(number)
             if not path.exists():
-                _write_part(path, answers, users, bar)
+                write_part(path, answers, [users], bar.update)
             else:
                 bar.update(len(users))
             total += len(users)
@@ -113,7 +113,7 @@ def parts_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}.parts") if output.suffix == ".parquet" else output
 
 
-def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     """Begin in the folder, or go on with what the same run has begun. Hidden files, which killed processes leave, count as nothing."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
@@ -134,11 +134,25 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
     log.info("Going on with %s", folder)
 
 
-def _write_part(path: Path, answers: Answers, users: Users, bar: tqdm) -> None:
+def part_name(number: int) -> str:
+    """The file of a part."""
+    return f"part-{number:05}.parquet"
+
+
+def write_part(path: Path, answers: Answers, chunks: Iterable[Users], asked: Callable[[int], object]) -> None:
+    """Ask about some users; their file appears complete or not at all.
+
+    Args:
+        path: The file.
+        answers: Asks the model.
+        chunks: The users.
+        asked: Told how many users a request was about, once it is answered.
+    """
     with file_appears_complete(path) as temporary, _writer(temporary, answers.schema) as writer:
-        for batch in answers.answer(users):
-            writer.write_batch(batch)
-            bar.update(batch.num_rows)
+        for users in chunks:
+            for batch in answers.answer(users):
+                writer.write_batch(batch)
+                asked(batch.num_rows)
 
 
 def _writer(path: Path, schema: pa.Schema) -> pyarrow.parquet.ParquetWriter:

@@ -219,10 +219,10 @@ def _resolve(options: argparse.Namespace) -> RunConfig:
     from tfmi.models.systems import load_config
 
     config = load_config(options.config, options.system, options.set, _overrides(options))
-    return _with_guessed_columns(config)
+    return with_guessed_columns(config)
 
 
-def _with_guessed_columns(config: RunConfig) -> RunConfig:
+def with_guessed_columns(config: RunConfig) -> RunConfig:
     """The configuration with the columns of a log that nobody has mapped, where they are certain; says which."""
     from tfmi.data.inspecting.guessing import complete
 

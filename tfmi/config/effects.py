@@ -30,6 +30,7 @@ SplitMethod = Literal["by_user", "leave_one_out", "by_time", "session_prefixes",
 CUSTOMARY_SPLITS: dict[DatasetName, SplitMethod] = {
     "embedded": "by_user",
     "log": "by_user",
+    "prepared": "given",
     "movielens": "leave_one_out",
     "lastfm": "leave_one_out",
     "sequences": "by_user",
@@ -51,6 +52,7 @@ _READ_OF_GIVEN: dict[str, frozenset[str]] = {
     "sessions": frozenset({"valid_share"}),
     "log": frozenset({"history_share", "valid_share", "seed", "cold_items"}),
 }
+_COMES_SPLIT = {"prepared": "a prepared log comes filtered and split; give it to training/spark/prepare.py"}
 # Datasets that download something or write shards or lists of rejected rows.
 _CACHING = frozenset({"log", "movielens"})
 
@@ -65,6 +67,8 @@ def unread_by_dataset(data: DataConfig) -> Reasons:
         reasons["data.log"] = f"the data is {name!r}; this is for your own files, data.dataset: log"
     if name not in _CACHING:
         reasons["data.cache"] = f"nothing of {name!r} is downloaded or written to a cache"
+    if name == "prepared":
+        reasons["data.log"] = "a prepared log has been read already; give it to training/spark/prepare.py"
     log = data.log
     if not log.streaming:
         reasons["data.log.shards"] = "only a streamed log is written to shards; set data.log.streaming: true"
@@ -76,7 +80,7 @@ def unread_by_dataset(data: DataConfig) -> Reasons:
 def unread_of_split(split: SplitConfig, method: SplitMethod, dataset: str) -> Reasons:
     """What a method of splitting does not read of ``data.split``."""
     read = _READ_OF_GIVEN.get(dataset, frozenset()) if method == "given" else _READ_BY_METHOD[method]
-    what = f"{dataset!r} comes split" if method == "given" else f"a split {method} does not read it"
+    what = _COMES_SPLIT.get(dataset, f"{dataset!r} comes split") if method == "given" else f"a split {method} does not read it"
     return {f"data.split.{key}": what for key in type(split).model_fields if key != "method" and key not in read}
 
 

@@ -23,7 +23,7 @@ from tfmi.core.plugins import import_plugins
 from tfmi.core.validation import as_texts, describe_value_problem
 
 ComponentSpec = dict[str, Any]
-DatasetName = Literal["embedded", "log", "movielens", "lastfm", "sequences", "comirec", "sessions"]
+DatasetName = Literal["embedded", "log", "prepared", "movielens", "lastfm", "sequences", "comirec", "sessions"]
 
 # What stands in URLs, configuration files of servers and folder names alike.
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -43,6 +43,10 @@ class StorageError(TfmiError):
     """A file cannot be written: no space left, no permission, a file where a folder should be. Nothing half-written is left."""
 
 
+class ClusterError(TfmiError):
+    """An engine that spreads work over machines is missing, cannot be reached, or has lost its machines."""
+
+
 class TrainingError(TfmiError):
     """Training cannot go on: a loss that is not finite, or a checkpoint that cannot be written."""
 

@@ -20,6 +20,7 @@ from tfmi.data.public.session_files import load_sessions
 from tfmi.data.reading.log import LogTables, download_hint, read_log_files
 from tfmi.data.splitting.everybody import everybody
 from tfmi.data.splitting.splits import split_events
+from tfmi.data.streaming.prepared import load_prepared
 from tfmi.data.streaming.streamed_log import load_streamed_log
 from tfmi.data.synthetic.shop import generate, with_truth
 
@@ -121,6 +122,10 @@ def _load_log(config: DataConfig) -> InteractionDataset:
     return split_events(config.name, tables.events, config.split, "by_user", items=tables.items, users=tables.users)
 
 
+def _load_prepared(config: DataConfig) -> InteractionDataset:
+    return load_prepared(_required_path(config), config)
+
+
 def _load_movielens(config: DataConfig) -> InteractionDataset:
     folder = fetch_movielens(_cache(config), MOVIELENS_URL) if config.path is None else Path(config.path)
     return load_movielens(folder, config.split, rejects_folder(config))
@@ -145,6 +150,7 @@ def _load_sessions(config: DataConfig) -> InteractionDataset:
 _LOADERS: dict[DatasetName, Callable[[DataConfig], InteractionDataset]] = {
     "embedded": _load_embedded,
     "log": _load_log,
+    "prepared": _load_prepared,
     "movielens": _load_movielens,
     "lastfm": _load_lastfm,
     "sequences": _load_sequences,

@@ -207,7 +207,8 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[InteractionDat
     def unread(self, config: RunConfig) -> Reasons:
         """See ``KindSettings.unread``."""
         reasons = {**super().unread(config), **unread_of_towers(config.model)}
-        if config.data.dataset != "log" or config.data.log.negative_events is None:
+        # What a prepared log holds is known once it is read.
+        if config.data.dataset != "prepared" and (config.data.dataset != "log" or config.data.log.negative_events is None):
             reasons["model.negatives_weight"] = "data.log.negative_events names no type of event that turns an item down"
         return reasons
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -68,10 +70,11 @@ class EventChunk:
 
 @dataclass
 class EventCounts:
-    """Counted while a log is read: rows seen, rows of other event types, events of items that the catalogue lacks but are kept, and the
-    first and last time."""
+    """Counted while a log is read: rows seen, good events, rows of other event types, events of items that the catalogue lacks but are
+    kept, and the first and last time."""
 
     rows: int = 0
+    good: int = 0
     other_event_types: int = 0
     unknown_item_events: int = 0
     span: TimeSpan = field(default_factory=TimeSpan)
@@ -125,25 +128,64 @@ class EventReader:
             DataError: The file cannot be read, is empty or holds no rows, lacks a mapped column, or, found once all rows are read, more
                 than ``max_reject_share`` of them were rejected or none was good.
         """
-        request = self._request()
-        good = 0
-        options = self.config.log_file()
-        source = self._source if isinstance(self._source, TableSource) else table_source(self._source, options)
-        for name in () if self._with_rows else source.unused(options):
+        if not self._with_rows:
+            self.say_unused()
+        yield from self.unfinished_chunks(rejects)
+        if not self._with_rows:
+            self.finish(rejects)
+
+    def say_unused(self) -> None:
+        """Warn of settings that the log's files have no use for."""
+        source = self.source()
+        for name in source.unused(self.config.log_file()):
             logger.warning("data.log.%s does nothing here: %s is %s, which has no such thing", name, self.path, source.parts[0].format)
-        for rows in read_rows(source, request, rejects, options, block_bytes=self._block_bytes):
+
+    def unfinished_chunks(self, rejects: Rejects) -> Iterator[EventChunk]:
+        """As ``chunks``, of a part of a log: what all of its rows have to be like is not looked at, see ``finish``."""
+        for rows in read_rows(self.source(), self.request(), rejects, self.config.log_file(), block_bytes=self._block_bytes):
             before = self.counts.rows
             self.counts.rows += rows.seen
             if self.counts.rows // PROGRESS_ROWS > before // PROGRESS_ROWS:
                 logger.info("%s: %s rows read so far", self.path, f"{self.counts.rows:,}")
             if len(rows):
                 events = self._checked(rows, rejects)
-                good += len(events)
+                self.counts.good += len(events)
                 yield events
-        if not self._with_rows:
-            self._finish(good, rejects)
 
-    def _request(self) -> ColumnRequest:
+    def source(self) -> TableSource:
+        """The log's files."""
+        return self._source if isinstance(self._source, TableSource) else table_source(self._source, self.config.log_file())
+
+    def tally(self) -> dict[str, Any]:
+        """What has been counted, as JSON can hold it, for a reader of the whole log in another process."""
+        return {
+            "counts": dataclasses.asdict(self.counts),
+            "types": sorted(self._types_seen),
+            "joins": [None if join is None else join.tally() for join in (self._items, self._users)],
+        }
+
+    def add_tally(self, tally: Mapping[str, Any]) -> None:
+        """Count what another process has counted in the part of the log that follows, too."""
+        counts = tally["counts"]
+        for name in ("rows", "good", "other_event_types", "unknown_item_events"):
+            setattr(self.counts, name, getattr(self.counts, name) + counts[name])
+        self.counts.span.join(TimeSpan(**counts["span"]))
+        self._types_seen.update(tally["types"])
+        for join, counted in zip((self._items, self._users), tally["joins"], strict=True):
+            if join is not None:
+                join.add_tally(counted)
+
+    def report(self, rejects: Rejects) -> dict[str, Any]:
+        """What was counted and rejected, for a dataset's report."""
+        return {
+            **rejects.report(self.counts.rows),
+            "other_event_types": self.counts.other_event_types,
+            "events_of_unknown_items": self.counts.unknown_item_events,
+            **self.counts.span.report(self.config.time_unit),
+        }
+
+    def request(self) -> ColumnRequest:
+        """The columns that are read."""
         roles = {role: name for role, name in self.config.columns.model_dump(exclude={"history"}).items() if name is not None}
         hints = {name: f"Name the log's column in data.log.columns.{role}" for role, name in roles.items()}
         if "time" in roles:
@@ -213,7 +255,12 @@ class EventReader:
         else:
             self.counts.unknown_item_events += int((unknown & checks.kept).sum())
 
-    def _finish(self, good: int, rejects: Rejects) -> None:
+    def finish(self, rejects: Rejects) -> None:
+        """Say what was read, once all of the log has been counted.
+
+        Raises:
+            DataError: There are no rows, no good ones, too many rejected, or too few that the catalogue or the users file knows.
+        """
         rows = self.counts.rows
         if not rows:
             raise DataError(f"{self.path}: the file holds no rows; expected one row per event")
@@ -223,7 +270,7 @@ class EventReader:
                 join.finish(self.path, self.config.min_join_share)
         rejects.stop_if_too_many(rows, self.config.max_reject_share)
         warn_of_absent_types(self.path, self.config, self._types_seen)
-        if not good:
+        if not self.counts.good:
             raise DataError(
                 f"{self.path}: no event is left: {rejects.total:,} of {rows:,} rows were rejected and {self.counts.other_event_types:,} "
                 "are of other types than data.log.event_types"

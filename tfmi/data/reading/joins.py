@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,6 +61,17 @@ class Join:
             for identifier in ids.filter(pa.array(missing)).unique()[:SAMPLE].to_pylist():
                 self._missing[identifier] = None
         return known
+
+    def tally(self) -> dict[str, Any]:
+        """What has been counted, as JSON can hold it."""
+        return {"rows": self.rows, "found": self.found, "missing": list(self._missing)}
+
+    def add_tally(self, tally: Mapping[str, Any]) -> None:
+        """Count what another process has counted in a later part of the table, too."""
+        self.rows += tally["rows"]
+        self.found += tally["found"]
+        for identifier in tally["missing"] if len(self._missing) < SAMPLE else ():
+            self._missing[identifier] = None
 
     @property
     def share(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -36,16 +37,20 @@ def parquet_chunks(file: TableFile, request: ColumnRequest, rejects: Rejects, ch
     """
     try:
         with pyarrow.parquet.ParquetFile(file.path) as parquet:
-            found = parquet.schema_arrow.names
-            names = request.select(file.path, found, _nested_names(parquet.schema_arrow))
-            paths = request.paths(names, found)
+            paths = requested_paths(file.path, parquet.schema_arrow, request)
             columns = list(dict.fromkeys(path.base for path in paths))
             first = 1
             for batch in parquet.iter_batches(batch_size=chunk_rows, columns=columns, use_threads=False):
-                yield _chunk(batch, first, paths, request, rejects)
+                yield batch_chunk(batch, first, paths, request, rejects)
                 first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file.path}: not a readable Parquet file: {error}") from None
+
+
+def requested_paths(source: Path, schema: pa.Schema, request: ColumnRequest) -> list[ColumnPath]:
+    """Where a table of Arrow columns has what is requested; raises ``DataError``, naming ``source``, if it lacks a required column."""
+    found = schema.names
+    return request.paths(request.select(source, found, _nested_names(schema)), found)
 
 
 def parquet_columns(file: TableFile) -> dict[str, str]:
@@ -79,7 +84,8 @@ def _nested_names(schema: pa.Schema) -> list[str]:
     return names
 
 
-def _chunk(batch: pa.RecordBatch, first: int, paths: Sequence[ColumnPath], request: ColumnRequest, rejects: Rejects) -> RowChunk:
+def batch_chunk(batch: pa.RecordBatch, first: int, paths: Sequence[ColumnPath], request: ColumnRequest, rejects: Rejects) -> RowChunk:
+    """Rows of Arrow columns as text, the first one having the line ``first``; ``paths`` are those of ``requested_paths``."""
     lines = np.arange(first, first + batch.num_rows, dtype=np.int64)
     if not all(path.is_plain for path in paths):
         cells = {name: batch.column(name).to_pylist() for name in batch.schema.names}

@@ -47,7 +47,7 @@ def read_rows(
             its columns.
     """
     table = source if isinstance(source, TableSource) else table_source(source, options)
-    _check_alike(table, request)
+    check_alike(table, request)
     names: list[str] | None = None
     for part in table.parts:
         rejects.begin_file(part.path)
@@ -94,8 +94,8 @@ def _completed(chunk: RowChunk, names: list[str], request: ColumnRequest, part: 
     return replace(chunk, columns=columns)
 
 
-def _check_alike(table: TableSource, request: ColumnRequest) -> None:
-    """Raise ``DataError`` if the files of a table differ in their columns, naming the first that differs."""
+def check_alike(table: TableSource, request: ColumnRequest) -> None:
+    """Raise ``DataError`` if the files of a table differ in their columns, naming the first that differs; reads no rows."""
     if len(table.parts) == 1:
         return
     first, *others = table.parts

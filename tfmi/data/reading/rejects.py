@@ -7,6 +7,7 @@ import csv
 import json
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -113,6 +114,25 @@ class Rejects:
             where = (f"{self._file}, " if self._file != self.source else "") + f"line {line}" + (f", column {column!r}" if column else "")
             self._examples[reason] = f"{where}: {shown_name(text, LONGEST_VALUE)!r}; expected {record['expected']}"
         self._write(record)
+
+    def tally(self) -> dict[str, Any]:
+        """Counts and first examples, as JSON can hold them."""
+        return {"counts": dict(self.counts), "examples": self._examples}
+
+    def add_tally(self, tally: Mapping[str, Any], records: Path) -> None:
+        """Take over what another process has rejected in a later part of the table.
+
+        Args:
+            tally: Its counts.
+            records: Its file of rejected rows, in JSON Lines; there is none if it has rejected nothing.
+        """
+        self.counts.update(tally["counts"])
+        for reason, example in tally["examples"].items():
+            self._examples.setdefault(reason, example)
+        if tally["counts"]:
+            with records.open(encoding="utf-8") as lines:
+                for line in lines:
+                    self._write(json.loads(line))
 
     def stop_if_too_many(self, rows: int, max_share: float) -> None:
         """Raise ``DataError`` with the counts and one example per reason if more than ``max_share`` of ``rows`` were rejected."""

@@ -51,6 +51,12 @@ class TimeSpan:
             self.last_early = max(self.last_early, float(times[early].max()))
         self.total += len(times)
 
+    def join(self, other: TimeSpan) -> None:
+        """Count the times of another part of the same log, too."""
+        self.first, self.last = min(self.first, other.first), max(self.last, other.last)
+        self.last_early = max(self.last_early, other.last_early)
+        self.early, self.late, self.total = self.early + other.early, self.late + other.late, self.total + other.total
+
     def report(self, time_unit: str) -> dict[str, Any]:
         """First and last time, and what cannot be about the times, for ``metrics.json``; nothing without times."""
         if not self.total:

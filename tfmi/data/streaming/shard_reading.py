@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
@@ -23,7 +24,7 @@ SHARDS_IN_TURNS = 4
 # Examples mixed at once. Up to three such blocks are in memory: one is read, one waits, one is cut into batches.
 DEFAULT_SHUFFLE_BUFFER = 100_000
 
-_HASH_BUCKETS = 1 << 30
+HASH_BUCKETS = 1 << 30
 # The second half of the key that chooses parts; any fixed number does.
 _HASH_KEY = 0x7466_6D69
 
@@ -43,8 +44,7 @@ class UserPart:
 
     def contains(self, users: tf.Tensor) -> tf.Tensor:
         """bool [b]: whether each user belongs to the part."""
-        buckets = tf.strings.to_hash_bucket_strong(users, _HASH_BUCKETS, key=[self.seed, _HASH_KEY])
-        share = tf.cast(buckets, tf.float64) / _HASH_BUCKETS
+        share = tf.cast(user_buckets(users, self.seed), tf.float64) / HASH_BUCKETS
         return (share >= self.low) & (share < self.high)
 
     def places(self, records: Records) -> tuple[tf.Tensor, tf.Tensor]:
@@ -153,10 +153,10 @@ class ShardedSequences:
         # Traced once for all shards and passes.
         self._traced_parse = tf.function(self._parse, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
         with_events = [identifier for identifier in vocabulary.ids if identifier not in without_events]
-        self._item_table = _index_table(with_events, vocabulary.indices(with_events), UNKNOWN_INDEX)
+        self._item_table = index_table(with_events, vocabulary.indices(with_events), UNKNOWN_INDEX)
         if profiles is not None:
             # Row 0 of the profiles is the user of whom nothing is known.
-            self._user_table = _index_table(profiles.user_ids[1:], np.arange(1, len(profiles.user_ids)), 0)
+            self._user_table = index_table(profiles.user_ids[1:], np.arange(1, len(profiles.user_ids)), 0)
             self._profile = {name: tf.constant(array) for name, array in feature_arrays(profiles.features).items()}
 
     def chunks(self) -> Iterator[tuple[list[str], Sequences]]:
@@ -266,6 +266,13 @@ class ShardedSequences:
         return ShardedSequences(
             log, vocabulary, min_events=self.min_events, part=self.part, profiles=profiles, without_events=self.without_events
         )
+
+    def of_part(self, part: Choice) -> ShardedSequences:
+        """Others of the same log, by the same rules; the table of items, which is as large as the vocabulary, is shared."""
+        other = copy.copy(self)
+        other.part, other._known_lengths = part, None
+        other._traced_parse = tf.function(other._parse, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
+        return other
 
     def __len__(self) -> int:
         """The number of sequences. Like all counts, it reads every shard when it is first asked for."""
@@ -388,6 +395,11 @@ class ShardedSequences:
         return self._user_table.lookup(tf.constant(users, tf.string)).numpy()
 
 
+def user_buckets(users: tf.Tensor, seed: int) -> tf.Tensor:
+    """int64 [b]: the bucket, below ``HASH_BUCKETS``, of each user id string [b], by which parts are chosen; see ``UserPart``."""
+    return tf.strings.to_hash_bucket_strong(users, HASH_BUCKETS, key=[seed, _HASH_KEY])
+
+
 def _shuffled(examples: dict[str, tf.Tensor], key: tf.Tensor, start: tf.Tensor) -> dict[str, tf.Tensor]:
     """The examples [n] in an order keyed by ``key`` int64 [3], from the place ``start`` on.
 
@@ -398,7 +410,8 @@ def _shuffled(examples: dict[str, tf.Tensor], key: tf.Tensor, start: tf.Tensor) 
     return tf.nest.map_structure(lambda values: tf.gather(values, places), examples)
 
 
-def _index_table(ids: Sequence[str], indices: np.ndarray, missing: int) -> tf.lookup.StaticHashTable:
+def index_table(ids: Sequence[str], indices: np.ndarray, missing: int) -> tf.lookup.StaticHashTable:
+    """A table from ids to ``indices`` int [ids] in the graph; ``missing`` for all others."""
     initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(ids, tf.string), tf.constant(indices, tf.int32))
     return tf.lookup.StaticHashTable(initializer, missing)
 

@@ -118,7 +118,7 @@ def write_sharded_log(
     path, folder = Path(path), Path(folder)
     sources = {TRAIN: table_source(path, config.log_file()), **held_out_sources(held_out or {}, config)}
     max_user_events = None if own_split else max_user_events
-    fingerprint = _fingerprint(sources, config, catalogue, users, max_user_events=max_user_events, own_split=own_split)
+    fingerprint = shards_fingerprint(sources, config, catalogue, users, max_user_events=max_user_events, own_split=own_split)
     home = folder / _digest(fingerprint)
     sequences = home / "sequences"
     lock = FolderLock(_lock_path(home), "shared", str(path))
@@ -171,7 +171,7 @@ def shard_of(users: pa.Array, shards: int) -> np.ndarray:
     return distinct[encoded.indices.to_numpy()]
 
 
-def _fingerprint(
+def shards_fingerprint(
     sources: Mapping[int, TableSource],
     config: LogConfig,
     catalogue: ItemTable | None,
@@ -249,13 +249,14 @@ def _write_stages(reader: LogReader, home: Path, rejects_path: str | Path, finge
         raise
 
 
-def _shard_names(stage: str, shards: int) -> list[str]:
+def shard_names(stage: str, shards: int) -> list[str]:
+    """The files of a stage."""
     return [f"{stage}-{shard:05d}-of-{shards:05d}.tfrecord" for shard in range(shards)]
 
 
 def _write_events(reader: LogReader, rejects_path: Path, folder: Path, fingerprint: Mapping[str, Any]) -> None:
     """Stage 1: one pass over the log; each block's events go to their shards as one record per shard."""
-    names = _shard_names("events", reader.config.shards)
+    names = shard_names("events", reader.config.shards)
     writers = [tf.io.TFRecordWriter(str(folder / name)) for name in names]
     try:
         for chunk in reader.chunks(rejects_path):
@@ -304,44 +305,81 @@ def _read_event_block(record: bytes) -> EventChunk:
 def _write_sequences(events: Path, folder: Path, config: LogConfig, fingerprint: Mapping[str, Any]) -> None:
     """Stage 2: each shard alone is read, freed of duplicates, sorted and written as one record per user."""
     manifest = json.loads((events / MANIFEST).read_text(encoding="utf-8"))
-    names = _shard_names("sequences", len(manifest["shards"]))
+    names = shard_names("sequences", len(manifest["shards"]))
     totals: Counter[str] = Counter()
     item_counts: Counter[str] = Counter()
-    part_events = np.zeros(3, dtype=np.int64)
-    max_user_events = fingerprint["max_user_events"]
-    optional: dict[str, Any] = {
+    part_events = np.zeros(len(PARTS), dtype=np.int64)
+    for source, name in zip(manifest["shards"], names, strict=True):
+        table = _shard_table(events / source, config)
+        shard = None if table is None else Shard(table, fingerprint["max_user_events"])
+        write_records(folder / name, shard)
+        if shard is None:
+            continue
+        part_events += shard.part_events
+        totals.update(shard.totals)
+        item_counts.update(shard.item_counts())
+        logger.info("%s: %s events of %s users written", name, f"{len(shard.table):,}", f"{len(shard.table.user_ids):,}")
+    write_json(folder / ITEM_COUNTS, dict(item_counts))
+    report = {**manifest["report"], **totals, "items": len(item_counts)}
+    optional = {**optional_features(config), "part_events": part_events.tolist() if part_events.any() else None}
+    write_json(folder / MANIFEST, {"made_from": fingerprint, "shards": names, **optional, "report": report})
+
+
+class Shard:
+    """All events of some users, freed of duplicates, sorted and cut to the newest.
+
+    Args:
+        table: The events.
+        max_user_events: Of a user with more events, the newest so many count; None: all. A log that says its own split keeps all.
+
+    Attributes:
+        sequences: A row per user; items are codes of ``table``.
+        part_events: int64 [3], how many events train, validate and test in a log that says its own split; else 0.
+        totals: Counts that add up over shards.
+    """
+
+    def __init__(self, table: EventTable, max_user_events: int | None) -> None:
+        self.table = table
+        self.part_events = np.zeros(len(PARTS), dtype=np.int64)
+        self.totals: Counter[str] = Counter({key: value for key, value in table.report.items() if key != "items"})
+        self._part_ends: np.ndarray | None = None
+        separated = separate_negatives(table)
+        positives = separated.positives
+        if positives.parts is not None:
+            given = order_given(separated)
+            self.sequences = given.ordered
+            self._part_ends = np.stack([given.train_ends, given.valid_ends], axis=1) - self.sequences.offsets[:-1, None]
+            self.part_events += np.bincount(positives.parts, minlength=len(PARTS))
+            return
+        newest = newest_events(positives.user_codes, positives.timestamps, max_user_events)
+        if max_user_events is not None:
+            self.totals["events_over_max_user_events"] = int((~newest).sum())
+        self.sequences = separated.ordered(newest)
+
+    def item_counts(self) -> dict[str, int]:
+        """Events of each item; an item without one, which was only turned down, has 0."""
+        counts = np.bincount(self.sequences.items, minlength=len(self.table.item_ids)).tolist()
+        return dict(zip(self.table.item_ids, counts, strict=True))
+
+    def records(self) -> Iterator[bytes]:
+        """One serialised ``tf.train.Example`` per user."""
+        return _sequence_records(self.sequences, self.table, self._part_ends)
+
+
+def write_records(path: Path, shard: Shard | None) -> None:
+    """Write a TFRecord file of a shard's users; an empty one if it has none."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in () if shard is None else shard.records():
+            writer.write(record)
+
+
+def optional_features(config: LogConfig) -> dict[str, Any]:
+    """Which of the optional features the records of such a log hold, as a manifest says it."""
+    return {
         "has_timestamps": config.columns.time is not None,
         "has_weights": config.has_weights,
         "has_negatives": config.negative_events is not None,
     }
-    for source, name in zip(manifest["shards"], names, strict=True):
-        table = _shard_table(events / source, config)
-        with tf.io.TFRecordWriter(str(folder / name)) as writer:
-            if table is None:
-                continue
-            separated = separate_negatives(table)
-            positives = separated.positives
-            part_ends = None
-            if positives.parts is not None:
-                given = order_given(separated)
-                sequences = given.ordered
-                part_ends = np.stack([given.train_ends, given.valid_ends], axis=1) - sequences.offsets[:-1, None]
-                part_events += np.bincount(positives.parts, minlength=len(part_events))
-            else:
-                newest = newest_events(positives.user_codes, positives.timestamps, max_user_events)
-                if max_user_events is not None:
-                    totals["events_over_max_user_events"] += int((~newest).sum())
-                sequences = separated.ordered(newest)
-            for record in _sequence_records(sequences, table, part_ends):
-                writer.write(record)
-        totals.update({key: value for key, value in table.report.items() if key != "items"})
-        counts = np.bincount(sequences.items, minlength=len(table.item_ids)).tolist()
-        item_counts.update(dict(zip(table.item_ids, counts, strict=True)))
-        logger.info("%s: %s events of %s users written", name, f"{len(table):,}", f"{len(table.user_ids):,}")
-    write_json(folder / ITEM_COUNTS, dict(item_counts))
-    report = {**manifest["report"], **totals, "items": len(item_counts)}
-    optional["part_events"] = part_events.tolist() if part_events.any() else None
-    write_json(folder / MANIFEST, {"made_from": fingerprint, "shards": names, **optional, "report": report})
 
 
 def _shard_table(path: Path, config: LogConfig) -> EventTable | None:
@@ -378,7 +416,8 @@ def _bytes(values: np.ndarray) -> tf.train.Feature:
 
 
 def _serialised(features: Mapping[str, tf.train.Feature]) -> bytes:
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    # The same bytes in every process: an Example's features are a map, in no order of its own.
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
 def _strings(text: pa.Array) -> tf.train.Feature:

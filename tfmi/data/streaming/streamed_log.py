@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,7 +28,7 @@ from tfmi.data.splitting.slicing import cut_rows
 from tfmi.data.splitting.splits import history_and_rest
 from tfmi.data.streaming.shard_reading import Choice, GivenPart, ShardedSequences, UserPart
 from tfmi.data.streaming.shard_writing import ShardedLog, write_sharded_log
-from tfmi.data.tables import TEST, TRAIN, VALID, UserTable
+from tfmi.data.tables import TEST, TRAIN, VALID, ItemTable, UserTable
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
     items = None if catalogue_path is None else read_catalogue(catalogue_path, config.log, rejects / "catalogue.jsonl", log=log_path)
     users = None if users_path is None else read_users(users_path, config.log, rejects / "users.jsonl")
     held_out = find_held_out_files(path, config.log)
-    own_split = _has_own_split(config, held_out)
+    own_split = has_own_split(config, held_out)
     log = write_sharded_log(
         log_path,
         config.log,
@@ -74,22 +76,81 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
         held_out=held_out,
         own_split=own_split,
     )
-    parts: _Split = _OwnSplit(log, config.split) if own_split else _ByUser(log, config.split)
+    distinct = len(log.item_counts)
+    parts: _Split = _OwnSplit(log, config.split) if own_split else _ByUser(log, config.split, distinct)
     frequent = _frequent_items(log, parts.min_item_events)
+    log = replace(log, item_counts={})  # which would stay in memory as long as the shards are read
     cold = cold_items(config.name, items, frequent, config.split)
     candidates = [*frequent, *cold.candidates]
-    silent = frozenset(cold.candidates)
-    counted = _training_sequences(log, Vocabulary(candidates), parts, silent)
-    item_counts, user_counts = _count_training(counted)
-    order = frequency_order(candidates, np.arange(len(candidates)), item_counts[FIRST_INDEX:])
-    vocabulary = Vocabulary(candidates[code] for code in order)
-    profiles = _profiles(users, user_counts)
-    catalogue = build_catalogue(vocabulary, np.concatenate([[0, 0], item_counts[FIRST_INDEX:][order]]), items)
-    train = counted.with_indices(vocabulary, profiles)
+    counted = _training_sequences(log, candidates, parts, frozenset(cold.candidates))
+    item_counts, training = _count_training(counted, with_users=users is not None)
+    order = frequency_order(candidates, np.arange(len(candidates)), item_counts)
+    train = counted.with_indices(Vocabulary(candidates[code] for code in order), None)
+    del counted, candidates, frequent  # and with them a second table of items
+    return _dataset(_Beside(config.name, items, users, cold.report), parts, train, item_counts[order], training)
+
+
+def load_counted_log(counted: CountedLog) -> InteractionDataset:
+    """The dataset of a sharded log whose items are numbered and counted already, split by user.
+
+    Raises:
+        DataError: A part holds nothing.
+    """
+    parts = _ByUser(counted.log, counted.split, counted.distinct_items)
+    train = _training_sequences(counted.log, counted.items, parts, counted.silent)
+    training = [] if counted.users is None else [user for users, _ in train.chunks() for user in users]
+    return _dataset(_Beside(counted.name, counted.catalogue, counted.users, counted.cold), parts, train, counted.item_counts, training)
+
+
+@dataclass(frozen=True)
+class CountedLog:
+    """A sharded log with what would take passes over its shards to find.
+
+    Attributes:
+        name: What reports call the data.
+        log: The shards.
+        split: The rules by which it was filtered and is split.
+        items: Those that are left, in index order.
+        item_counts: int64 [items] training events.
+        silent: Those of the items that are candidates by their features alone.
+        distinct_items: Items of the log before any was left out.
+        catalogue, users: The tables beside the log, or None.
+        cold: Counts of catalogue items without events.
+    """
+
+    name: str
+    log: ShardedLog
+    split: SplitConfig
+    items: SequenceOf[str]
+    item_counts: np.ndarray
+    silent: frozenset[str]
+    distinct_items: int
+    catalogue: ItemTable | None
+    users: UserTable | None
+    cold: Mapping[str, int]
+
+
+class _Beside(NamedTuple):
+    """What a dataset has besides its events."""
+
+    name: str
+    items: ItemTable | None
+    users: UserTable | None
+    cold: Mapping[str, int]
+
+
+def _dataset(
+    beside: _Beside, parts: _Split, counted: ShardedSequences, item_counts: np.ndarray, training: SequenceOf[str]
+) -> InteractionDataset:
+    """The dataset of a training part whose items have their indices; ``item_counts`` int64 [items], ``training`` its users' ids."""
+    vocabulary = counted.vocabulary
+    profiles = _profiles(beside.users, training)
+    catalogue = build_catalogue(vocabulary, np.concatenate([np.zeros(FIRST_INDEX, np.int64), item_counts]), beside.items)
+    train = counted if profiles is None else counted.with_indices(vocabulary, profiles)
     held: list[EvaluationSet] = []
     lengths = [train.lengths()]
     for name in HELD_OUT:
-        examples, users_of_part = parts.evaluation_set(name, vocabulary, profiles, silent)
+        examples, users_of_part = parts.evaluation_set(name, train)
         if not len(examples):
             raise DataError(
                 f"the streamed log's {name} part is empty: no user there has both a history and a later event; give more data, or "
@@ -98,20 +159,20 @@ def load_streamed_log(path: str | Path, config: DataConfig, shard_folder: str | 
         held.append(examples)
         lengths.append(users_of_part)
     valid, test = held
-    left_out = parts.left_out(config.name, np.concatenate(lengths), items=len(frequent))
+    left_out = parts.left_out(beside.name, np.concatenate(lengths), items=len(vocabulary) - len(train.without_events))
     return InteractionDataset(
-        name=config.name,
+        name=beside.name,
         catalogue=catalogue,
         train=train,
         valid=valid,
         test=test,
         profiles=profiles,
         report={
-            **_report(log, catalogue, train, valid, test),
-            "dataset": config.name,
+            **_report(train.log, catalogue, train, valid, test),
+            "dataset": beside.name,
             "split": parts.method,
             **left_out,
-            **cold.report,
+            **beside.cold,
         },
     )
 
@@ -124,6 +185,11 @@ def _check(config: DataConfig) -> None:
         )
     if config.split.iterate_core:
         raise ConfigError("data.split.iterate_core: a streamed log is filtered once; set it to false, or data.log.streaming: false")
+    check_examples(config)
+
+
+def check_examples(config: DataConfig) -> None:
+    """Raise ``ConfigError`` for examples that cannot be had from a stream."""
     if config.examples == "random_position":
         raise ConfigError(
             f"data.examples: a streamed log gives its examples as prefixes or sequences, got {config.examples!r}; or set "
@@ -131,7 +197,8 @@ def _check(config: DataConfig) -> None:
         )
 
 
-def _has_own_split(config: DataConfig, held_out: Mapping[int, Path]) -> bool:
+def has_own_split(config: DataConfig, held_out: Mapping[int, Path]) -> bool:
+    """Whether a log's own split counts; raises ``ConfigError`` if it is asked for, and there is none."""
     if config.split.method == "by_user":
         return False
     says = config.log.columns.part is not None or bool(held_out)
@@ -157,10 +224,8 @@ class _Split(Protocol):
     def training(self) -> Choice:
         """What trains."""
 
-    def evaluation_set(
-        self, part: HeldOut, vocabulary: Vocabulary, profiles: UserProfiles | None, silent: frozenset[str]
-    ) -> tuple[EvaluationSet, np.ndarray]:
-        """The users of a held-out part; and int64, the events of those who do not train."""
+    def evaluation_set(self, part: HeldOut, train: ShardedSequences) -> tuple[EvaluationSet, np.ndarray]:
+        """The users of a held-out part of the log whose training part is ``train``; and int64, the events of those who do not train."""
 
     def left_out(self, name: str, lengths: np.ndarray, *, items: int) -> dict[str, Any]:
         """Log and report who was left out; ``lengths`` [users] are the events of those who are not, ``items`` so many are left."""
@@ -172,31 +237,22 @@ class _ByUser:
     method = "by_user"
     more = "raise data.split.{}_share"
 
-    def __init__(self, log: ShardedLog, split: SplitConfig) -> None:
-        self._log, self._split = log, split
+    def __init__(self, log: ShardedLog, split: SplitConfig, distinct_items: int) -> None:
+        self._log, self._split, self._distinct_items = log, split, distinct_items
         self.min_item_events, self.min_user_events = split.min_item_events, split.min_user_events
 
     def training(self) -> Choice:
         """See ``_Split``."""
-        return _part(self._split, "train")
+        return user_part(self._split, "train")
 
-    def evaluation_set(
-        self, part: HeldOut, vocabulary: Vocabulary, profiles: UserProfiles | None, silent: frozenset[str]
-    ) -> tuple[EvaluationSet, np.ndarray]:
+    def evaluation_set(self, part: HeldOut, train: ShardedSequences) -> tuple[EvaluationSet, np.ndarray]:
         """See ``_Split``."""
-        users = ShardedSequences(
-            self._log,
-            vocabulary,
-            min_events=self.min_user_events,
-            part=_part(self._split, part),
-            profiles=profiles,
-            without_events=silent,
-        ).in_memory()
+        users = train.of_part(user_part(self._split, part)).in_memory()
         return cut_rows(users, *history_and_rest(users, np.arange(len(users)), self._split.history_share)), users.lengths()
 
     def left_out(self, name: str, lengths: np.ndarray, *, items: int) -> dict[str, Any]:
         """See ``_Split``; as for a log in memory."""
-        return _say_left_out(name, self._log, self._split, lengths, items=items)
+        return _say_left_out(name, self._log, self._split, lengths, items=items, distinct=self._distinct_items)
 
 
 class _OwnSplit:
@@ -210,7 +266,7 @@ class _OwnSplit:
         events = log.part_events or (0, 0, 0)
         require_parts(train=events[TRAIN] > 0, test=events[TEST] > 0)
         self._log, self._share = log, split.history_share
-        self._validating = None if events[VALID] else _part(split, "valid")
+        self._validating = None if events[VALID] else user_part(split, "valid")
         if self._validating is not None:
             logger.info("The log says no validation part: a share of the users who train validate (data.split.valid_share)")
 
@@ -218,14 +274,11 @@ class _OwnSplit:
         """See ``_Split``."""
         return GivenPart("train", "all", self._share, self._validating)
 
-    def evaluation_set(
-        self, part: HeldOut, vocabulary: Vocabulary, profiles: UserProfiles | None, silent: frozenset[str]
-    ) -> tuple[EvaluationSet, np.ndarray]:
+    def evaluation_set(self, part: HeldOut, train: ShardedSequences) -> tuple[EvaluationSet, np.ndarray]:
         """See ``_Split``."""
 
         def piece(name: Literal["history", "targets"]) -> Sequences:
-            chosen = GivenPart(part, name, self._share, self._validating)
-            return ShardedSequences(self._log, vocabulary, part=chosen, profiles=profiles, without_events=silent).in_memory()
+            return train.of_part(GivenPart(part, name, self._share, self._validating)).in_memory()
 
         return EvaluationSet(piece("history"), piece("targets")), np.empty(0, np.int64)
 
@@ -238,19 +291,26 @@ class _OwnSplit:
 def _frequent_items(log: ShardedLog, least: int) -> list[str]:
     frequent = sorted(item for item, count in log.item_counts.items() if count >= least)
     if not frequent:
-        raise DataError(f"none of the log's {len(log.item_counts):,} items has {least} events; lower data.split.min_item_events")
+        raise no_frequent_item(len(log.item_counts), least)
     return frequent
 
 
-def _part(split: SplitConfig, name: PartName) -> UserPart:
+def no_frequent_item(items: int, least: int) -> DataError:
+    """What to say where none of so many items has enough events."""
+    return DataError(f"none of the log's {items:,} items has {least} events; lower data.split.min_item_events")
+
+
+def user_part(split: SplitConfig, name: PartName) -> UserPart:
+    """The users of a part of a log that is split by user."""
     valid_end = split.valid_share
     test_end = split.valid_share + split.test_share
     low, high = {"valid": (0.0, valid_end), "test": (valid_end, test_end), "train": (test_end, 1.0)}[name]
     return UserPart(split.seed, low, high)
 
 
-def _training_sequences(log: ShardedLog, vocabulary: Vocabulary, parts: _Split, silent: frozenset[str]) -> ShardedSequences:
-    train = ShardedSequences(log, vocabulary, min_events=parts.min_user_events, part=parts.training(), without_events=silent)
+def _training_sequences(log: ShardedLog, candidates: SequenceOf[str], parts: _Split, silent: frozenset[str]) -> ShardedSequences:
+    """The training part, with items numbered as ``candidates`` stand."""
+    train = ShardedSequences(log, Vocabulary(candidates), min_events=parts.min_user_events, part=parts.training(), without_events=silent)
     if not train.num_examples(1):
         raise DataError(
             "the streamed log's training part has no sequence of two or more events, so there is nothing to learn from; give more data, "
@@ -259,25 +319,25 @@ def _training_sequences(log: ShardedLog, vocabulary: Vocabulary, parts: _Split, 
     return train
 
 
-def _count_training(train: ShardedSequences) -> tuple[np.ndarray, list[str]]:
-    """int64 [rows]: the training events of each item index; and the training users' ids."""
+def _count_training(train: ShardedSequences, *, with_users: bool) -> tuple[np.ndarray, list[str]]:
+    """int64 [items]: the training events of each item; and the training users' ids, if they are asked for."""
     counts = np.zeros(train.vocabulary.num_rows, dtype=np.int64)
     users: list[str] = []
     for ids, sequences in train.chunks():
         counts += np.bincount(sequences.items, minlength=len(counts))
-        users += ids
-    return counts, users
+        users += ids if with_users else []
+    return counts[FIRST_INDEX:], users
 
 
-def _profiles(table: UserTable | None, training_users: list[str]) -> UserProfiles | None:
+def _profiles(table: UserTable | None, training: SequenceOf[str]) -> UserProfiles | None:
     if table is None or not table.columns:
         return None
     row = {user: position for position, user in enumerate(table.user_ids, start=1)}
-    rows = np.array([row[user] for user in training_users if user in row], dtype=np.int64)
+    rows = np.array([row[user] for user in training if user in row], dtype=np.int64)
     return build_profiles(table.user_ids, rows, table)
 
 
-def _say_left_out(name: str, log: ShardedLog, split: SplitConfig, lengths: np.ndarray, *, items: int) -> dict[str, Any]:
+def _say_left_out(name: str, log: ShardedLog, split: SplitConfig, lengths: np.ndarray, *, items: int, distinct: int) -> dict[str, Any]:
     """Log and report who was left out, as for a log in memory; ``lengths`` [users] are the events of those that are not."""
     over = int(log.report.get("events_over_max_user_events", 0))
     # What users have turned down is neither rare nor an event that counts.
@@ -288,9 +348,9 @@ def _say_left_out(name: str, log: ShardedLog, split: SplitConfig, lengths: np.nd
         "events_over_max_user_events": over,
         "events_left_out_as_rare": events - over - int(lengths.sum()),
         "users_left_out_as_rare": int(log.report["users"]) - len(lengths),
-        "items_left_out_as_rare": len(log.item_counts) - items,
+        "items_left_out_as_rare": distinct - items,
     }
-    say_left_out(name, split, report, users=int(log.report["users"]), items=len(log.item_counts), events=events)
+    say_left_out(name, split, report, users=int(log.report["users"]), items=distinct, events=events)
     say_giant(name, "one user", lengths, split)
     return report
 
