@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tfmi.spark.session import Cluster
+from tfmi.spark.session import SparkCluster
 
 # Much of what Spark takes for little data is compiling.
 SMALL = {
@@ -27,6 +27,6 @@ def needs_spark() -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
+def cluster() -> SparkCluster:
     """One core of this machine."""
-    return Cluster("local[1]", SMALL)
+    return SparkCluster("local[1]", SMALL)

@@ -26,7 +26,7 @@ from tfmi.data.splitting.explicit_negatives import separate_negatives
 from tfmi.data.splitting.filtering import core_mask
 from tfmi.data.streaming.streamed_log import load_streamed_log
 from tfmi.spark.prepare import prepare
-from tfmi.spark.session import Cluster
+from tfmi.spark.session import SparkCluster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Both:
+def both(tmp_path_factory: pytest.TempPathFactory, cluster: SparkCluster) -> Both:
     folder = tmp_path_factory.mktemp("spark")
     data = write_messy_log(folder / "data")
     output = folder / "prepared"
@@ -109,7 +109,7 @@ def test_nothing_but_the_prepared_log_is_left(both: Both) -> None:
 
 
 @pytest.mark.long
-def test_repeated_filters_leave_what_they_leave_in_memory(tmp_path: Path, cluster: Cluster) -> None:
+def test_repeated_filters_leave_what_they_leave_in_memory(tmp_path: Path, cluster: SparkCluster) -> None:
     data = write_messy_log(tmp_path / "data")
     changes: dict[str, Any] = {"iterate_core": True, "min_item_events": 20, "min_user_events": 12, "max_user_events": None}
     settings: dict[str, Any] = {**SETTINGS, "split": {**SETTINGS["split"], **changes}}
@@ -131,7 +131,7 @@ def test_repeated_filters_leave_what_they_leave_in_memory(tmp_path: Path, cluste
 
 @pytest.mark.long
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
-def test_other_formats_and_folders_of_partitions(tmp_path: Path, cluster: Cluster, suffix: str) -> None:
+def test_other_formats_and_folders_of_partitions(tmp_path: Path, cluster: SparkCluster, suffix: str) -> None:
     random = np.random.default_rng(1)
     for day in ("2026-01-01", "2026-01-02"):
         folder = tmp_path / "log" / f"day={day}"
@@ -152,7 +152,7 @@ def test_other_formats_and_folders_of_partitions(tmp_path: Path, cluster: Cluste
     assert ours == [path.read_bytes() for path in streamed.train.log.shards]  # type: ignore[union-attr]
 
 
-def test_what_is_wrong_with_a_file_is_one_message(tmp_path: Path, cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_wrong_with_a_file_is_one_message(tmp_path: Path, cluster: SparkCluster, capfd: pytest.CaptureFixture[str]) -> None:
     """The mistake is met by a task; the file is cut off in the middle."""
     rows = "".join(f"u{n % 30},i{n % 20},{n}\n" for n in range(600))
     (tmp_path / "log").mkdir()
@@ -205,7 +205,7 @@ class TestRefusals:
         with pytest.raises(DataError, match="holds no prepared log"):
             self.load(tmp_path)
 
-    def test_an_output_that_holds_something_else_is_left_alone(self, tmp_path: Path, cluster: Cluster) -> None:
+    def test_an_output_that_holds_something_else_is_left_alone(self, tmp_path: Path, cluster: SparkCluster) -> None:
         (tmp_path / "notes.txt").write_text("mine")
         with pytest.raises(ConfigError, match="holds something else than a prepared log"):
             prepare(tmp_path / "log.csv", CONFIG, tmp_path, tmp_path / "rejects", cluster)

@@ -12,7 +12,7 @@ import pytest
 from tests.export.conftest import exact_export  # noqa: F401 - a fixture
 from tests.export.fake_recommenders import AGE, GENRES, REGION, Exported
 from tfmi.cli import recommend_users, spark_recommend
-from tfmi.spark.session import Cluster
+from tfmi.spark.session import SparkCluster
 
 USERS: list[dict[str, Any]] = [
     {"user_id": f"user-{n}", "history": [f"item-{(7 * n + k) % 40}" for k in range(n % 6)], "exclude": [f"item-{n % 9}"], REGION: "nord"}
@@ -37,14 +37,14 @@ def _by_user(path: Path) -> dict[str, dict[str, Any]]:
     return {row["user_id"]: row for row in rows}
 
 
-def _flags(cluster: Cluster) -> list[str]:
+def _flags(cluster: SparkCluster) -> list[str]:
     return ["--master", str(cluster.master), *(f for key, value in cluster.settings.items() for f in ("--conf", f"{key}={value}"))]
 
 
 def test_everybody_gets_the_local_answers_and_a_second_run_asks_for_what_is_missing(
     exact_export: Exported,  # noqa: F811
     tmp_path: Path,
-    cluster: Cluster,
+    cluster: SparkCluster,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     users, output = _write(tmp_path / "users", USERS), tmp_path / "out"
@@ -84,7 +84,7 @@ def _close(found: dict[str, dict[str, Any]], expected: dict[str, dict[str, Any]]
 
 
 @pytest.mark.long
-def test_a_table_of_sparks_gives_the_same_answers(exact_export: Exported, tmp_path: Path, cluster: Cluster) -> None:  # noqa: F811
+def test_a_table_of_sparks_gives_the_same_answers(exact_export: Exported, tmp_path: Path, cluster: SparkCluster) -> None:  # noqa: F811
     users = [{key: user[key] for key in ("user_id", "history", AGE)} for user in USERS]
     (tmp_path / "users").mkdir()
     pyarrow.parquet.write_table(pa.Table.from_pylist(users), tmp_path / "users" / "part-0.parquet")
@@ -99,7 +99,7 @@ def test_a_table_of_sparks_gives_the_same_answers(exact_export: Exported, tmp_pa
 def test_what_a_table_lacks_is_one_message(
     exact_export: Exported,  # noqa: F811
     tmp_path: Path,
-    cluster: Cluster,
+    cluster: SparkCluster,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     command = [str(exact_export.folder), "--output", str(tmp_path / "out"), *_flags(cluster)]

@@ -12,7 +12,7 @@ import pytest
 
 from tfmi.cli import spark_prepare
 from tfmi.core.errors import ClusterError, ConfigError
-from tfmi.spark.session import Cluster, is_loopback, settings_of
+from tfmi.spark.session import SparkCluster, is_loopback, settings_of
 
 
 def _prepare(tmp_path: Path, *arguments: str) -> int:
@@ -33,7 +33,7 @@ def test_a_master_that_nobody_is_at(tmp_path: Path, capfd: pytest.CaptureFixture
 
 def test_masters_that_are_none(tmp_path: Path) -> None:
     for master in ("http://host:1", "spark://host", "localhost:7077"):
-        with pytest.raises(ClusterError, match="expected spark://HOST:PORT"), Cluster(master).session("test"):
+        with pytest.raises(ClusterError, match="expected spark://HOST:PORT"), SparkCluster(master).session("test"):
             pass
 
 

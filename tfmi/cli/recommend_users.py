@@ -112,7 +112,7 @@ def _run(options: argparse.Namespace) -> int:
             fields,
             user_column=options.user_column,
             rejects_path=options.rejects or options.output.with_name(f"{options.output.name}.rejects.csv"),
-            columns=field_columns(options.column, fields.kinds),
+            columns=columns_of_fields(options.column, fields.kinds),
             separator=options.separator,
             delimiter=options.delimiter,
         )
@@ -131,7 +131,7 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def field_columns(given: Sequence[str], kinds: Mapping[str, str]) -> dict[str, str]:
+def columns_of_fields(given: Sequence[str], kinds: Mapping[str, str]) -> dict[str, str]:
     """The columns of fields, from ``FIELD=NAME`` texts; raises ``ConfigError`` if one is none, or the model has no such field."""
     columns: dict[str, str] = {}
     for each in given:

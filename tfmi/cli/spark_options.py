@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tfmi.core.errors import ConfigError
-from tfmi.spark.session import DEFAULT_MASTER, DEFAULT_PATIENCE, MASTER_VARIABLE, Cluster, settings_of
+from tfmi.spark.session import DEFAULT_MASTER, DEFAULT_PATIENCE, MASTER_VARIABLE, SparkCluster, settings_of
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +27,8 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def cluster_of(options: argparse.Namespace) -> Cluster:
+def cluster_of(options: argparse.Namespace) -> SparkCluster:
     """The cluster that the options name; raises ``ConfigError`` if one is none."""
     if not options.patience > 0:
         raise ConfigError(f"--patience: expected seconds above 0, got {options.patience:g}")
-    return Cluster(options.master, settings_of(options.conf), options.patience)
+    return SparkCluster(options.master, settings_of(options.conf), options.patience)

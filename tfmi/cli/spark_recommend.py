@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfmi.cli.program import ProgramParser, quiet_libraries, run_program
-from tfmi.cli.recommend_users import field_columns
+from tfmi.cli.recommend_users import columns_of_fields
 from tfmi.cli.spark_options import add_cluster_options, cluster_of
 from tfmi.core.errors import ConfigError
 
@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
         path=options.users,
         table=options.table,
         user_column=options.user_column,
-        columns=field_columns(options.column, fields_of(model).kinds),
+        columns=columns_of_fields(options.column, fields_of(model).kinds),
         separator=options.separator,
         delimiter=options.delimiter,
     )

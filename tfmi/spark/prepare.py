@@ -46,7 +46,7 @@ from tfmi.spark.log_tasks import (
     read_files,
     write_shards,
 )
-from tfmi.spark.session import Cluster
+from tfmi.spark.session import SparkCluster
 from tfmi.spark.work_folder import JOB, read_result, told
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class _Inputs:
     users: UserTable | None
 
 
-def prepare(path: str | Path, config: DataConfig, output: str | Path, rejects_folder: str | Path, cluster: Cluster) -> dict[str, Any]:
+def prepare(path: str | Path, config: DataConfig, output: str | Path, rejects_folder: str | Path, cluster: SparkCluster) -> dict[str, Any]:
     """Prepare a log for ``data.dataset: prepared``.
 
     Args:

@@ -30,7 +30,7 @@ from tfmi.data.reading.rejects import Rejects
 from tfmi.data.reading.sources import TableSource, table_source
 from tfmi.export.exported_model import ExportedModel
 from tfmi.spark.log_tasks import READ, REJECTS, part_of
-from tfmi.spark.session import Cluster
+from tfmi.spark.session import SparkCluster
 from tfmi.spark.user_tasks import ID, answer_parts, cell_schema, read_file_users, read_table_users
 from tfmi.spark.work_folder import JOB, read_result, told
 
@@ -102,7 +102,7 @@ class Recommending:
     output: Path
     rejects_path: Path
 
-    def run(self, cluster: Cluster) -> dict[str, Any]:
+    def run(self, cluster: SparkCluster) -> dict[str, Any]:
         """Ask about everybody whose part is not there.
 
         Args:
@@ -149,7 +149,7 @@ class Recommending:
             "by": "spark",
         }
 
-    def _answer(self, rows: UserRows, source: TableSource | None, output: Path, cluster: Cluster) -> dict[str, Any]:
+    def _answer(self, rows: UserRows, source: TableSource | None, output: Path, cluster: SparkCluster) -> dict[str, Any]:
         asking, work = self.asking, output / _WORK
         shutil.rmtree(work, ignore_errors=True)
         for name in (READ, REJECTS):

@@ -42,7 +42,7 @@ _MORE = "--conf spark.log.level=WARN shows what Spark says of it"
 
 
 @dataclass(frozen=True)
-class Cluster:
+class SparkCluster:
     """Where work is done.
 
     Attributes:
