@@ -200,6 +200,22 @@ def test_weights_of_zero_remove_examples() -> None:
     np.testing.assert_allclose(model.compute_loss(weighted), model.compute_loss(half), rtol=1e-5)
 
 
+def test_a_weight_of_three_is_three_times_the_share_of_the_gradient() -> None:
+    model = _model("mean_pooling", objective="full_softmax")
+    batch = _batch()
+    rows = len(batch["target"])
+    weights = [3.0] + [1.0] * (rows - 1)
+    repeated = {name: tf.repeat(values, [3] + [1] * (rows - 1), axis=0) for name, values in batch.items()}
+    gradients = []
+    for inputs in ({**batch, "weight": tf.constant(weights)}, repeated):
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(inputs)
+        gradients.append([tf.convert_to_tensor(each).numpy() for each in tape.gradient(loss, model.trainable_weights) if each is not None])
+    for weighted, counted in zip(*gradients, strict=True):
+        np.testing.assert_allclose(weighted, counted, rtol=1e-4, atol=1e-6)
+    assert any(np.abs(each).max() > 1e-3 for each in gradients[0])
+
+
 def test_regularizers_are_added_and_see_the_internals() -> None:
     class WeightsPenalty(Regularizer):
         def call(self, inputs: BatchContext, training: bool | None = None) -> tf.Tensor:
