@@ -12,7 +12,7 @@ export NO_MKDOCS_2_WARNING ?= 1
 PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo explore test test-all lint types tests doctest docs short lock audit clean clean-runs
+.PHONY: help install demo explore notebooks test test-all lint types tests doctest docs short lock audit clean clean-runs
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ docs: $(VENV)/.installed-docs ## build the documentation into site/; any warning
 $(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r requirements-docs.lock
 	@touch $@
+
+notebooks: install ## run the notebooks of examples/ and store what they show
+	$(BIN)/python -m tests.notebooks
 
 short: install ## the tests that take seconds
 	$(PYTEST) -m "not slow"

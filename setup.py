@@ -67,6 +67,7 @@ PROGRAMS = [
     "tfmi-evaluate = tfmi.cli.evaluate:main",
     "tfmi-compare-versions = tfmi.cli.compare_versions:main",
     "tfmi-export-vectors = tfmi.cli.export_vectors:main",
+    "tfmi-report = tfmi.cli.report:main",
     "tfmi-reindex = tfmi.cli.reindex:main",
     "tfmi-recommend-users = tfmi.cli.recommend_users:main",
     "tfmi-score-users = tfmi.cli.score_users:main",
@@ -86,7 +87,17 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["tfmi", "tfmi.*"]),
-    package_data={"tfmi": ["py.typed", "models/recipes/*.yaml", "data/public/sets/*.yaml", "explorer/page/*", "*.pyi", "**/*.pyi"]},
+    package_data={
+        "tfmi": [
+            "py.typed",
+            "models/recipes/*.yaml",
+            "data/public/sets/*.yaml",
+            "explorer/page/*",
+            "reports/*.css",
+            "*.pyi",
+            "**/*.pyi",
+        ]
+    },
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.summary import Notes, Row
 from benchmarks.comparison.tables import markdown
-from tfmi.evaluation.bootstrap import holm, paired_difference, read_user_metrics
+from tfmi.evaluation.bootstrap import differences_from, read_user_metrics
 
 
 def add_differences(rows: Sequence[Row], jobs: Sequence[Job], metric: str, notes: Notes) -> None:
@@ -31,10 +31,9 @@ def add_differences(rows: Sequence[Row], jobs: Sequence[Job], metric: str, notes
     reference = max(known, key=lambda row: float(row["valid"][metric]))
     best = users[reference["config"]]
     others = [row for row in known if row is not reference and len(users[row["config"]]) == len(best)]
-    differences = [paired_difference(users[row["config"]], best) for row in others]
-    corrected = holm([each.p_value for each in differences])
-    for row, difference, p_value in zip(others, differences, corrected, strict=True):
-        row["difference"] = {**difference._asdict(), "p_value": p_value, "reference": reference["config"], "metric": metric}
+    differences = differences_from(best, {row["config"]: users[row["config"]] for row in others})
+    for row in others:
+        row["difference"] = {**differences[row["config"]]._asdict(), "reference": reference["config"], "metric": metric}
 
 
 def _mean_of_seeds(jobs: Sequence[Job], metric: str) -> np.ndarray | None:

@@ -29,5 +29,5 @@ def shop() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return events, items, users
 
 
-SMALL: dict[str, Any] = {"epochs": 1, "batch_size": 64, "seed": 3}
+SMALL: dict[str, Any] = {"epochs": 1, "batch_size": 64, "seed": 3, "evaluation.report": False}
 EVERYTHING = {"min_user_events": 1, "min_item_events": 1}

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfmi.evaluation.bootstrap import bootstrap_intervals, bootstrap_means, holm, paired_difference
+from tfmi.evaluation.binary_metrics import auc
+from tfmi.evaluation.bootstrap import (
+    auc_interval,
+    bootstrap_intervals,
+    bootstrap_means,
+    differences_from,
+    holm,
+    paired_difference,
+    ratio_intervals,
+)
 
 
 def test_means_of_resampled_users_scatter_as_the_standard_error_says() -> None:
@@ -61,3 +70,36 @@ def test_other_users_are_refused() -> None:
 )
 def test_holm_corrects_the_smallest_most(given: list[float], expected: list[float]) -> None:
     assert holm(given) == pytest.approx(expected)
+
+
+def test_a_ratio_over_users_of_one_row_each_is_a_mean_over_users() -> None:
+    values = np.random.default_rng(4).random(80)
+    assert ratio_intervals({"loss": (values, np.ones(80))})["loss"] == pytest.approx(bootstrap_intervals({"loss": values})["loss"])
+    assert ratio_intervals({"loss": (np.zeros(3), np.array([1.0, 0.0, 0.0]))}, resamples=200) == {}  # some draws have no denominator
+    assert ratio_intervals({}) == {}
+
+
+def test_the_interval_of_an_auc_is_around_it_and_wider_where_a_users_rows_agree() -> None:
+    random = np.random.default_rng(5)
+    labels, noise = (random.random(600) < 0.4).astype(float), random.normal(size=600)
+    scores = labels + noise
+    alone = auc_interval(np.arange(600), labels, scores)
+    assert alone is not None
+    assert alone[0] < auc(labels, scores) < alone[1]
+    assert auc_interval(np.arange(600), labels, np.zeros(600)) == pytest.approx([0.5, 0.5])
+    assert auc_interval(np.arange(3), np.zeros(3), np.arange(3.0)) is None
+    users = np.repeat(np.arange(30), 20)
+    agreeing = labels[users * 20] + noise[users * 20]
+    together = auc_interval(users, labels[users * 20], agreeing)
+    assert together is not None
+    assert together[1] - together[0] > alone[1] - alone[0]
+
+
+def test_several_systems_are_compared_with_one() -> None:
+    random = np.random.default_rng(6)
+    reference = random.random(200)
+    others = {"better": reference + 0.2 + 0.01 * random.normal(size=200), "same": reference}
+    found = differences_from(reference, others)
+    assert found["better"].p_value == pytest.approx(2 * paired_difference(others["better"], reference).p_value)
+    assert found["same"] == (0.0, 0.0, 0.0, 1.0)
+    assert differences_from(reference, {}) == {}

@@ -17,11 +17,18 @@ SMALL_RUN = (
     "export.num_results=10",
     "export.exclusion_width=4",
     "export.warmup_batch_sizes=[1]",
+    "evaluation.report=false",
 )
 
 
 # What the finished run is trained with: cutoffs on both sides of what its export answers.
-FINISHED_RUN = (*SMALL_RUN, f"training.max_steps={STEPS}", "evaluation.cutoffs=[5, 10, 20, 50]", "training.monitor=recall@10")
+FINISHED_RUN = (
+    *SMALL_RUN,
+    "evaluation.report=true",
+    f"training.max_steps={STEPS}",
+    "evaluation.cutoffs=[5, 10, 20, 50]",
+    "training.monitor=recall@10",
+)
 
 
 @pytest.fixture(scope="session")

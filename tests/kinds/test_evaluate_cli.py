@@ -38,21 +38,40 @@ def assert_measured_again(finished: FinishedRun, split: str, output: str) -> Non
 
 def test_the_program_finds_what_the_run_measured(finished: FinishedRun) -> None:
     program = Path(__file__).resolve().parents[2] / "training" / "evaluate.py"
-    done = run_program(program, str(finished.savedmodels / NAME), "--batch-size", "7")
+    done = run_program(program, str(finished.savedmodels / NAME), "--batch-size", "7", "--set", "evaluation.report=false")
     assert done.code == 0, done.err
     assert "100%" in done.err  # the progress bar
     assert_measured_again(finished, "test", done.out)
 
 
-def test_validation_users_can_be_asked_for(finished: FinishedRun, version: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate_cli.main([version, "--split", "valid"]) == 0
-    assert_measured_again(finished, "valid", capsys.readouterr().out)
+def test_validation_users_can_be_asked_for(finished: FinishedRun, version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate_cli.main([version, "--split", "valid", "--output", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert_measured_again(finished, "valid", output)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"Report         {tmp_path / 'report.html'}" in output
+    assert f"{NAME}/1, valid users" in page
+    for shown in ("item-KNN", "Worst and best users", "Data card", "against exact search", "Latency of one small request"):
+        assert shown in page
 
 
 def test_the_configuration_can_be_changed(version: str, capsys: pytest.CaptureFixture[str]) -> None:
     results = {}
     for excluded in ("false", "true"):
-        assert evaluate_cli.main([version, "--set", f"evaluation.exclude_history={excluded}", "--set", "evaluation.cutoffs=[3]"]) == 0
+        assert (
+            evaluate_cli.main(
+                [
+                    version,
+                    "--set",
+                    f"evaluation.exclude_history={excluded}",
+                    "--set",
+                    "evaluation.cutoffs=[3]",
+                    "--set",
+                    "evaluation.report=false",
+                ]
+            )
+            == 0
+        )
         results[excluded] = json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"]
     assert {name.partition("@")[2] for name in results["true"]} == {"3"}
     assert results["true"] != results["false"]
@@ -89,7 +108,16 @@ def test_everybody_in_a_file_is_tested_by_the_models_rule(tmp_path: Path, capsys
     log.write_text("user,item,time\n" + "".join(f"u{u},i{(u * 3 + t) % 12},{t}\n" for u in range(60) for t in range(8)))
     later.write_text("user,item,time\n" + "".join(f"n{u},i{(u + t) % 12},{t}\n" for u in range(5) for t in range(2 + u % 3)))
     flags = ["--system", "popularity", "--dataset", "log", "--data", str(log), "--set", f"data.cache={tmp_path / 'cache'}"]
-    flags += ["--set", "evaluation.cutoffs=[3]", "--set", "export.num_results=5", "--set", "export.warmup_batch_sizes=[1]"]
+    flags += [
+        "--set",
+        "evaluation.report=false",
+        "--set",
+        "evaluation.cutoffs=[3]",
+        "--set",
+        "export.num_results=5",
+        "--set",
+        "export.warmup_batch_sizes=[1]",
+    ]
     assert cli.main([*flags, "--output", str(tmp_path / "run"), "--savedmodels", str(tmp_path / "models")]) == 0
     assert "Items that a user has already are left out of lists (0.0% of the events repeat" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -140,6 +140,7 @@ SHARED_CONSUMERS = {
     "data.log.": ("tfmi.data.reading.log", "tfmi.data.reading.events", "tfmi.data.reading.side_tables", "tfmi.data.streaming.streamed_log"),
     "data.": ("tfmi.data.loading", "tfmi.data.impressions.impression_loading", "tfmi.data.tags.tag_loading"),
     "model.ranker.retriever.": ("tfmi.kinds.two_stage",),
+    "evaluation.report_users": ("tfmi.reports.gathering.gather",),
     "evaluation.": ("tfmi.evaluation.full_catalogue", "tfmi.evaluation.two_stage_evaluation", "tfmi.kinds.{kind}"),
     "export.": ("tfmi.kinds.runner", "tfmi.kinds.two_stage", "tfmi.export.{export}"),
 }

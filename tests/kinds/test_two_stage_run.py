@@ -87,6 +87,12 @@ def test_both_stages_are_reported_and_served(finished: Path) -> None:
     assert model.metadata["ranking"]["retrieval_weight"] == measured["retrieval_weight"]
     assert model.metadata["metrics"]["two_stage"]["ranked"]["recall@10"] == measured["ranked"]["recall@10"]
     assert {"rank", "user_interests", "recommend"} <= set(model.signature_names)
+    assert {"recommend", "rank"} == model.metadata["latency"].keys()
+    page = (finished / "run" / "report.html").read_text(encoding="utf-8")
+    for shown in ("Calibration", "Both stages", "click rate", "against exact search", "Worst and best users", "Share of clicked rows"):
+        assert shown in page
+    low, high = metrics["test_intervals"]["auc"]
+    assert low < metrics["test"]["auc"] < high
 
 
 @pytest.mark.slow

@@ -80,6 +80,18 @@ def test_a_run_leaves_everything_in_its_folder(finished: tuple[Path, dict[str, A
     assert 0 < metrics["train"]["encoder_parameters"] < metrics["train"]["parameters"]
     assert len(json.loads(folder.curves.read_text())) == 2
     assert {file.name for file in folder.plots.iterdir()} == {"training.png", "experts.png"}
+    page = folder.report.read_text(encoding="utf-8")
+    for shown in (
+        "Experts",
+        "Cosine of every pair of kernels",
+        "own tags",
+        "Later tags, task by task",
+        "Worst and best users",
+        "Data card",
+    ):
+        assert shown in page
+    low, high = metrics["test_intervals"]["recall@10"]
+    assert low < metrics["test"]["recall@10"] < high
 
 
 def test_experts_are_described(finished: tuple[Path, dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.data.dataset import Catalogue, CategoricalFeature, EvaluationSet, Sequences, UserProfiles, Vocabulary
+from tfmi.evaluation.routing import routing_of_users
 from tfmi.layers.base import InterestOutput
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.plots.training_plots import plot_routing
@@ -46,11 +47,11 @@ def test_each_user_is_drawn_with_the_profile_of_that_user(tmp_path: Path) -> Non
     catalogue = Catalogue(Vocabulary(["a", "b", "c"]), {}, ["", "", "costs $5", "b", "c" * 50], np.zeros(5, np.int64))
     city = CategoricalFeature(Vocabulary([f"city {row}" for row in range(12)]), np.arange(10, dtype=np.int32))
     model = _Model()
-    path = plot_routing(
-        cast(InterestRetrieval, model), _examples(), catalogue, tmp_path / "routing.png", profiles=UserProfiles([], {"city": city}), users=2
-    )
+    routing = routing_of_users(cast(InterestRetrieval, model), _examples(), profiles=UserProfiles([], {"city": city}), users=2)
+    path = plot_routing(routing, catalogue, tmp_path / "routing.png")
     assert path is not None
     assert path.read_bytes().startswith(b"\x89PNG")
+    assert [(user.row, user.items.tolist(), user.weights.shape) for user in routing] == [(1, [3, 4, 2], (2, 3)), (2, [4, 3], (2, 2))]
     assert model.history.tolist() == [[3, 4, 2, 0], [4, 3, 0, 0]]
     assert model.profile is not None
     assert model.profile["city"].numpy().tolist() == [9, 7]

@@ -23,6 +23,7 @@ from tfmi.kinds.base import ModelKind, TrainedKind, kind_of
 from tfmi.models.kind_settings import read_settings, refuse_unread, settings_yaml, with_defaults_where_unread
 from tfmi.models.systems import load_config
 from tfmi.models.training_step import count_parameters, create_variables
+from tfmi.reports import write_report
 from tfmi.training.fitting import Fitted, set_precision
 from tfmi.training.run_folder import LOCK, OWN_DATA, RunFolder
 from tfmi.training.trainer import TrainingState
@@ -115,7 +116,9 @@ class Estimator(ABC):
         assert self._fitted is not None  # noqa: S101 - there is a model
         if self._metrics is None or self._measured_at != self._version():
             data, plots = self._data(), None if self._run is None else self._run.plots
-            self._metrics, self._measured_at = self.kind.measure(self._fitted, data, self._config, plots), self._version()
+            # Nobody may ever see a report of what lies in a temporary folder: ``save`` gathers what it needs.
+            config = self._config if self._temporary is None else _without_report(self._config)
+            self._metrics, self._measured_at = self.kind.measure(self._fitted, data, config, plots), self._version()
         return self._metrics
 
     def __repr__(self) -> str:
@@ -192,6 +195,8 @@ class Estimator(ABC):
         self._run, self._temporary = run, temporary
         if folder is not None:
             write_json(run.metrics, self.metrics)
+            if config.evaluation.report:
+                write_report(run)
             self._saved = run.path
         return self
 
@@ -264,6 +269,11 @@ class Estimator(ABC):
             write_atomically(run.config, settings_yaml(_stored(self._config, self.dataset)))
             self.dataset.copy_tables(temporary / OWN_DATA)
             write_json(run.metrics, metrics)
+            if self._config.evaluation.report:
+                if not run.gathered.exists():
+                    assert self._fitted is not None  # noqa: S101 - there is a model
+                    self.kind.evaluate(self._model, self._data(), self._config, evaluator=self._fitted.evaluator, plots=run.plots)
+                write_report(run, shown_path=str(folder))
         self._saved = folder
         return folder
 
@@ -287,7 +297,10 @@ class Estimator(ABC):
         config = self._config
         if index is not None:
             config = _changed(config, {"index": {"kind": index}})
-        return self.kind.export(self._model, self._data(), self._published(config), Path(path), metrics=self.metrics)
+        version = self.kind.export(self._model, self._data(), self._published(config), Path(path), metrics=self.metrics)
+        if self._saved is not None and config.evaluation.report:
+            write_report(RunFolder(self._saved), version)
+        return version
 
     @classmethod
     def _of_run(cls, run: RunFolder, config: RunConfig) -> Any:
@@ -379,6 +392,11 @@ def _stored(config: RunConfig, dataset: Dataset) -> RunConfig:
     if not dataset.is_from_tables:
         return config
     return config.model_copy(update={"data": config.data.model_copy(update={"path": None, "cache": None})})
+
+
+def _without_report(config: RunConfig) -> RunConfig:
+    """The configuration of a measure that gathers nothing for a report."""
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"report": False})})
 
 
 def _changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:

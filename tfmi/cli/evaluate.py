@@ -49,6 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--num-results", type=int, nargs="+", metavar="N", help="the Ns of metrics @N (default: those of the model's configuration)"
     )
     parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for report.html (default: runs/evaluated/<name>-<version>-<split>; --set evaluation.report=false writes none)",
+    )
+    parser.add_argument(
         "--set",
         metavar="a.b=value",
         action="append",
@@ -64,12 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from tfmi.evaluation.metrics import ranking_metrics
+    from tfmi.evaluation.metrics import per_user_metrics, ranking_metrics
     from tfmi.evaluation.slices import sliced_metrics
     from tfmi.export.exported_model import ExportedModel
     from tfmi.export.publishing import newest_version
     from tfmi.export.retrieval.evaluate_exported import ServedRanker, share_known, usable_cutoffs
     from tfmi.kinds.base import kind_of
+    from tfmi.reports.exported_values import measured_export
+    from tfmi.reports.writing import write_page
 
     folder = newest_version(options.savedmodel)
     started = time.perf_counter()
@@ -104,11 +112,28 @@ def _run(options: argparse.Namespace) -> int:
     )
     for name, value in metrics.items():
         print(f"{name:<14} {value:.4f}")
+    per_user = per_user_metrics(recommended.items, examples.targets, cutoffs, evaluation.ndcg_ideal)
+    each = {name: values[examples.targets.lengths() > 0] for name, values in per_user.items()}
     slices = sliced_metrics(recommended.items, examples, dataset.catalogue, cutoffs=cutoffs, ndcg_ideal=evaluation.ndcg_ideal)
-    shown = f"recall@{max(cutoffs)}"
-    print(f"\n{'slice':<14} {'users':>7} {shown:>10}")
+    column = f"recall@{max(cutoffs)}"
+    print(f"\n{'slice':<14} {'users':>7} {column:>10}")
     for name, values in slices.items():
-        print(f"{name:<14} {int(values['users']):>7,} {values[shown]:>10.4f}")
+        print(f"{name:<14} {int(values['users']):>7,} {values[column]:>10.4f}")
+    if evaluation.report:
+        page = (options.output or Path("runs") / "evaluated" / f"{folder.parent.name}-{folder.name}-{split}") / "report.html"
+        evaluation = evaluation.model_copy(update={"cutoffs": cutoffs})
+        shown = measured_export(
+            folder,
+            model.metadata,
+            config.model_copy(update={"evaluation": evaluation}),
+            dataset,
+            examples,
+            recommended=recommended.items,
+            each=each,
+            measured={"test": metrics, "test_slices": slices},
+            name=f"{split} users",
+        )
+        print(f"Report         {write_page(shown, page)}")
     print(json.dumps({"savedmodel": str(folder), "split": split, "users": len(examples), "metrics": metrics, "slices": slices}))
     return 0
 

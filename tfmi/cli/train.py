@@ -166,6 +166,8 @@ def _run(options: argparse.Namespace) -> int:
     print(f"Metrics    {folder.metrics}")
     if folder.plots.exists():
         print(f"Plots      {folder.plots}")
+    if config.evaluation.report:
+        print(f"Report     {folder.report}")
     if result.savedmodel is not None:
         print(f"SavedModel {result.savedmodel}")
         model = result.savedmodel.parent

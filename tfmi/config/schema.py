@@ -558,7 +558,7 @@ class TrainingConfig(Section):
     )
     mixed_precision: bool = Field(False, description="mixed_bfloat16 on CPU, mixed_float16 on GPU")
     steps_per_execution: int = Field(8, ge=1, description="steps per call of the compiled loop; Ctrl-C waits for them")
-    tensorboard: bool = True
+    tensorboard: bool = Field(True, description="scalars of every validation and, of retrievers, item vectors for the projector")
     strategy: Literal["none", "mirrored", "multi_worker", "parameter_server"] | None = Field(
         None,
         description="devices and processes that train together (--strategy); null: as TF_CONFIG says, parameter_server or multi_worker, "
@@ -582,6 +582,8 @@ class EvaluationConfig(Section):
         False,
         description="retrievers: look at the test users at every validation too, and report the best value of each metric; chooses nothing",
     )
+    report: bool = Field(True, description="write report.html into the run folder, with the simple baselines measured on the same data")
+    report_users: int = Field(3, ge=0, le=20, description="worst and best users that the report shows with their histories; 0: nobody's")
 
     @property
     def leaves_out_history(self) -> bool:

@@ -63,6 +63,19 @@ def grouped_auc(groups: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> G
         DataError: There is no row.
         ValueError: The arrays are not equally long.
     """
+    values, rows = auc_of_each(groups, labels, scores)
+    if not len(values):
+        return GroupedAuc(float("nan"), 0)
+    return GroupedAuc(float(np.average(values, weights=rows)), len(values))
+
+
+def auc_of_each(groups: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The AUC within each group of both classes, float64 [groups], and their numbers of rows; in the order of the groups' numbers.
+
+    Raises:
+        DataError: There is no row.
+        ValueError: The arrays are not equally long.
+    """
     _check(labels, scores, groups)
     _, group = np.unique(groups, return_inverse=True)
     positive = np.asarray(labels) > 0
@@ -72,10 +85,7 @@ def grouped_auc(groups: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> G
     # The positives' ranks within their group, less what they would be among themselves, count the negatives below each (Mann-Whitney).
     rank_sums = np.bincount(group, weights=_ranks_within(group, np.asarray(scores)) * positive)
     counts = pairs > 0
-    if not counts.any():
-        return GroupedAuc(float("nan"), 0)
-    values = (rank_sums - positives * (positives + 1) / 2)[counts] / pairs[counts]
-    return GroupedAuc(float(np.average(values, weights=rows[counts])), int(counts.sum()))
+    return (rank_sums - positives * (positives + 1) / 2)[counts] / pairs[counts], rows[counts]
 
 
 def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:

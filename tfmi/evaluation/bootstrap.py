@@ -54,6 +54,47 @@ def bootstrap_intervals(
     return {name: [float(low[place]), float(high[place])] for place, name in enumerate(names)}
 
 
+def ratio_intervals(
+    parts: Mapping[str, tuple[np.ndarray, np.ndarray]], *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, list[float]]:
+    """The percentile interval of each ratio of two sums over the same users, such as a loss over rows: users are drawn, with all that is
+    theirs. ``parts`` are numerators and denominators [U] by name; a ratio that drawn users leave without a denominator is left out."""
+    names = list(parts)
+    if not names or not len(parts[names[0]][0]):
+        return {}
+    stacked = np.stack([part for name in names for part in parts[name]], axis=1)
+    sums = bootstrap_means(stacked, resamples, seed)
+    intervals = {}
+    for place, name in enumerate(names):
+        above, below = sums[:, 2 * place], sums[:, 2 * place + 1]
+        if (below > 0).all():
+            low, high = np.quantile(above / below, [(1 - level) / 2, (1 + level) / 2])
+            intervals[name] = [float(low), float(high)]
+    return intervals
+
+
+def auc_interval(
+    users: np.ndarray, labels: np.ndarray, scores: np.ndarray, *, level: float = LEVEL, resamples: int = 200, seed: int = 0
+) -> list[float] | None:
+    """The percentile interval of the AUC of rows [n] whose ``users`` are drawn with all of their rows; None where a draw has one class."""
+    _, user = np.unique(users, return_inverse=True)
+    order = np.argsort(scores, kind="stable")
+    user, positive, ordered = user[order], np.asarray(labels)[order] > 0, np.asarray(scores)[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))  # equal scores are half in order
+    random, num_users = np.random.default_rng(seed), int(user.max()) + 1
+    values = np.empty(resamples)
+    for place in range(resamples):
+        weights = np.bincount(random.integers(num_users, size=num_users), minlength=num_users)[user].astype(np.float64)
+        above = np.add.reduceat(weights * positive, starts)
+        below = np.add.reduceat(weights * ~positive, starts)
+        pairs = above.sum() * below.sum()
+        if not pairs:
+            return None
+        values[place] = (above * (np.cumsum(below) - below / 2)).sum() / pairs
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return [float(low), float(high)]
+
+
 def paired_difference(
     first: np.ndarray, second: np.ndarray, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference:
@@ -97,3 +138,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     result = np.empty(len(p_values))
     result[order] = corrected
     return [float(value) for value in result]
+
+
+def differences_from(reference: np.ndarray, others: Mapping[str, np.ndarray]) -> dict[str, Difference]:
+    """Each of ``others`` less ``reference``, user by user, [U] each, with p-values corrected for as many comparisons (``holm``)."""
+    found = {name: paired_difference(values, reference) for name, values in others.items()}
+    corrected = holm([each.p_value for each in found.values()])
+    return {name: each._replace(p_value=p_value) for (name, each), p_value in zip(found.items(), corrected, strict=True)}

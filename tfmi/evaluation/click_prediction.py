@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tfmi.data.impressions.impression_batches import impression_batches
 from tfmi.data.impressions.impression_dataset import ImpressionRows, RankingDataset
-from tfmi.evaluation.binary_metrics import auc, click_metrics
+from tfmi.evaluation.binary_metrics import auc, auc_of_each, click_metrics
+from tfmi.evaluation.bootstrap import auc_interval, ratio_intervals
 from tfmi.models.ranking.ranker import InterestRanker
 
 # An item of fewer impressions in training is rare.
@@ -59,6 +60,20 @@ class ImpressionEvaluator:
 def impression_metrics(rows: ImpressionRows, logits: np.ndarray) -> dict[str, float]:
     """``click_metrics`` of rows by their labels; what has no value, as an AUC of one outcome alone, is left out."""
     return _known(click_metrics(rows.labels, logits, rows.users))
+
+
+def impression_intervals(rows: ImpressionRows, logits: np.ndarray, resamples: int = 200) -> dict[str, list[float]]:
+    """95 % intervals of ``auc``, ``gauc`` and ``log_loss``: a bootstrap over the users, each with all of their rows."""
+    if not len(rows):
+        return {}
+    _, user = np.unique(rows.users, return_inverse=True)
+    logits = np.asarray(logits, np.float64)
+    losses = np.logaddexp(0.0, logits) - rows.labels * logits
+    intervals = ratio_intervals({"log_loss": (np.bincount(user, weights=losses), np.bincount(user).astype(np.float64))})
+    values, counts = auc_of_each(rows.users, rows.labels, logits)
+    intervals |= ratio_intervals({"gauc": (values * counts, counts.astype(np.float64))})
+    of_auc = auc_interval(rows.users, rows.labels, logits, resamples=resamples)
+    return intervals if of_auc is None else {"auc": of_auc, **intervals}
 
 
 def impression_slices(rows: ImpressionRows, logits: np.ndarray, dataset: RankingDataset) -> dict[str, dict[str, float]]:

@@ -11,6 +11,7 @@ from tfmi.data.dataset import FIRST_INDEX, Sequences
 from tfmi.data.tags.tag_batches import StateGatherer, tag_batches
 from tfmi.data.tags.tag_dataset import TagDataset, TagEvaluation, TagRows
 from tfmi.evaluation.binary_metrics import auc, log_loss
+from tfmi.evaluation.bootstrap import ratio_intervals
 from tfmi.evaluation.metrics import per_user_metrics
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 
@@ -108,6 +109,30 @@ class TagEvaluator:
             kept = {name: value for name, value in values.items() if name.partition("@")[0] in TAG_METRICS}
             ranked.append((kept, evaluation.has_history() & (targets.lengths() > 0)))
         return ranked
+
+    def tag_intervals(self, evaluation: TagEvaluation) -> dict[str, list[float]]:
+        """95 % intervals of the model's metrics of all later tags, means over tasks: a bootstrap over the users that some task counts.
+
+        Tasks whose users differ are weighed as their means are: each counts as much as another.
+        """
+        ranked = self.rank(evaluation, self.model_scores)
+        anybody = np.any([evaluated for _, evaluated in ranked], axis=0)
+        if not anybody.any() or not all(evaluated.any() for _, evaluated in ranked):
+            return {}
+        shares = [evaluated[anybody] / evaluated.sum() for _, evaluated in ranked]
+        users = int(anybody.sum())
+        values = {
+            name: np.mean([share * per_task[name][anybody] * users for share, (per_task, _) in zip(shares, ranked, strict=True)], axis=0)
+            for name in ranked[0][0]
+        }
+        weights = np.mean(shares, axis=0) * users
+        return ratio_intervals({name: (value, weights) for name, value in values.items()})
+
+    def answers_of(self, evaluation: TagEvaluation, task: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+        """The model's tags for everybody, int32 [users, W], best first; and values and whom they count for, as ``rank`` gives them."""
+        answers = self._answers(self.model_scores(evaluation, task), len(evaluation), ())
+        values = per_user_metrics(answers, evaluation.targets[task], self.cutoffs)
+        return answers, values, evaluation.has_history() & (evaluation.targets[task].lengths() > 0)
 
     def _answers(self, scorer: Scorer, num_users: int, left_out: Sequence[Sequences]) -> np.ndarray:
         """int32 [users, W]: the best tags of each user, best first, ties by index; 0 where there are fewer."""

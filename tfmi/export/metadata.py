@@ -50,7 +50,8 @@ def load_metadata(version_folder: str | Path) -> dict[str, Any]:
         exact search, and what became of the target recall), ``filters`` (what ``recommend_filtered`` takes, None without it),
         ``widths`` (history_length, num_results, exclusion_width), ``integration`` (how interests share an answer), ``stages``
         (retrieval, or retrieval and ranking), ``ranking`` (of two stages: backbone, size of the pool, what scores are),
-        ``profile_inputs``, ``signatures``, ``items``, ``versions``, ``created`` (UTC), ``format``.
+        ``profile_inputs``, ``signatures``, ``latency`` (milliseconds of single requests in the exporting process, by signature), ``items``,
+        ``versions``, ``created`` (UTC), ``format``.
 
     Raises:
         ExportError: The folder holds no metadata that this version of tfmi can read.

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tfmi.core.errors import ExportError, TfmiError
 from tfmi.export.exported_model import ExportedModel
 from tfmi.export.metadata import write_metadata
 from tfmi.export.publishing import publish
 from tfmi.export.saving import ReleasedSignatures, Signatures
-from tfmi.export.warmup import compare_answers, read_warmup, write_warmup
+from tfmi.export.warmup import WarmupRequest, compare_answers, read_warmup, write_warmup
+
+# Which answers are timed, how many requests of each at most, and for how long.
+TIMED_SIGNATURES = ("recommend", "rank", "user_tags")
+TIMED_REQUESTS = 9
+TIMING_SECONDS = 0.25
 
 
 def release(
@@ -45,9 +53,11 @@ def release(
     def fill(folder: Path) -> None:
         signatures.save(folder)
         write_warmup(folder, directory.name, requests)
-        write_metadata(folder, {**described, **signatures.describe()})
+        description = {**described, **signatures.describe()}
+        write_metadata(folder, description)
         write_details(folder)
-        _replay(folder, signatures)
+        saved = _replay(folder, signatures)
+        write_metadata(folder, {**description, "latency": measure_latency(saved, requests)})
 
     return publish(directory, fill, version)
 
@@ -63,9 +73,28 @@ def export_errors(directory: Path) -> Iterator[None]:
         raise ExportError(f"{directory}: the model could not be exported, so nothing was published: {error}") from error
 
 
-def _replay(folder: Path, signatures: Signatures) -> None:
+def measure_latency(model: ExportedModel, requests: Sequence[WarmupRequest]) -> dict[str, dict[str, float]]:
+    """Milliseconds that the saved model takes for the smallest request of each of ``TIMED_SIGNATURES`` that it has, in this process:
+    ``p50``, the largest of at most ``TIMED_REQUESTS`` (``max``) and their number (``requests``). A server adds what its protocol and its
+    load cost."""
+    measured: dict[str, dict[str, float]] = {}
+    for request in requests:
+        if request.signature not in TIMED_SIGNATURES or request.signature in measured:  # those of larger batches follow
+            continue
+        took: list[float] = []
+        began = time.perf_counter()
+        while len(took) < TIMED_REQUESTS and (not took or time.perf_counter() - began < TIMING_SECONDS):
+            started = time.perf_counter()
+            model.predict(request.signature, request.inputs)
+            took.append(1e3 * (time.perf_counter() - started))
+        measured[request.signature] = {"p50": float(np.median(took)), "max": max(took), "requests": len(took)}
+    return measured
+
+
+def _replay(folder: Path, signatures: Signatures) -> ExportedModel:
     """Read the warm-up requests back and answer them from the saved files alone; any difference raises ``ExportError``."""
     saved = ExportedModel(folder)
     for request in read_warmup(folder):
         expected = signatures.answer(request.signature, request.inputs)
         compare_answers(request, expected, saved.predict(request.signature, request.inputs))
+    return saved

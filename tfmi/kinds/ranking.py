@@ -17,7 +17,14 @@ from tfmi.data.impressions.training_coarse_labels import training_coarse_labels
 from tfmi.data.loading import load_everybody
 from tfmi.data.pipeline import RowBatches
 from tfmi.evaluation.binary_metrics import reliability_bins, sigmoid
-from tfmi.evaluation.click_prediction import RARE_IMPRESSIONS, ImpressionEvaluator, impression_metrics, impression_slices, truth_metrics
+from tfmi.evaluation.click_prediction import (
+    RARE_IMPRESSIONS,
+    ImpressionEvaluator,
+    impression_intervals,
+    impression_metrics,
+    impression_slices,
+    truth_metrics,
+)
 from tfmi.evaluation.own_items import decide_own_items, describe_own_items
 from tfmi.export.filter_inputs import check_filterable
 from tfmi.kinds.base import Exporter, TrainedKind, kind_named, kind_of
@@ -28,6 +35,7 @@ from tfmi.models.ranking.build_ranker import build_ranker
 from tfmi.models.ranking.ranker import InterestRanker
 from tfmi.models.systems import SYSTEMS
 from tfmi.plots.ranking_plots import plot_reliability
+from tfmi.reports.gathering.gather import gather_ranker
 from tfmi.training.fingerprint import impressions_fingerprint
 from tfmi.training.monitors import AUTO, simple_monitor
 from tfmi.training.run_folder import RunFolder
@@ -178,11 +186,19 @@ class RankingKind(TrainedKind[RankingDataset, InterestRanker, ImpressionEvaluato
         measured: dict[str, Any] = {}
         for suffix, logits in variants.items():
             measured |= _measured(data.test, logits, data, suffix)
+        if plots is not None and config.evaluation.report:
+            folder = RunFolder(plots.parent)
+            gather_ranker(folder, data, config.evaluation, predicted.logits, self.headline(config))
         return {
             **measured,
+            "test_intervals": impression_intervals(data.test, predicted.logits),
             "valid": impression_metrics(data.valid, evaluator.predict(data.valid).logits),
             "fusion": fusion_weights(model),
         }
+
+    def headline(self, config: RunConfig) -> str:
+        """The metric that a report speaks of first."""
+        return MONITORS[0] if config.training.monitor == AUTO else config.training.monitor
 
     def describe(self, config: RunConfig, metrics: Mapping[str, Any]) -> str:
         """The test metrics as a table: of all rows, of slices, of the fine head alone, and against the truth where it is known."""

@@ -21,6 +21,7 @@ from tfmi.evaluation.diagnostics import interest_diagnostics
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.evaluation.metrics import session_metrics
 from tfmi.evaluation.own_items import decide_own_items, describe_own_items, with_own_items_decided
+from tfmi.evaluation.routing import Routing, routing_of_users
 from tfmi.export import export_savedmodel
 from tfmi.export.filter_inputs import check_filterable
 from tfmi.kinds.base import Exporter, LoadedRun, ModelKind, TrainedKind, kind_of, load_finished, run_metadata
@@ -37,9 +38,11 @@ from tfmi.models.retrieval.part_checks import check_parts, check_sequences, usag
 from tfmi.plots.training_plots import plot_routing
 from tfmi.refresh.stored_state import STATE_FOLDER, write_state
 from tfmi.refresh.warm_start import start_from, store_for_warm_starts
+from tfmi.reports.gathering.gather import gather_retriever
 from tfmi.training.fingerprint import data_fingerprint
 from tfmi.training.fitting import Fitted
 from tfmi.training.monitors import AUTO, Monitor, retrieval_monitor
+from tfmi.training.projector import write_projector
 from tfmi.training.run_folder import RunFolder
 from tfmi.training.trainer import Trainer, TrainingTask
 
@@ -128,16 +131,31 @@ class RetrievalKind(ModelKind[InteractionDataset, AnyRecommender, CatalogueEvalu
         recommended = evaluator.rank(data.test, data.profiles, exclude_history=own.excluded)
         otherwise = evaluator.measure(evaluator.rank(data.test, data.profiles, exclude_history=not own.excluded), data.test)
         interests = {}
+        routing: list[Routing] = []
         if isinstance(model, InterestRetrieval):
             if plots is not None:
-                plot_routing(model, data.valid, data.catalogue, plots / "routing.png", profiles=data.profiles)
+                routing = routing_of_users(model, data.valid, profiles=data.profiles)
+                plot_routing(routing, data.catalogue, plots / "routing.png")
             if model.extractor.num_interests > 1:
                 size = config.evaluation.batch_size
                 described = interest_diagnostics(model, recommended.items, data.test, batch_size=size, profiles=data.profiles)
                 interests = {"interests": described}
         each = evaluator.measure_each(recommended, data.test)
         if plots is not None:
-            write_user_metrics(RunFolder(plots.parent).test_users, each)
+            folder = RunFolder(plots.parent)
+            write_user_metrics(folder.test_users, each)
+            if config.evaluation.report:
+                gather_retriever(
+                    folder,
+                    data,
+                    with_own_items_decided(config, data).evaluation,
+                    config.data.history_length,
+                    fingerprint=self.fingerprint(data),
+                    recommended=recommended.items,
+                    each=each,
+                    monitor=_monitor(config, data).name,
+                    routing=routing,
+                )
         test, slices = evaluator.measure(recommended, data.test), evaluator.measure_slices(recommended, data.test)
         return {
             "test": test,
@@ -312,10 +330,13 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[InteractionDat
         resume: bool = False,
         callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     ) -> Fitted[InterestRetrieval, CatalogueEvaluator] | None:
-        """See ``ModelKind.fit``. Beside the checkpoints it stores what their rows stand for, for warm starts on newer data."""
+        """See ``ModelKind.fit``. Beside the checkpoints it stores what their rows stand for, for warm starts on newer data, and beside the
+        event files the item vectors, for TensorBoard's projector."""
         fitted = super().fit(config, data, folder, resume=resume, callbacks=callbacks)
         if fitted is not None and folder is not None:
             store_for_warm_starts(folder, config, data)
+            if config.training.tensorboard:
+                write_projector(folder, fitted.model.item_vectors().numpy(), data.catalogue)
         return fitted
 
     def state_writer(self, config: RunConfig, data: InteractionDataset, model: InterestRetrieval) -> Callable[[Path], None] | None:

@@ -15,6 +15,7 @@ from tfmi.core.files import write_json
 from tfmi.core.heartbeat import doing
 from tfmi.kinds.base import ModelKind, kind_of
 from tfmi.models.training_step import free_optimizer
+from tfmi.reports import write_report
 from tfmi.training.distribution.joining import Distribution, losses_of_processes_said, under
 from tfmi.training.run_folder import RunFolder
 from tfmi.training.run_result import RunResult
@@ -81,10 +82,13 @@ def _run(
         return RunResult(None, folder, None)
     metrics |= added
     write_json(folder.metrics, metrics)
-    if exporter is None:
-        return RunResult(metrics, folder, None)
-    with doing("exporting"):
-        return RunResult(metrics, folder, exporter.publish(model, metrics))
+    published = None
+    if exporter is not None:
+        with doing("exporting"):
+            published = exporter.publish(model, metrics)
+    if config.evaluation.report:
+        write_report(folder, published)
+    return RunResult(metrics, folder, published)
 
 
 def help_chief(config: RunConfig, distribution: Distribution) -> None:

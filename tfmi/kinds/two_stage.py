@@ -20,6 +20,7 @@ from tfmi.models.kind_settings import read_settings
 from tfmi.models.ranking.ranker import InterestRanker
 from tfmi.models.recommender import Retriever
 from tfmi.models.systems import load_config
+from tfmi.reports import write_report
 from tfmi.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -116,6 +117,8 @@ class TwoStageExport(Exporter[InterestRanker]):
             if trained is None:
                 return None
             write_json(folder.metrics, trained[1])
+            if wanted.evaluation.report:
+                write_report(folder)
         finally:
             folder.release()
         recommender: Retriever = trained[0]

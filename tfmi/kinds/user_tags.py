@@ -31,6 +31,7 @@ from tfmi.models.kind_settings import register_kind
 from tfmi.models.user_tags.build_user_tag_model import build_user_tag_model
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 from tfmi.plots.expert_plots import plot_experts
+from tfmi.reports.gathering.gather import gather_tags
 from tfmi.training.fingerprint import tagging_fingerprint
 from tfmi.training.fitting import Fitted
 from tfmi.training.monitors import AUTO, simple_monitor
@@ -193,17 +194,26 @@ class UserTagsKind(TrainedKind[TagDataset, UserTagModel, TagEvaluator]):
         evaluator = evaluator or self.evaluator(model, data, config)
         tags = evaluator.tag_metrics(data.test_tags)
         experts = expert_diagnostics(model, data)
+        cosines = kernel_cosines(model.user_encoder) if isinstance(model.user_encoder, VirtualKernelEncoder) else None
         if experts and plots is not None:
             shares = {name: expert_shares(model, task, data.tag_counts[task]) for task, name in enumerate(data.task_names)}
-            cosines = kernel_cosines(model.user_encoder) if isinstance(model.user_encoder, VirtualKernelEncoder) else None
             plot_experts(shares, cosines, plots / "experts.png")
+        if plots is not None and config.evaluation.report:
+            gather_tags(
+                RunFolder(plots.parent), data, config.evaluation, evaluator=evaluator, monitor=self.headline(config), cosines=cosines
+            )
         return {
             "test": {**evaluator.row_metrics(data.test), **mean_over_tasks([kinds["all"]["model"] for kinds in tags.values()])},
+            "test_intervals": evaluator.tag_intervals(data.test_tags),
             "test_tags": tags,
             "valid": evaluator.validate(),
             **({"experts": experts} if experts else {}),
             "exact_by_inner_product": model.exact_by_inner_product,
         }
+
+    def headline(self, config: RunConfig) -> str:
+        """The metric that a report speaks of first."""
+        return ROW_MONITORS[0] if config.training.monitor == AUTO else config.training.monitor
 
     def describe(self, config: RunConfig, metrics: Mapping[str, Any]) -> str:
         """The test metrics as tables: of labelled rows, and of later tags, the model beside the two heuristic baselines."""

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from matplotlib.figure import Figure
 
 from tfmi.core.files import write_atomically
-from tfmi.data.dataset import FIRST_INDEX, Catalogue, EvaluationSet, UserProfiles
-from tfmi.data.features import feature_arrays
+from tfmi.data.dataset import Catalogue
 from tfmi.evaluation.metrics import LOWER_IS_BETTER
-from tfmi.models.recommender import UserInputs
-from tfmi.models.retrieval.interest_retrieval import InterestRetrieval, drop_unknown_items
+from tfmi.evaluation.routing import Routing
 
 
 def plot_curves(curve: Sequence[dict[str, float]], monitor: str, path: Path) -> Path:
@@ -36,43 +33,21 @@ def plot_curves(curve: Sequence[dict[str, float]], monitor: str, path: Path) -> 
     return save_figure(figure, path)
 
 
-def plot_routing(
-    model: InterestRetrieval,
-    examples: EvaluationSet,
-    catalogue: Catalogue,
-    path: Path,
-    *,
-    profiles: UserProfiles | None = None,
-    users: int = 4,
-) -> Path | None:
-    """Draw how much of each history item went into each interest, for the users with the longest histories.
+def plot_routing(routing: Sequence[Routing], catalogue: Catalogue, path: Path) -> Path | None:
+    """Draw how much of each history item went into each interest, a panel for each user.
 
     Returns:
-        The PNG file, or None if nobody has a history.
+        The PNG file, or None if there is no user.
     """
-    padded, times = examples.histories.padded(model.history_length), examples.histories.padded_timestamps(model.history_length)
-    known = drop_unknown_items(UserInputs(tf.constant(padded), timestamps=None if times is None else tf.constant(times)))
-    history = known.history.numpy()
-    lengths = (history >= FIRST_INDEX).sum(axis=1)
-    chosen = np.argsort(-lengths, kind="stable")[:users]
-    chosen = chosen[lengths[chosen] > 0]
-    if not len(chosen):
+    if not routing:
         return None
-    profile = None
-    if profiles is not None:
-        rows = examples.histories.users[chosen]
-        profile = {name: tf.constant(values[rows]) for name, values in feature_arrays(profiles.features).items()}
-    timestamps = None if known.timestamps is None else tf.gather(known.timestamps, chosen)
-    output, _, _ = model.extract(tf.constant(history[chosen]), profile, timestamps, training=False)
-    weights = output.weights.numpy()
-    active = output.active.numpy().sum(axis=1)
-    figure = Figure(figsize=(5.5 * len(chosen), 6), layout="constrained")
-    axes = figure.subplots(1, len(chosen), squeeze=False)[0]
-    for axis, row, user_weights, count in zip(axes, history[chosen], weights, active, strict=True):
-        items = row[row >= FIRST_INDEX]
-        image = axis.imshow(user_weights[:count, : len(items)].T, aspect="auto", cmap="viridis", vmin=0.0)
+    figure = Figure(figsize=(5.5 * len(routing), 6), layout="constrained")
+    axes = figure.subplots(1, len(routing), squeeze=False)[0]
+    for axis, user in zip(axes, routing, strict=True):
+        image = axis.imshow(user.weights.T, aspect="auto", cmap="viridis", vmin=0.0)
+        count = len(user.weights)
         axis.set_xticks(range(count), [f"interest {k}" for k in range(count)], fontsize=8)
-        axis.set_yticks(range(len(items)), [_label(catalogue, int(item)) for item in items], fontsize=7)
+        axis.set_yticks(range(len(user.items)), [_label(catalogue, int(item)) for item in user.items], fontsize=7)
         axis.set_title("oldest item on top", fontsize=8)
         figure.colorbar(image, ax=axis, shrink=0.6)
     figure.suptitle("weight of each history item in each interest")

@@ -17,7 +17,15 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 # Sections and keys that a resumed run may have otherwise than it was started with: they do nothing to training.
-MAY_CHANGE = ("index", "export", "evaluation.batch_size", "training.strategy", "training.replicas")
+MAY_CHANGE = (
+    "index",
+    "export",
+    "evaluation.batch_size",
+    "evaluation.report",
+    "evaluation.report_users",
+    "training.strategy",
+    "training.replicas",
+)
 # Limits that a resumed run may raise, and lower once it has trained: one that has used them up is finished with what it has.
 LIMITS = ("training.max_steps", "training.max_epochs")
 # The folder in a run's folder with the tables that it was trained on, where these came from memory.
@@ -35,6 +43,9 @@ class RunFolder:
         config, metrics, state: ``config.yaml`` (all that the run reads), ``metrics.json``, ``state.json`` (how far training has come).
         curves: ``curves.json``, one row per validation.
         test_users: ``test_users.npz``, the metrics of each test user of a retriever, for paired comparisons.
+        report: ``report.html``, the page of a finished run.
+        gathered, baseline_users: ``report.json``, what the page shows beside the metrics, and ``baselines.npz``, the metrics of each test
+            user by the simple baselines.
         checkpoints, best, tensorboard, plots: Folders.
         best_weights: The checkpoint with the weights that were best on validation.
     """
@@ -46,6 +57,9 @@ class RunFolder:
         self.state = self.path / "state.json"
         self.curves = self.path / "curves.json"
         self.test_users = self.path / "test_users.npz"
+        self.report = self.path / "report.html"
+        self.gathered = self.path / "report.json"
+        self.baseline_users = self.path / "baselines.npz"
         self.checkpoints = self.path / "checkpoints" / "latest"
         self.best = self.path / "checkpoints" / "best"
         self.best_weights = self.best / "weights"

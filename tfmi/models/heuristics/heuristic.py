@@ -112,6 +112,13 @@ class Popularity(HeuristicModel):
             scores = target_counts(sequences, self.num_rows, self.min_history) + scores / (scores.sum() + 1.0)
         self._rank(scores)
 
+    def fit_counts(self, counts: np.ndarray, history_length: int) -> None:
+        """Rank by events int64 [num_rows] that somebody has counted already, where the sequences are not in memory."""
+        self.num_rows, self.history_length = len(counts), history_length
+        scores = np.array(counts, np.float64)
+        scores[:FIRST_INDEX] = 0
+        self._rank(scores)
+
     def _rank(self, scores: np.ndarray) -> None:
         """Keep the items in the order of ``scores`` float64 [num_rows]."""
         ranking = rank_by_popularity(scores)

@@ -1,0 +1,1 @@
+"""The parts of a page, each from the values of a run."""
