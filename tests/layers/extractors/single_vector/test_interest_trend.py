@@ -154,4 +154,6 @@ def test_positions_start_as_asked() -> None:
 )
 def test_impossible_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        InterestTrend(**options) if "query" in options else InterestTrackingEncoder(**options)
+    with pytest.raises(ValueError, match="rate" if "dropout" in options else next(iter(options))):
         interest_trend(**options)
