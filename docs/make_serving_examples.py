@@ -242,14 +242,23 @@ class Workplace:
         return done.returncode, [self._as_on_the_page(line.rstrip()) for line in printed.splitlines() if line.strip()]
 
     def _serve(self, example: Example) -> list[str]:
-        """Start the page's server, once, and return its greeting."""
+        """Start a server of all models, once, and return its greeting, or as much of it as the page shows, where one model is served."""
         if self._server is not None:
             return example.shown
-        words = [*shlex.split(example.code), "--rest-port", str(self._ports[REST]), "--port", str(self._ports[GRPC])]
+        words = [
+            *shlex.split(example.code)[:2],
+            "--models-root",
+            "savedmodels",
+            "--rest-port",
+            str(self._ports[REST]),
+            "--port",
+            str(self._ports[GRPC]),
+        ]
         self._server = subprocess.Popen(  # noqa: S603 - the page's own
             words, cwd=self.folder, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        return list(self._greeting())
+        greeting = list(self._greeting())
+        return example.shown if set(example.shown) <= set(greeting) else greeting
 
     def _greeting(self) -> Iterator[str]:
         for line in self._server.stdout or () if self._server is not None else ():
