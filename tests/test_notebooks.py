@@ -12,7 +12,7 @@ import pytest
 from tests.notebooks import notebooks, read_notebook, run_notebook
 from tfmi.layers.base import EXTRACTORS
 
-EXPECTED = ["a_paper_of_your_own"]
+EXPECTED = ["a_paper_of_your_own", "compare_systems", "from_a_dataframe"]
 
 
 @pytest.fixture
