@@ -192,6 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             results |= exported(model, data, held_out, folder, options.index)
             print(json.dumps(results), flush=True)
             asked = [[f"item-{number}" for number in random.integers(0, options.items, 20)] for _ in range(30)]
+            del model  # a server has the memory to itself
+            gc.collect()
             results["served"] = served(folder / "1", asked)
     report("large_catalogue", results, targets)
 
