@@ -114,6 +114,9 @@ def test_restrictions_are_columns(tmp_path: Path) -> None:
     assert rows["some"] == [f"item-{item}" for item in wanted]
     assert rows["stock"] == ["item-7"]
     assert rows["cold"] == [f"item-{item}" for item in (10, 11, 14, 15, 18, 19)]
+    unrestricted = RetrieverFields(exported.model.metadata)  # as the users of a run's own data are asked with
+    (answered,) = RecommendationAnswers(exported.model, 2).answer(Users(["all"], unrestricted.request({"history": [["item-3"]]}, 1)))
+    assert answered.to_pylist()[0]["item_ids"] == rows["all"]
     fields = fields_of(exported.model)
     for column, value, said in (
         ("num_results", np.array([31.0]), "expected whole numbers up to 30"),

@@ -207,7 +207,9 @@ class RecommendationAnswers:
         rows = len(request[HISTORY])
         asks = np.zeros(rows, dtype=bool)
         for key, kind in self._restrictions.items():
-            values = request[key]
+            values = request.get(key)
+            if values is None:  # users of a log restrict nothing
+                continue
             if kind == "ids":
                 asks |= np.fromiter(map(bool, values), dtype=bool, count=rows)
             else:
