@@ -109,6 +109,15 @@ def cluster(table: tf.Variable, clusters: int, random: np.random.Generator) -> N
         table.scatter_update(tf.IndexedSlices(centres[(rows - FIRST_INDEX) % clusters] + 0.5 * noise, rows))
 
 
+def evaluated(evaluator: CatalogueEvaluator, users: EvaluationSet) -> dict[str, object]:
+    """Measure the users once, and say what that took."""
+    forget_memory()
+    start = time.perf_counter()
+    evaluator.evaluate(users, None)
+    seconds = time.perf_counter() - start
+    return {"evaluation_users": len(users), "evaluation_seconds": round(seconds, 1), "evaluation_memory": round(memory(), 2)}
+
+
 def exported(model: tf.keras.Model, data: InteractionDataset, histories: Sequences, folder: Path, kind: str) -> dict[str, object]:
     """Publish the model, and say what that took."""
     forget_memory()
@@ -177,14 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     del batches
     gc.collect()
     cluster(model.item_tower.tables()[""], clusters, random)
-    forget_memory()
-    start = time.perf_counter()
-    CatalogueEvaluator(model, data.catalogue, config.evaluation, config.index.allotment()).evaluate(tested, None)
-    results |= {
-        "evaluation_users": len(tested),
-        "evaluation_seconds": round(time.perf_counter() - start, 1),
-        "evaluation_memory": round(memory(), 2),
-    }
+    results |= evaluated(CatalogueEvaluator(model, data.catalogue, config.evaluation, config.index.allotment()), tested)
     print(json.dumps(results), flush=True)
     if options.index != "none":
         with tempfile.TemporaryDirectory(prefix="tfmi-large-") as temporary:

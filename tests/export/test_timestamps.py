@@ -157,11 +157,11 @@ def test_times_stay_beside_their_items_when_unknown_ones_are_dropped(trained: Tr
 
 def test_every_signature_with_a_history_asks_for_timestamps(trained: Trained) -> None:
     signatures = trained.exported.metadata["signatures"]
-    for name in ("serving_default", "recommend", "user_interests"):
+    for name in ("serving_default", "recommend", "user_interests", "explain_interests"):
         assert signatures[name]["inputs"]["timestamps"] == {"dtype": "float64", "shape": [None, LENGTH]}
     assert set(signatures["recommend_examples"]["inputs"]) == {"examples"}
     requests = [request for request in read_warmup(trained.folder) if "timestamps" in request.inputs]
-    assert {request.signature for request in requests} == {"serving_default", "recommend", "user_interests"}
+    assert {request.signature for request in requests} == {"serving_default", "recommend", "user_interests", "explain_interests"}
     assert all(((request.inputs["timestamps"] > 0) == (request.inputs["history"] != b"")).all() for request in requests)
 
 

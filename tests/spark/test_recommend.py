@@ -76,9 +76,9 @@ def _close(found: dict[str, dict[str, Any]], expected: dict[str, dict[str, Any]]
         assert {key: value for key, value in found[user].items() if key not in ("scores", "interest_vectors")} == {
             key: value for key, value in row.items() if key not in ("scores", "interest_vectors")
         }
-        assert found[user]["scores"] == pytest.approx(row["scores"], rel=1e-5)
+        assert found[user]["scores"] == pytest.approx(row["scores"], rel=1e-5, abs=1e-6)
         assert [v for vector in found[user]["interest_vectors"] for v in vector] == pytest.approx(
-            [v for vector in row["interest_vectors"] for v in vector], rel=1e-5
+            [v for vector in row["interest_vectors"] for v in vector], rel=1e-5, abs=1e-6
         )
     return True
 

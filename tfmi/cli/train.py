@@ -177,9 +177,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _joined(config: RunConfig, cluster: Cluster) -> Distribution | None:
     """The strategy of this process, which TensorFlow wants before it computes anything."""
-    from tfmi.training.distribution.joining import join
+    from tfmi.training.distribution.joining import join_cluster
 
-    return join(cluster, config.training.replicas)
+    return join_cluster(cluster, config.training.replicas)
 
 
 def _help(config: RunConfig, cluster: Cluster) -> int:

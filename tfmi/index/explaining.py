@@ -63,7 +63,8 @@ class ExplainedInterests:
             places: int32 [B], results per interest of each user, at most n; None: n.
         """
         if knows_repeats(self._recommender):
-            exclude = users.history if exclude is None else tf.concat([exclude, users.history], axis=1)
+            apart = self._recommender.interests_with_repeats(users)[2].without_inner_products()
+            exclude = apart if exclude is None else tf.concat([exclude, apart], axis=1)
         interests, active, weights = self._recommender.interests_with_weights(users)
         known = tf.reduce_any(users.history >= FIRST_INDEX, axis=1)
         active = active & known[:, None]

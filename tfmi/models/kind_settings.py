@@ -50,6 +50,8 @@ class KindSettings(ABC):
         """What a run of this kind does not read, with the reason why not. Kinds add what is theirs."""
         read = {"kind", *self.model_keys}
         reasons = {f"model.{key}": self._belongs_elsewhere(key) for key in ModelConfig.model_fields if key not in read}
+        if config.training.strategy != "mirrored":
+            reasons["training.replicas"] = "training.strategy is not mirrored, which alone has several replicas in one process"
         if not config.evaluation.report:
             reasons["evaluation.report_users"] = "evaluation.report is false, so that no report is written"
         return {**unread_by_dataset(config.data), **unread_of_optimizer(config.optimizer), **unread_of_index(config.index), **reasons}

@@ -15,7 +15,7 @@ from tfmi.reports.figures.frame import figure, table
 from tfmi.reports.figures.lines import Line, line_chart
 from tfmi.reports.markup import Child, Markup, join, tag
 from tfmi.reports.numbers import shown
-from tfmi.reports.page import Section, page, section
+from tfmi.reports.page import PageSection, page, section
 from tfmi.reports.run_values import RunValues, lower_is_better
 from tfmi.reports.sections.names import system_name
 
@@ -82,7 +82,7 @@ def _mean(group: Group, metric: str) -> str:
     return mean if np.isnan(spread) else f"{mean} ± {shown(spread)}"
 
 
-def _bars(groups: Sequence[Group], metrics: Sequence[str]) -> Section:
+def _bars(groups: Sequence[Group], metrics: Sequence[str]) -> PageSection:
     baselines = groups[0].runs[0].baseline_metrics() if same_data(groups) else {}
     own = {str(run.metrics.get("system")) for group in groups for run in group.runs}
     charts = []
@@ -125,7 +125,7 @@ def _by_name_and_cutoff(name: str) -> tuple[str, int]:
     return (metric, int(cutoff)) if cutoff.isdigit() else (name, 0)
 
 
-def _significance(groups: Sequence[Group], metrics: Sequence[str]) -> Section | None:
+def _significance(groups: Sequence[Group], metrics: Sequence[str]) -> PageSection | None:
     if len(groups) < 2:
         return None
     if not same_data(groups):
@@ -154,7 +154,7 @@ def _significance(groups: Sequence[Group], metrics: Sequence[str]) -> Section | 
     )
 
 
-def _curves(groups: Sequence[Group]) -> Section | None:
+def _curves(groups: Sequence[Group]) -> PageSection | None:
     monitors = [run.metrics.get("train", {}).get("monitor") for group in groups for run in group.runs if run.curve]
     if not monitors:
         return None
@@ -190,7 +190,7 @@ def _curves(groups: Sequence[Group]) -> Section | None:
     return section("training", "Training", tag("div", charts, class_="figures"))
 
 
-def _slices(groups: Sequence[Group], metric: str) -> Section | None:
+def _slices(groups: Sequence[Group], metric: str) -> PageSection | None:
     names = list(dict.fromkeys(name for group in groups for run in group.runs for name in run.metrics.get("test_slices", {})))
     rows: list[list[Child]] = []
     for name in names:
@@ -206,7 +206,7 @@ def _slices(groups: Sequence[Group], metric: str) -> Section | None:
     return section("slices", f"Slices: {metric}", tag("p", "Means over seeds; the best of each slice stands out."), table(head, rows))
 
 
-def _cost(groups: Sequence[Group]) -> Section:
+def _cost(groups: Sequence[Group]) -> PageSection:
     rows: list[list[Child]] = []
     for group in groups:
         took = [run.metrics.get("train", {}) for run in group.runs]
@@ -217,7 +217,7 @@ def _cost(groups: Sequence[Group]) -> Section:
     return section("cost", "What training took", table(["system", "parameters", "steps", "time", "examples/s"], rows))
 
 
-def _settings(groups: Sequence[Group]) -> Section | None:
+def _settings(groups: Sequence[Group]) -> PageSection | None:
     found = settings_that_differ(groups)
     if not found:
         return None
@@ -227,7 +227,7 @@ def _settings(groups: Sequence[Group]) -> Section | None:
     return section("settings", "Settings that differ", table(["setting", *(group.label for group in groups)], rows))
 
 
-def _links(groups: Sequence[Group], folder: Path) -> Section:
+def _links(groups: Sequence[Group], folder: Path) -> PageSection:
     rows: list[list[Child]] = []
     for group in groups:
         for run in group.runs:

@@ -12,7 +12,7 @@ from tfmi.reports.markup import Child, Markup, join, tag
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of a page.
 
     Attributes:
@@ -26,12 +26,12 @@ class Section:
     content: Markup
 
 
-def section(key: str, title: str, *content: Child) -> Section:
+def section(key: str, title: str, *content: Child) -> PageSection:
     """A section of elements and texts."""
-    return Section(key, title, join(*content))
+    return PageSection(key, title, join(*content))
 
 
-def page(title: str, head: Child, sections: Sequence[Section], foot: Child) -> str:
+def page(title: str, head: Child, sections: Sequence[PageSection], foot: Child) -> str:
     """One self-contained HTML file: no script, no network, nothing from elsewhere.
 
     Args:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from tfmi.reports.markup import tag
 from tfmi.reports.page import page
 from tfmi.reports.run_values import RunValues
-from tfmi.reports.sections.card import configuration, model_card
+from tfmi.reports.sections.card import configuration_section, model_card
 from tfmi.reports.sections.data import data
 from tfmi.reports.sections.interests import interests
 from tfmi.reports.sections.measures import measures, slices
 from tfmi.reports.sections.overview import head
 from tfmi.reports.sections.people import people
 from tfmi.reports.sections.predictions import calibration, experts, stages, tags_to_foresee
-from tfmi.reports.sections.serving import serving
+from tfmi.reports.sections.serving import how_to_serve
 from tfmi.reports.sections.training import training
 
 SECTIONS = (
@@ -26,9 +26,9 @@ SECTIONS = (
     experts,
     people,
     data,
-    serving,
+    how_to_serve,
     model_card,
-    configuration,
+    configuration_section,
 )
 
 

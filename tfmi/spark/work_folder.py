@@ -37,7 +37,7 @@ def read_job(folder: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def telling(folder: str, task: str) -> Iterator[None]:
-    """In a task: write down what a user can mend, for the driver, before Spark makes a stack trace of it."""
+    """In a task: write down what a user can fix, for the driver, before Spark makes a stack trace of it."""
     try:
         yield
     except TfmiError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ class Repeating(ExplainedRecommender):
     """Scores a user's own items apart."""
 
     knows_repeats = True
+    apart: ClassVar = {"own_items": "a rule of their own"}
 
     def interests_with_repeats(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor, OwnItems]:
         interests, active = self.user_interests(inputs)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfmi.kinds.retrieval import InterestsKind
 from tfmi.models.systems import load_config
 from tfmi.training.distribution.cluster import Cluster
-from tfmi.training.distribution.joining import join
+from tfmi.training.distribution.joining import join_cluster
 from tfmi.training.distribution.twin import TwinPlan, training_state
 from tfmi.training.steps import LocalSteps, StepRunner, ready_to_train
 
@@ -39,7 +39,7 @@ class Losses(tf.keras.callbacks.Callback):
 
 def main() -> None:
     config = load_config(None, "comirec_sa", list(SETTINGS), {})
-    distribution = join(Cluster("mirrored", {}), replicas=2)
+    distribution = join_cluster(Cluster("mirrored", {}), replicas=2)
     assert distribution is not None
     kind = InterestsKind()
     data = kind.load_data(config)

@@ -8,7 +8,7 @@ from typing import Any
 from tfmi.reports.figures.frame import table
 from tfmi.reports.markup import Child, tag
 from tfmi.reports.numbers import shown
-from tfmi.reports.page import Section, section
+from tfmi.reports.page import PageSection, section
 from tfmi.reports.run_values import RunValues
 
 USES = {
@@ -24,7 +24,7 @@ NOT_FOR = {
 }
 
 
-def model_card(run: RunValues) -> Section:
+def model_card(run: RunValues) -> PageSection:
     """The section of intended use, data and limits."""
     kind = run.gathered.get("kind", "")
     return section(
@@ -97,7 +97,7 @@ def _last_time(report: Any) -> Any:
     return next((found for value in report.values() if (found := _last_time(value))), None)
 
 
-def configuration(run: RunValues) -> Section:
+def configuration_section(run: RunValues) -> PageSection:
     """The section of settings and versions."""
     versions: Mapping[str, Any] = run.metrics.get("versions", {})
     rows: list[list[Child]] = [[name, str(version)] for name, version in versions.items()]

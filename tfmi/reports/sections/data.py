@@ -10,21 +10,21 @@ from tfmi.reports.figures.frame import figure, table
 from tfmi.reports.figures.lines import Line, line_chart
 from tfmi.reports.markup import Child, tag
 from tfmi.reports.numbers import shown
-from tfmi.reports.page import Section, section
+from tfmi.reports.page import PageSection, section
 from tfmi.reports.run_values import RunValues
-from tfmi.reports.sections.names import plain
+from tfmi.reports.sections.names import spelled_out
 
 REJECTED = "rejected_by_reason"
 # Colours that are told apart; of more curves the others are in the table of counts.
 STYLES = (0, 2, 3, 4, 5, 6, 7)
 
 
-def data(run: RunValues) -> Section:
+def data(run: RunValues) -> PageSection:
     """The section of the data."""
     report: Mapping[str, Any] = run.metrics.get("data", {})
     card: Mapping[str, Any] = run.gathered.get("data", {})
     figures = [*_popularity(card), *_lengths(card), *_rejected(report)]
-    missing = [f"{plain(name)}: {why}" for name, why in card.get("missing", {}).items()]
+    missing = [f"{spelled_out(name)}: {why}" for name, why in card.get("missing", {}).items()]
     if not card:
         missing.append("how events spread over items and users: it was not gathered with this run")
     return section(
@@ -47,7 +47,7 @@ def _where(run: RunValues) -> str:
     if first and last:
         parts.append(f"events from {first} to {last} (UTC)")
     if isinstance(report.get("split"), str):
-        parts.append(f"split {plain(report['split'])}")
+        parts.append(f"split {spelled_out(report['split'])}")
     sizes = ", ".join(f"{shown(report[key])} {key}" for key in ("items", "users", "events", "tags") if isinstance(report.get(key), int))
     rejected = _rejects(report)
     said = f" {sum(rejected.values()):,} rows were rejected." if rejected else ""
@@ -81,7 +81,7 @@ def _rejected(report: Mapping[str, Any]) -> list[Child]:
     if not rejected:
         return []
     bars = [
-        Bar(plain(reason), float(count), style=2, said=f"{count:,}")
+        Bar(spelled_out(reason), float(count), style=2, said=f"{count:,}")
         for reason, count in sorted(rejected.items(), key=lambda each: -each[1])
     ]
     chart = bar_chart("rejected rows by reason", bars, x_label="rows")
@@ -152,7 +152,7 @@ def _lengths(card: Mapping[str, Any]) -> list[Child]:
 
 
 def _features(card: Mapping[str, Any]) -> Child:
-    said = [f"{plain(whose)}: {', '.join(names)}" for whose, names in card.get("features", {}).items() if names]
+    said = [f"{spelled_out(whose)}: {', '.join(names)}" for whose, names in card.get("features", {}).items() if names]
     rates = [f"{part} {rate:.1%}" for part, rate in card.get("click_rates", {}).items()]
     return [
         tag("p", f"Known {'; '.join(said)}. Which of it the model reads stands in its configuration.") if said else None,
@@ -162,7 +162,7 @@ def _features(card: Mapping[str, Any]) -> Child:
 
 def _rows(report: Mapping[str, Any], prefix: str = "") -> Iterator[list[Child]]:
     for key, value in report.items():
-        name = f"{prefix}{plain(str(key))}"
+        name = f"{prefix}{spelled_out(str(key))}"
         if isinstance(value, Mapping):
             yield from _rows(value, f"{name} · ")
         elif isinstance(value, list):

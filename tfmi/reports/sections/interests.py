@@ -9,7 +9,7 @@ from tfmi.reports.figures.bars import Bar, bar_chart
 from tfmi.reports.figures.frame import figure, table
 from tfmi.reports.figures.heat_map import heat_map
 from tfmi.reports.markup import Child, tag
-from tfmi.reports.page import Section, section
+from tfmi.reports.page import PageSection, section
 from tfmi.reports.run_values import RunValues
 
 EXPLAINED = {
@@ -26,7 +26,7 @@ COLLAPSED = 0.95
 MOST_INTERESTS = 12
 
 
-def interests(run: RunValues) -> Section | None:
+def interests(run: RunValues) -> PageSection | None:
     """The section of interests; None for models without any."""
     figures: Mapping[str, Any] = run.metrics.get("interests", {})
     routing = run.gathered.get("routing", [])

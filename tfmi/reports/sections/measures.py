@@ -8,14 +8,14 @@ from tfmi.reports.figures.bars import Bar, bar_chart
 from tfmi.reports.figures.frame import figure, table
 from tfmi.reports.markup import Child, Markup, join, tag
 from tfmi.reports.numbers import interval, shown
-from tfmi.reports.page import Section, section
+from tfmi.reports.page import PageSection, section
 from tfmi.reports.run_values import RunValues, lower_is_better
 from tfmi.reports.sections.names import METRICS, system_name
 
 BASELINE, OWN = 1, 0
 
 
-def measures(run: RunValues) -> Section:
+def measures(run: RunValues) -> PageSection:
     """The section of test metrics."""
     tables = [_at_cutoffs(run), _others(run)]
     figures = [_beside_baselines(run, metric) for metric in _compared(run)]
@@ -98,7 +98,7 @@ def _with_range(value: float | None, bounds: list[float] | None) -> Child:
     return join(shown(None if value is None else float(value)), tag("span", f"({interval(bounds)})", class_="range") if bounds else None)
 
 
-def slices(run: RunValues) -> Section | None:
+def slices(run: RunValues) -> PageSection | None:
     """The section of slices: the same metric for groups of users or rows."""
     found: Mapping[str, Mapping[str, float]] = run.metrics.get("test_slices", {})
     metric = run.headline

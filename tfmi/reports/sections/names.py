@@ -33,6 +33,6 @@ def system_name(name: str) -> str:
     return SYSTEMS.get(name, name)
 
 
-def plain(key: str) -> str:
+def spelled_out(key: str) -> str:
     """A key of a report as words."""
     return key.replace("_", " ")

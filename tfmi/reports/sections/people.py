@@ -7,11 +7,11 @@ from typing import Any
 
 from tfmi.reports.markup import Child, tag
 from tfmi.reports.numbers import shown
-from tfmi.reports.page import Section, section
+from tfmi.reports.page import PageSection, section
 from tfmi.reports.run_values import RunValues
 
 
-def people(run: RunValues) -> Section:
+def people(run: RunValues) -> PageSection:
     """The section of single users."""
     found: Mapping[str, Any] = run.gathered.get("users") or {}
     if not found:

@@ -8,11 +8,11 @@ from tfmi.reports.figures.heat_map import heat_map
 from tfmi.reports.figures.lines import Line, line_chart
 from tfmi.reports.markup import Child, tag
 from tfmi.reports.numbers import shown
-from tfmi.reports.page import Section, section
+from tfmi.reports.page import PageSection, section
 from tfmi.reports.run_values import RunValues
 
 
-def calibration(run: RunValues) -> Section | None:
+def calibration(run: RunValues) -> PageSection | None:
     """The section of calibration; None for what predicts no probability."""
     bins = run.gathered.get("calibration")
     if not bins:
@@ -54,7 +54,7 @@ def calibration(run: RunValues) -> Section | None:
     )
 
 
-def experts(run: RunValues) -> Section | None:
+def experts(run: RunValues) -> PageSection | None:
     """The section of experts; None for models without a gate."""
     found = run.metrics.get("experts")
     if not found:
@@ -90,7 +90,7 @@ def experts(run: RunValues) -> Section | None:
     return section("experts", "Experts", tag("p", "Over tags, by their frequency."), tag("div", charts, class_="figures"))
 
 
-def stages(run: RunValues) -> Section | None:
+def stages(run: RunValues) -> PageSection | None:
     """The section of two stages: clicks to come, found by retrieval and ordered by the ranker; None for a single stage."""
     found = run.metrics.get("two_stage")
     if not found:
@@ -108,7 +108,7 @@ def stages(run: RunValues) -> Section | None:
     return section("stages", "Both stages", tag("p", said + weight), table(["order", *names], rows))
 
 
-def tags_to_foresee(run: RunValues) -> Section | None:
+def tags_to_foresee(run: RunValues) -> PageSection | None:
     """The section of later tags, task by task, beside two ways of counting; None for models of other kinds."""
     found = run.metrics.get("test_tags")
     if not found:

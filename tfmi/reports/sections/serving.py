@@ -11,11 +11,11 @@ from tfmi.core.files import readable_size
 from tfmi.reports.figures.frame import table
 from tfmi.reports.markup import Child, tag
 from tfmi.reports.numbers import shown
-from tfmi.reports.page import Section, section
+from tfmi.reports.page import PageSection, section
 from tfmi.reports.run_values import RunValues
 
 
-def serving(run: RunValues) -> Section:
+def how_to_serve(run: RunValues) -> PageSection:
     """The section of the export."""
     export = run.export
     if not export:

@@ -6,11 +6,11 @@ from tfmi.reports.figures.frame import figure
 from tfmi.reports.figures.lines import Line, Mark, line_chart
 from tfmi.reports.markup import Child, tag
 from tfmi.reports.numbers import shown
-from tfmi.reports.page import Section, section
+from tfmi.reports.page import PageSection, section
 from tfmi.reports.run_values import RunValues, lower_is_better
 
 
-def training(run: RunValues) -> Section:
+def training(run: RunValues) -> PageSection:
     """The section of curves."""
     if not run.curve:
         counted = "This system counts; it is not trained by steps, so that there are no curves."

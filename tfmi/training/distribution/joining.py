@@ -87,7 +87,7 @@ def losses_of_processes_said(distribution: Distribution | None) -> Iterator[None
         ) from None
 
 
-def join(cluster: Cluster | None, replicas: int | None = None) -> Distribution | None:
+def join_cluster(cluster: Cluster | None, replicas: int | None = None) -> Distribution | None:
     """Make the strategy; waits until the other processes are there. Call it before anything else is computed.
 
     Args:
