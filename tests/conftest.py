@@ -82,11 +82,14 @@ def shared_data() -> Callable[[str], Path]:
 
 @pytest.fixture(autouse=True)
 def own_log_handlers() -> Iterator[None]:
-    """Take away the log handlers that a program under test has set up: they write to a stream that is closed after the test."""
+    """Take back what a program under test has set up: handlers write to a stream that is closed after the test, levels hide messages."""
     handlers, level = logging.root.handlers[:], logging.root.level
     yield
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("tfmi.") and isinstance(logger, logging.Logger) and logger.level:
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
