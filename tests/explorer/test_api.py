@@ -23,7 +23,7 @@ from tfmi.export.item_details import ITEMS_PATH, SAMPLE_USERS_PATH
 from tfmi.export.item_map import MAP_PATH, read_map
 from tfmi.export.warmup import read_warmup
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]  # exports
+pytestmark = pytest.mark.slow  # exports
 
 
 def ask(site: Site, path: str, body: Any = None, host: str | None = None) -> tuple[int, Any, Any]:

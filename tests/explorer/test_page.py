@@ -18,7 +18,7 @@ from tfmi.cli.explorer import build_parser, models_of, serving
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]  # exports, a browser
+pytestmark = pytest.mark.slow  # exports, a browser
 
 SECONDS = 30.0
 # Names that a screen reader can say, of everything that can be operated.

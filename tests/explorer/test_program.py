@@ -42,7 +42,6 @@ def test_folders_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_busy_port(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -54,7 +53,6 @@ def test_a_busy_port(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_column_of_pictures_that_is_not_there(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     message = refusal(capsys, "--model-base-path", str(site.models / "toy"), "--port", "0", "--allow-images", "imagee")
     assert "no text column of that name (did you mean 'image'?)" in message
