@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfmi.cli.program import ProgramParser, run_program
+from tfmi.cli.program import ProgramParser, start
 from tfmi.config import merge, parse_settings
 from tfmi.core.errors import ConfigError
 from tfmi.core.files import write_atomically
@@ -41,8 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code: 0 done, 1 a problem that the user can fix, 130 stopped by Ctrl-C."""
-    options = build_parser().parse_args(arguments)
-    return run_program(lambda: inspect(options.path, options.set, write_config=options.write_config, as_json=options.json))
+    return start(build_parser(), _run, arguments)
+
+
+def _run(options: argparse.Namespace) -> int:
+    return inspect(options.path, options.set, write_config=options.write_config, as_json=options.json)
 
 
 def inspect(path: str, settings: Sequence[str] = (), *, write_config: Path | None = None, as_json: bool = False) -> int:

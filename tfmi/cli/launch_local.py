@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from tfmi.cli.program import ProgramParser, run_program
+from tfmi.cli.program import ProgramParser, start
 from tfmi.core.errors import ConfigError, TrainingError
 
 EXAMPLES = """\
@@ -66,8 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code of the chief: 0 done, 1 a problem the user can fix, 130 stopped by Ctrl-C."""
-    options = build_parser().parse_args(arguments)
-    return run_program(lambda: _run(options))
+    return start(build_parser(), _run, arguments)
 
 
 def _run(options: argparse.Namespace) -> int:

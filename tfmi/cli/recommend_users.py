@@ -61,13 +61,7 @@ def build_parser(program: str = "training/recommend_users.py") -> argparse.Argum
     parser.add_argument(
         "--output", type=Path, required=True, metavar="PATH", help="one file if it ends in .parquet; else a folder of part files"
     )
-    parser.add_argument("--user-column", default="user_id", metavar="NAME", help="the column of ids in FILE (default: %(default)s)")
-    parser.add_argument(
-        "--column", action="append", default=[], metavar="FIELD=NAME", help="the column of a field, such as history=items; repeatable"
-    )
-    parser.add_argument("--separator", default="|", help="between the values of a cell (default: %(default)s)")
-    parser.add_argument("--delimiter", help="between the cells of CSV and TSV (default: a comma or a tab, by the suffix)")
-    parser.add_argument("--top", type=int, metavar="N", help="items, or tags of each task, per user at most (default: all of the answer)")
+    add_user_columns(parser)
     parser.add_argument("--vectors", action="store_true", help="write each user's interest vectors, too (retrievers)")
     parser.add_argument("--batch-size", type=int, default=1024, metavar="B", help="users per request (default: %(default)s)")
     parser.add_argument(
@@ -129,6 +123,17 @@ def _run(options: argparse.Namespace) -> int:
     parts = None if options.output.suffix == ".parquet" else str(parts_folder(options.output))
     print(json.dumps({"savedmodel": str(folder), "users": users, "output": str(options.output), "parts": parts, "seconds": seconds}))
     return 0
+
+
+def add_user_columns(parser: argparse.ArgumentParser) -> None:
+    """How users' files are read, and how much of an answer is wanted, whatever runs the program."""
+    parser.add_argument("--user-column", default="user_id", metavar="NAME", help="the column of ids (default: %(default)s)")
+    parser.add_argument(
+        "--column", action="append", default=[], metavar="FIELD=NAME", help="the column of a field, such as history=items; repeatable"
+    )
+    parser.add_argument("--separator", default="|", help="between the values of a cell (default: %(default)s)")
+    parser.add_argument("--delimiter", help="between the cells of CSV and TSV (default: a comma or a tab, by the suffix)")
+    parser.add_argument("--top", type=int, metavar="N", help="items, or tags of each task, per user at most (default: all of the answer)")
 
 
 def columns_of_fields(given: Sequence[str], kinds: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfmi.cli.program import ProgramParser, quiet_libraries, run_program
+from tfmi.cli.program import ProgramParser, start
 from tfmi.core.errors import ConfigError
 
 EXAMPLES = """\
@@ -37,9 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code: 0 done, 1 a problem the user can fix, 130 stopped by Ctrl-C."""
-    quiet_libraries()
-    options = build_parser().parse_args(arguments)
-    return run_program(lambda: _run(options.runs, options.output))
+    return start(build_parser(), lambda options: _run(options.runs, options.output), arguments)
 
 
 def _run(runs: Sequence[Path], output: Path | None) -> int:

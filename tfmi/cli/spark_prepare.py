@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfmi.cli.program import ProgramParser, quiet_libraries, run_program
+from tfmi.cli.program import ProgramParser, start
 from tfmi.cli.spark_options import add_cluster_options, cluster_of
 from tfmi.core.errors import ConfigError
 
@@ -48,9 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code: 0 done, 1 a problem the user can fix, 130 stopped by Ctrl-C."""
-    quiet_libraries()
-    options = build_parser().parse_args(arguments)
-    return run_program(lambda: _run(options))
+    return start(build_parser(), _run, arguments)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfmi.cli.program import ProgramParser, quiet_libraries, run_program
-from tfmi.cli.recommend_users import columns_of_fields
+from tfmi.cli.program import ProgramParser, start
+from tfmi.cli.recommend_users import add_user_columns, columns_of_fields
 from tfmi.cli.spark_options import add_cluster_options, cluster_of
 from tfmi.core.errors import ConfigError
 
@@ -42,13 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     source.add_argument("--users", type=Path, metavar="PATH", help="a file, a folder of part files or a pattern, read and checked by tfmi")
     source.add_argument("--table", metavar="NAME", help="a table of Spark's catalogue, or FORMAT:ADDRESS of what Spark can load")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a folder of Parquet files")
-    parser.add_argument("--user-column", default="user_id", metavar="NAME", help="the column of ids (default: %(default)s)")
-    parser.add_argument(
-        "--column", action="append", default=[], metavar="FIELD=NAME", help="the column of a field, such as history=items; repeatable"
-    )
-    parser.add_argument("--separator", default="|", help="between the values of a cell (default: %(default)s)")
-    parser.add_argument("--delimiter", help="between the cells of CSV and TSV (default: a comma or a tab, by the suffix)")
-    parser.add_argument("--top", type=int, metavar="N", help="items, or tags of each task, per user at most (default: all of the answer)")
+    add_user_columns(parser)
     parser.add_argument("--vectors", action="store_true", help="write users' interest vectors and every item's vector, too (retrievers)")
     parser.add_argument("--batch-size", type=int, default=1024, metavar="B", help="users per request (default: %(default)s)")
     parser.add_argument("--parts", type=int, default=64, metavar="P", help="files that users are divided over (default: %(default)s)")
@@ -59,9 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit code: 0 done, 1 a problem the user can fix, 130 stopped by Ctrl-C."""
-    quiet_libraries()
-    options = build_parser().parse_args(arguments)
-    return run_program(lambda: _run(options))
+    return start(build_parser(), _run, arguments)
 
 
 def _run(options: argparse.Namespace) -> int:
