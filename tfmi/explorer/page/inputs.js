@@ -4,6 +4,7 @@ import { ask, withQuery } from "./ask.js";
 import { combobox } from "./combobox.js";
 import { count, h, refill } from "./dom.js";
 import { change, state } from "./state.js";
+import { userPicker } from "./users.js";
 
 const MOST_HISTORY = 1000;
 
@@ -61,27 +62,16 @@ export function describe(item) {
 }
 
 function sampleUsers(showProblem) {
-  const known = state.model.users;
-  if (!known.length) return [h("p", { class: "quiet" }, "This version holds no sample users (export.sample_users).")];
-  const choose = h("select", { id: "sample-user", "data-key": "sample-user" },
-    h("option", { value: "" }, "choose …"),
-    known.map((user, place) => h("option", { value: place }, `${user.name} (${count(user.items, "item")})`)));
-  const take = async () => {
-    if (choose.value === "") return;
-    try {
-      const user = await ask(withQuery("/api/users", { model: state.model.key, user: choose.value }));
+  return userPicker({
+    names: state.model.users.map((user) => `${user.name} (${count(user.items, "item")})`),
+    label: "Or take a held-out user",
+    none: "This version holds no sample users (export.sample_users).",
+    take: (user) => {
       const history = user.history.map((item, place) => ({ ...item, time: user.timestamps[place] ?? 0 }));
       change({ history, profile: user.profile, user: user.name });
-    } catch (error) {
-      showProblem(error);
-    }
-  };
-  choose.addEventListener("change", take);
-  const next = h("button", { type: "button", class: "plain", click: () => {
-    choose.value = String((Number(choose.value === "" ? -1 : choose.value) + 1) % known.length);
-    take();
-  } }, "Next");
-  return [h("label", { for: "sample-user" }, "Or take a held-out user"), h("div", { class: "row" }, choose, next)];
+    },
+    showProblem,
+  });
 }
 
 function historyList(shares) {

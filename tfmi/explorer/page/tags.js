@@ -6,6 +6,7 @@ import { count, h, refill, score } from "./dom.js";
 import { chipOf } from "./inputs.js";
 import { differences, summary } from "./lists.js";
 import { change, state } from "./state.js";
+import { userPicker } from "./users.js";
 
 const SHOWN = 20;
 
@@ -25,25 +26,13 @@ export function userForm(container, showProblem) {
 }
 
 function sampleUsers(showProblem) {
-  const known = state.model.users;
-  if (!known.length) return [h("p", { class: "quiet" }, "This version holds no sample users: say below what is known of one.")];
-  const choose = h("select", { id: "sample-user", "data-key": "sample-user" },
-    h("option", { value: "" }, "choose …"), known.map((name, place) => h("option", { value: place }, name)));
-  const take = async () => {
-    if (choose.value === "") return;
-    try {
-      const user = await ask(withQuery("/api/users", { model: state.model.key, user: choose.value }));
-      change({ fields: user.fields, user: user.name });
-    } catch (error) {
-      showProblem(error);
-    }
-  };
-  choose.addEventListener("change", take);
-  const next = h("button", { type: "button", class: "plain", click: () => {
-    choose.value = String((Number(choose.value === "" ? -1 : choose.value) + 1) % known.length);
-    take();
-  } }, "Next");
-  return [h("label", { for: "sample-user" }, "A user of the data"), h("div", { class: "row" }, choose, next)];
+  return userPicker({
+    names: state.model.users,
+    label: "A user of the data",
+    none: "This version holds no sample users: say below what is known of one.",
+    take: (user) => change({ fields: user.fields, user: user.name }),
+    showProblem,
+  });
 }
 
 function setField(name, value) {
