@@ -19,7 +19,7 @@ from tests.models.user_tags.user_tag_models import UTPM
 from tests.programs import run_program
 from tests.storage import room_for
 from tfmi.bulk import trained_users
-from tfmi.bulk.parts import MANIFEST, parts_folder, write_answers
+from tfmi.bulk.parts import MANIFEST, claim, parts_folder, write_answers
 from tfmi.bulk.tag_answers import TagScorer
 from tfmi.bulk.user_file import UserFile
 from tfmi.bulk.users import Users, UsersInMemory
@@ -129,6 +129,15 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     assert [row["user_id"] for row in read(output)] == [f"user {i}" for i in range(23)]
     with pytest.raises(ConfigError, match="exists already"):
         write_answers(scorer(model), people(23), output, settings=settings, part_rows=5, progress=False)
+
+
+def test_a_run_that_ended_before_its_first_answer_binds_nobody(tmp_path: Path) -> None:
+    claim(tmp_path, {"top": 1})
+    claim(tmp_path, {"top": 2})
+    (tmp_path / "part-00000.parquet").touch()
+    claim(tmp_path, {"top": 2})
+    with pytest.raises(ConfigError, match=r"other settings \(top\)"):
+        claim(tmp_path, {"top": 1})
 
 
 def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tfmi.core.folder_lock import only_holder
 
 log = logging.getLogger(__name__)
 
+ANY_PART = "part-*.parquet"
 MANIFEST = "_answers.json"  # which readers of a folder of Parquet files pass over
 LOCK = ".lock"
 
@@ -127,6 +128,9 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
         raise ConfigError(f"{manifest}: is not what a run has written; remove the folder, or name another output") from None
     wanted = json.loads(json.dumps(dict(settings)))
     differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    if differing and not any(folder.glob(ANY_PART)):
+        write_json(manifest, settings)  # a run that ended before it answered anybody, on a wrong column, say, binds nobody
+        return
     if differing:
         raise ConfigError(
             f"{folder}: was begun with other settings ({', '.join(differing)}); remove it to start over, or name another output"
