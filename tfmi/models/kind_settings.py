@@ -50,6 +50,8 @@ class KindSettings(ABC):
         """What a run of this kind does not read, with the reason why not. Kinds add what is theirs."""
         read = {"kind", *self.model_keys}
         reasons = {f"model.{key}": self._belongs_elsewhere(key) for key in ModelConfig.model_fields if key not in read}
+        if config.training.strategy not in (None, "none"):
+            reasons["training.steps_per_execution"] = "replicas take one step at a time (training.strategy)"
         if config.training.strategy != "mirrored":
             reasons["training.replicas"] = "training.strategy is not mirrored, which alone has several replicas in one process"
         if not config.evaluation.report:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tfmi.core.errors import ConfigError
+from tfmi.models.systems import load_config
 from tfmi.training.distribution.cluster import read_cluster
 
 WORKERS = {"worker": ["a:1", "b:1"]}
@@ -75,3 +76,10 @@ def test_what_is_no_cluster_is_said(asked: str | None, environment: dict[str, st
     with pytest.raises(ConfigError) as raised:
         read_cluster(asked, environment)
     assert said in str(raised.value)
+
+
+def test_a_setting_that_replicas_do_not_read_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training\.steps_per_execution.*one step at a time"):
+        load_config(None, "mind", ["training.strategy=multi_worker", "training.steps_per_execution=4"], {})
+    with pytest.raises(ConfigError, match=r"training\.replicas.*not mirrored"):
+        load_config(None, "mind", ["training.replicas=2"], {})
