@@ -111,15 +111,15 @@ def test_nothing_but_the_prepared_log_is_left(both: Both) -> None:
 @pytest.mark.long
 def test_repeated_filters_leave_what_they_leave_in_memory(tmp_path: Path, cluster: SparkCluster) -> None:
     data = write_messy_log(tmp_path / "data")
-    changes: dict[str, Any] = {"iterate_core": True, "min_item_events": 20, "min_user_events": 12, "max_user_events": None}
+    changes: dict[str, Any] = {"iterate_core": True, "min_item_events": 25, "min_user_events": 15, "max_user_events": None}
     settings: dict[str, Any] = {**SETTINGS, "split": {**SETTINGS["split"], **changes}}
     config = DataConfig.model_validate(settings)
     prepare(data, config, tmp_path / "prepared", tmp_path / "rejects", cluster)
     ours = load_dataset(DataConfig(dataset="prepared", path=str(tmp_path / "prepared")))
     tables = read_log_files(data, config.log, tmp_path / "rejects_in_memory")
     events = separate_negatives(tables.events).positives
-    kept = core_mask(events.user_codes, events.item_codes, 12, 20, iterate=True)
-    once = core_mask(events.user_codes, events.item_codes, 12, 20, iterate=False)
+    kept = core_mask(events.user_codes, events.item_codes, 15, 25, iterate=True)
+    once = core_mask(events.user_codes, events.item_codes, 15, 25, iterate=False)
     assert 0 < kept.sum() < once.sum()
     left = {events.item_ids[code] for code in np.unique(events.item_codes[kept])}
     cold = ours.report["cold_items_as_candidates"]
