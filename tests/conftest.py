@@ -83,10 +83,11 @@ def shared_data() -> Callable[[str], Path]:
 @pytest.fixture(autouse=True)
 def own_log_handlers() -> Iterator[None]:
     """Take back what a program under test has set up: handlers write to a stream that is closed after the test, levels hide messages."""
-    handlers, level = logging.root.handlers[:], logging.root.level
+    handlers, level, disabled = logging.root.handlers[:], logging.root.level, logging.root.manager.disable
     yield
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+    logging.disable(disabled)
     for name, logger in logging.root.manager.loggerDict.items():
         if name.startswith("tfmi.") and isinstance(logger, logging.Logger) and logger.level:
             logger.setLevel(logging.NOTSET)

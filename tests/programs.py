@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import runpy
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
+
+import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ def run_program(path: Path, *arguments: str) -> Finished:
     """Run the file ``path`` as the main program with these arguments. A stack trace, which a process would print, is raised."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.ExitStack() as changed:
+        changed.callback(logging.disable, logging.root.manager.disable)  # a benchmark hides messages
+        changed.callback(pa.set_cpu_count, pa.cpu_count())  # and bounds threads
         changed.enter_context(mock.patch.object(sys, "argv", [str(path), *arguments]))
         changed.enter_context(mock.patch.object(sys, "path", list(sys.path)))
         changed.enter_context(contextlib.redirect_stdout(out))
