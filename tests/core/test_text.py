@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 
@@ -36,3 +37,20 @@ def test_names_are_on_one_line_and_cut() -> None:
     assert len(shown_name("x" * 10_000)) == 80
     assert shown_names([HOSTILE, "b"]).startswith("a\\x1b[2J")
     assert shown_names(map(str, range(50)), most=2) == "0, 1 and 48 more"
+
+
+def test_a_reader_that_leaves_ends_a_program_without_a_trace(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    gone = os.fdopen(writing, "w", buffering=1)
+    monkeypatch.setattr("sys.stdout", gone)
+    reached = []
+
+    def work() -> int:
+        logging.getLogger("tfmi.test").info("a line")
+        reached.append("on")
+        return 0
+
+    assert run_program(work) == 1
+    assert not reached
+    assert capfd.readouterr().err == ""

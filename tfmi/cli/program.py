@@ -56,6 +56,16 @@ def start(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], i
     return run_program(lambda: run(options))
 
 
+class _OutputHandler(logging.StreamHandler):
+    """Log lines on an output whose reader may leave: then the program ends, as after a ``print``, instead of one trace per line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if isinstance(error, BrokenPipeError):
+            raise error
+        super().handleError(record)
+
+
 def run_program(work: Callable[[], int]) -> int:
     """Run a program's work and turn what its user can fix into one message on the standard error.
 
@@ -65,7 +75,7 @@ def run_program(work: Callable[[], int]) -> int:
     Returns:
         The exit code: that of ``work``; 1 after a message; 130 stopped by Ctrl-C.
     """
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _OutputHandler(sys.stdout)
     handler.setFormatter(PrintableFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     try:

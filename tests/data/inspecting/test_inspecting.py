@@ -149,6 +149,13 @@ def test_events_in_lists_are_seen(tmp_path: Path) -> None:
     assert not guess.doubts
 
 
+def test_messages_in_a_text_cell_are_seen(tmp_path: Path) -> None:
+    messages = ['{""user"": ""u1"", ""item"": ""a"", ""ts"": 1700000000}', '{""user"": ""u2"", ""item"": ""b"", ""ts"": 1700000100}']
+    (tmp_path / "log.csv").write_text("offset,value\n" + "".join(f'{place},"{text}"\n' for place, text in enumerate(messages)))
+    guess = guess_log(tmp_path / "log.csv")
+    assert {role: each.column for role, each in guess.roles.items()} == {"user": "value.user", "item": "value.item", "time": "value.ts"}
+
+
 def inspected(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, dict[str, Any]]:
     assert main([*arguments, "--json"]) == 0
     printed = capsys.readouterr().out
@@ -257,6 +264,10 @@ def test_columns_of_one_name_are_told(tmp_path: Path, capsys: pytest.CaptureFixt
         (
             ["event_timestamp", "user_pseudo_id", "items[].item_id", "items[].item_name"],
             {"user": "user_pseudo_id", "item": "items[].item_id", "time": "event_timestamp"},
+        ),
+        (
+            ["offset", "value.user", "value.item", "value.ts"],
+            {"user": "value.user", "item": "value.item", "time": "value.ts"},
         ),
         (["_source.user.id", "_source.user.created", "_source.product.id"], {"user": "_source.user.id", "item": "_source.product.id"}),
     ],

@@ -51,6 +51,33 @@ def test_nested_events(tmp_path: Path, name: str) -> None:
     assert len(events(path, columns=columns, event_types=["clicks"], time_unit="milliseconds")) == 2
 
 
+MESSAGES = ['{"user": {"id": "u1"}, "item": 7.0, "at": 5}', '{"item": 8, "user": {"id": "u2"}, "at": 6}']
+
+
+def test_messages_that_stand_as_json_in_a_text_cell(tmp_path: Path) -> None:
+    columns = LogColumns(user="value.user.id", item="value.item", time="value.at")
+    quoted = "".join('{},"{}"\n'.format(place, text.replace('"', '""')) for place, text in enumerate(MESSAGES))
+    (tmp_path / "a.csv").write_text("offset,value\n" + quoted + '2,plain\n3,"[1]"\n4,\n')
+    lines = written(tmp_path / "a.jsonl", [{"value": text} for text in MESSAGES])
+    bytes_of_messages = pa.table({"value": pa.array([text.encode() for text in MESSAGES], pa.binary())})
+    pyarrow.parquet.write_table(bytes_of_messages, tmp_path / "a.parquet")
+    for path in (lines, tmp_path / "a.parquet"):
+        assert events(path, columns=columns) == [("u1", "7", 5.0), ("u2", "8", 6.0)], path.suffix
+    rejects: list[tuple[int, str]] = []
+    assert events(tmp_path / "a.csv", rejects, columns=columns) == [("u1", "7", 5.0), ("u2", "8", 6.0)]
+    assert rejects == [(4, "not_an_object"), (5, "not_an_object"), (6, "empty_user")]
+    with pytest.raises(DataError, match=r"no column 'item' \(did you mean 'value.item'\?\)"):
+        events(lines, columns=LogColumns(user="value.user.id", item="item", time=None))
+
+
+def test_keys_of_a_map_of_parquet(tmp_path: Path) -> None:
+    kind = pa.map_(pa.string(), pa.string())
+    rows = pa.table({"user": ["u", "v"], "properties": pa.array([[("sku", "a"), ("color", "red")], [("sku", "b")]], kind)})
+    pyarrow.parquet.write_table(rows, tmp_path / "a.parquet")
+    columns = LogColumns(user="user", item="properties.sku", time=None)
+    assert events(tmp_path / "a.parquet", columns=columns) == [("u", "a", None), ("v", "b", None)]
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
 def test_a_missing_column_suggests_the_path_to_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"no column 'aid' \(did you mean 'events\[\]\.aid'\?\)"):

@@ -62,13 +62,14 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
-def plain_names(column: str, role: str) -> list[str]:
+def plain_names(column: str, role: str, message: str = "") -> list[str]:
     """What a column may be called, the whole name first; of users and items also what a path into lists and objects ends in.
 
-    Other roles' names, such as ``created`` and ``name``, say too little where they stand in an object. MongoDB writes the types of values
-    as keys, ``user.$oid``, which are no part of a name.
+    Other roles' names, such as ``created`` and ``name``, say too little where they stand in an object, unless it is the event's
+    ``message``: the object in which both the user and the item stand, as "value." MongoDB writes the types of values as keys,
+    ``user.$oid``, which are no part of a name.
     """
-    parts = [part for part in column.split(".") if not part.startswith("$")]
+    parts = [part for part in column.removeprefix(message).split(".") if not part.startswith("$")]
     last = len(parts) if role in _NAMED_WITHIN else 1
     return list(dict.fromkeys(plain(".".join(parts[first:])) for first in range(last)))
 
@@ -85,7 +86,7 @@ def guess_roles(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> d
         rank = {name: place for place, name in enumerate(known)}
         fitting = []
         for place, column in enumerate(columns):
-            name = next((name for name in plain_names(column, role) if name in rank), None)
+            name = next((name for name in plain_names(column, role, _message(guesses)) if name in rank), None)
             if name is not None:
                 fitting.append((rank[name], place, column))
         fitting.sort()
@@ -97,6 +98,12 @@ def guess_roles(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> d
         guesses[role] = Guess(column, not others or plain(column) == role, tuple(others))
         taken.add(column)
     return guesses
+
+
+def _message(guesses: Mapping[str, Guess]) -> str:
+    """The path to the object that holds the user and the item, with its dot; "" where they stand in columns or in different objects."""
+    outer = {guesses[role].column.rpartition(".")[0] for role in _NAMED_WITHIN if role in guesses}
+    return f"{outer.pop()}." if len(outer) == 1 and outer != {""} else ""
 
 
 def _is_session(column: str) -> bool:

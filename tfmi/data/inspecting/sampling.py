@@ -159,12 +159,11 @@ def _expected(part: TableFile) -> str:
 
 
 def _nested(part: TableFile, texts: Mapping[str, pa.Array]) -> dict[str, list[str]]:
-    """The columns of typed formats whose cells are lists or objects, with the paths into them."""
-    if part.format == "delimited":
-        return {}
+    """The columns whose cells are lists or objects, with the paths into them; of delimited text only objects, which are JSON there, too."""
+    opening = ("{",) if part.format == "delimited" else ("[", "{")
     found: dict[str, list[str]] = {}
     for name, text in texts.items():
-        cell = next((cell for cell in text[:100].to_pylist() if cell[:1] in ("[", "{")), None)
+        cell = next((cell for cell in text[:100].to_pylist() if cell.startswith(opening)), None)
         if cell is None:
             continue
         try:

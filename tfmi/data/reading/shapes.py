@@ -1,8 +1,8 @@
 """From rows that hold lists and objects to one row per event.
 
-A log may hold a user's items in one row (a list, or text separated by blanks), a session's events as objects, or what was shown together as
-``N1-1 N2-0``. Where a requested column is a path into such a cell (see ``paths.py``), every element becomes a row of its own; the
-row's other columns are repeated, and several lists of one row go side by side.
+A log may hold a user's items in one row (a list, or text separated by blanks), a session's events as objects, a message as JSON within a
+text cell, or what was shown together as ``N1-1 N2-0``. Where a requested column is a path into such a cell (see ``paths.py``), every
+element becomes a row of its own; the row's other columns are repeated, and several lists of one row go side by side.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def rows_of_objects(cells: Cells, paths: Sequence[ColumnPath], request: ColumnRe
 def nested_names(row: Mapping[str, Any]) -> list[str]:
     """The paths into a row's lists and objects, to suggest them."""
     names: list[str] = []
-    for key, value in row.items():
+    for key, cell in row.items():
+        value = object_of_text(cell) or cell if isinstance(cell, str) else cell
         if isinstance(value, dict):
             names += [f"{key}.{inner}" for inner in value]
         elif isinstance(value, list) and value:
@@ -100,6 +101,17 @@ def list_of_text(text: str, how: ListText) -> list[Any]:
                 raise ValueError("a list in JSON, with double quotes") from None
             text = text[1:-1]
     return [part.strip() for part in text.split(how.separator) if part.strip()]
+
+
+def object_of_text(text: str) -> dict[str, Any] | None:
+    """The object that stands as JSON in a text cell, as queues and warehouses write messages; None if it is no such text."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _rows_of_one(
@@ -149,16 +161,28 @@ def _rows_of_one(
 
 def _follow(value: Any, keys: Iterable[str], how: ListText | None = None) -> Any:
     for key in keys:
-        if value is None:
+        if value is None or value in ("", b""):
             return _NOTHING
         if how is not None and how.fields and isinstance(value, str):
             parts = value.rsplit(how.field_separator, len(how.fields) - 1)
             if len(parts) != len(how.fields):
                 raise _BadCellError("bad_element", f"{len(how.fields)} parts separated by {how.field_separator!r}: {', '.join(how.fields)}")
             value = dict(zip(how.fields, parts, strict=True))
+        value = _as_object(value)
         if not isinstance(value, dict):
             raise _BadCellError("not_an_object", f"an object with the key {key!r}; or set data.log.element_fields for texts such as N1-1")
         value = value.get(key)
+    return value
+
+
+def _as_object(value: Any) -> Any:
+    """The object that a cell holds in another form: JSON in a text or in bytes, or the pairs of a map of Parquet; else the value."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        return object_of_text(value)
+    if isinstance(value, list) and value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        return dict(value)
     return value
 
 
