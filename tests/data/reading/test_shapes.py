@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from tfmi.config import LogColumns, LogConfig
 from tfmi.core.errors import DataError
+from tfmi.data.inspecting.guessing import guess_log
 from tfmi.data.reading.log import read_log
 from tfmi.data.reading.rows import ListText
 from tfmi.data.reading.shapes import list_of_text
@@ -68,6 +71,15 @@ def test_messages_that_stand_as_json_in_a_text_cell(tmp_path: Path) -> None:
     assert rejects == [(4, "not_an_object"), (5, "not_an_object"), (6, "empty_user")]
     with pytest.raises(DataError, match=r"no column 'item' \(did you mean 'value.item'\?\)"):
         events(lines, columns=LogColumns(user="value.user.id", item="item", time=None))
+
+
+@pytest.mark.parametrize("orient", ["columns", "index", "split", "table"])
+@pytest.mark.parametrize("read", [read_log, guess_log])
+def test_a_table_in_one_object_is_told(tmp_path: Path, orient: Any, read: Callable[..., object]) -> None:
+    path = tmp_path / "log.json"
+    pd.DataFrame({"user": ["u", "v"], "item": ["a", "b"]}).to_json(path, orient=orient)
+    with pytest.raises(DataError, match=r"to_json\(FILE, orient='records', lines=True\)"):
+        read(path, LogConfig(columns=LogColumns(time=None)), *([tmp_path / "rejects.jsonl"] if read is read_log else []))
 
 
 def test_keys_of_a_map_of_parquet(tmp_path: Path) -> None:

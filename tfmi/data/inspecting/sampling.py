@@ -16,7 +16,7 @@ from tfmi.core.errors import DataError
 from tfmi.data.reading.checks import looks_like_data
 from tfmi.data.reading.delimited import delimited_columns
 from tfmi.data.reading.formats import TableFile, line_blocks, text_blocks
-from tfmi.data.reading.json_rows import expected_instead_of
+from tfmi.data.reading.json_rows import expected_instead_of, refuse_table_in_one_object
 from tfmi.data.reading.parquet import parquet_columns
 from tfmi.data.reading.readers import read_rows
 from tfmi.data.reading.rejects import Rejects
@@ -102,7 +102,9 @@ def _names(part: TableFile) -> list[str]:
         return [*delimited_columns(part), *part.partitions]
     if part.format == "parquet":
         return [*parquet_columns(part), *part.partitions]
-    return [*dict.fromkeys(key for row in _json_rows(part) for key in row), *part.partitions]
+    rows = _json_rows(part)
+    refuse_table_in_one_object(part, rows)
+    return [*dict.fromkeys(key for row in rows for key in row), *part.partitions]
 
 
 def _json_rows(part: TableFile) -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ class _Columns:
         """Take the columns from the first rows; raises ``DataError`` if a required one is missing."""
         if self.known or not rows:
             return
+        refuse_table_in_one_object(self.file, [row for _, row in rows])
         found = list(dict.fromkeys(key for _, row in rows for key in row))
         nested = list(dict.fromkeys(name for _, row in rows[:_ROWS_FOR_TYPES] for name in nested_names(row)))
         self.paths = self.request.paths(self.request.select(self.file.path, found, nested), found)
@@ -55,6 +56,20 @@ class _Columns:
     def are_plain(self) -> bool:
         """Whether every column is a key of the rows themselves, with a single value."""
         return all(path.is_plain and path.name not in self.request.lists for path in self.paths)
+
+
+def refuse_table_in_one_object(file: TableFile, rows: Sequence[dict[str, Any]]) -> None:
+    """Raise ``DataError`` where the first rows are one object with a whole table in it, in a form of pandas that names no row."""
+    if len(rows) != 1:
+        return
+    (table,) = rows
+    inner = [value for value in table.values() if isinstance(value, dict)]
+    numbered = all(key.isdecimal() for key in table) or all(key.isdecimal() for value in inner for key in value)
+    if (len(inner) == len(table) > 1 and numbered) or {"columns", "data"} <= table.keys() or {"schema", "data"} <= table.keys():
+        raise DataError(
+            f"{file.path}: one object holds the whole table, as DataFrame.to_json writes it unless told otherwise; expected one object per "
+            "row: write it with to_json(FILE, orient='records', lines=True)"
+        )
 
 
 def json_chunks(file: TableFile, request: ColumnRequest, rejects: Rejects, block_bytes: int = BLOCK_BYTES) -> Iterator[RowChunk]:
