@@ -75,6 +75,21 @@ def median_processor_seconds(contenders: Mapping[str, Callable[[int], object]], 
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
+def resident_memory() -> float:
+    """Resident size of this process, in gigabytes. Linux only, as the two below."""
+    return _of_status("VmRSS")
+
+
+def most_memory() -> float:
+    """Highest resident size of this process since the last ``forget_memory``, in gigabytes."""
+    return _of_status("VmHWM")
+
+
+def forget_memory() -> None:
+    """The highest resident size is that of now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
 def report(benchmark: str, results: Mapping[str, Any], targets: Mapping[str, bool]) -> None:
     """Print the benchmark's JSON object on one line.
 
@@ -84,6 +99,11 @@ def report(benchmark: str, results: Mapping[str, Any], targets: Mapping[str, boo
         targets: What it should reach, in words, and whether it did.
     """
     print(json.dumps({"benchmark": benchmark, **results, "targets": dict(targets), "machine": _machine()}))
+
+
+def _of_status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024 / 1e9
 
 
 def _machine() -> dict[str, Any]:

@@ -6,6 +6,7 @@ it. Memory is the highest resident size so far, in gigabytes; the table of item 
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import subprocess
@@ -23,7 +24,7 @@ import tfmi  # noqa: F401 - selects Keras 2 before TensorFlow is imported
 
 import tensorflow as tf  # isort: skip
 
-from benchmarks.common import benchmark_arguments, limit_threads, report
+from benchmarks.common import benchmark_arguments, forget_memory, limit_threads, most_memory, report
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, EvaluationSet, InteractionDataset, Sequences, Vocabulary
 from tfmi.evaluation.full_catalogue import CatalogueEvaluator
@@ -39,52 +40,6 @@ REFERENCE = ROOT / "training" / "configs" / "reference" / "mind.yaml"
 MOST_TABLES = 3.0
 BYTES = 4
 TESTED_USERS = 256
-LOAD = """
-import json, sys, time
-import numpy as np
-import tfmi
-import tensorflow as tf
-import importlib
-try:
-    importlib.import_module("scann.scann_ops.py.scann_ops")
-except ImportError:
-    pass
-def memory():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024 / 1e9
-before = memory()
-start = time.perf_counter()
-loaded = tf.saved_model.load(sys.argv[1])
-seconds = time.perf_counter() - start
-recommend = loaded.signatures["recommend"] if "recommend" in loaded.signatures else loaded.signatures["serving_default"]
-names = {name: spec for name, spec in recommend.structured_input_signature[1].items()}
-def ask(histories):
-    rows = len(histories)
-    given = {}
-    for name, spec in names.items():
-        if name == "history":
-            given[name] = tf.constant(histories)
-        else:
-            shape = [rows if axis == 0 else (size or 0) for axis, size in enumerate(spec.shape)]
-            given[name] = tf.zeros(shape, spec.dtype) if spec.dtype != tf.string else tf.fill(shape, "")
-    start = time.perf_counter()
-    recommend(**given)
-    return time.perf_counter() - start
-histories = json.loads(sys.argv[2])
-first = ask(histories[:1])
-each = sorted(ask(histories[row : row + 1]) for row in range(1, len(histories)))
-print(json.dumps({"load_seconds": seconds, "memory": memory(), "before": before, "first": first, "median": each[len(each) // 2]}))
-"""
-
-
-def memory() -> float:
-    """Highest resident size of this process since the last ``forget_memory``, in gigabytes."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e9
-
-
-def forget_memory() -> None:
-    """The highest resident size is that of now."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def sequences_within_clusters(users: int, clusters: int, items: int, random: np.random.Generator) -> Sequences:
@@ -115,7 +70,7 @@ def evaluated(evaluator: CatalogueEvaluator, users: EvaluationSet) -> dict[str, 
     start = time.perf_counter()
     evaluator.evaluate(users, None)
     seconds = time.perf_counter() - start
-    return {"evaluation_users": len(users), "evaluation_seconds": round(seconds, 1), "evaluation_memory": round(memory(), 2)}
+    return {"evaluation_users": len(users), "evaluation_seconds": round(seconds, 1), "evaluation_memory": round(most_memory(), 2)}
 
 
 def exported(model: tf.keras.Model, data: InteractionDataset, histories: Sequences, folder: Path, kind: str) -> dict[str, object]:
@@ -128,18 +83,18 @@ def exported(model: tf.keras.Model, data: InteractionDataset, histories: Sequenc
     size = sum(path.stat().st_size for path in version.rglob("*") if path.is_file()) / 1e9
     return {
         "export_seconds": round(time.perf_counter() - start, 1),
-        "export_memory": round(memory(), 2),
+        "export_memory": round(most_memory(), 2),
         "export_gigabytes": round(size, 2),
         "index_described": described["index"],
     }
 
 
-def served(version: Path, histories: list[list[str]]) -> dict[str, float]:
-    """Load a version in a process of its own and ask it, one user at a time."""
-    program = [sys.executable, "-c", LOAD, str(version), json.dumps(histories)]
-    finished = subprocess.run(program, check=True, capture_output=True, text=True)
-    said: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
-    return {name: round(value, 4) for name, value in said.items()}
+def served(folder: Path, threads: int) -> dict[str, object]:
+    """Load the version in a process of its own, ask it, and let a newer one take over: see large_serving.py."""
+    program = [sys.executable, str(Path(__file__).with_name("large_serving.py")), str(folder), "--threads", str(threads)]
+    finished = subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True)
+    said: dict[str, object] = json.loads(finished.stdout.splitlines()[-1])
+    return {name: value for name, value in said.items() if name not in {"benchmark", "targets", "machine"}}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -150,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=200, help="timed training steps")
     parser.add_argument("--index", default="partitioned", help="kind of the index inside the export; none: no export")
     parser.add_argument("--keep", type=Path, help="folder for the export; default: one that is removed")
+    parser.add_argument("--serve", action=argparse.BooleanOptionalAction, default=True, help="load the export, too (large_serving.py)")
     options = parser.parse_args(arguments)
 
     limit_threads(options.threads)
@@ -164,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counts = np.bincount(train.items, minlength=vocabulary.num_rows)
     data = InteractionDataset("synthetic", Catalogue(vocabulary, {}, None, counts), train, tested, tested)
     forget_memory()
-    base = memory()
+    base = most_memory()
     kind = InterestsKind()
     model = kind.build(config, data)
     batches = kind.batches(model, data, config).from_step(0)
@@ -177,11 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "table": round(table, 2),
         "data_memory": round(base, 2),
         "step_milliseconds": round(1e3 * (time.perf_counter() - start) / options.steps, 3),
-        "training_memory": round(memory(), 2),
-        "training_over_table": round((memory() - base) / table, 2),
+        "training_memory": round(most_memory(), 2),
+        "training_over_table": round((most_memory() - base) / table, 2),
     }
     print(json.dumps(results), flush=True)
-    targets = {f"training holds at most {MOST_TABLES} tables beside the data": (memory() - base) / table <= MOST_TABLES}
+    targets = {f"training holds at most {MOST_TABLES} tables beside the data": (most_memory() - base) / table <= MOST_TABLES}
     free_optimizer(model)
     del batches
     gc.collect()
@@ -193,10 +149,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder = (options.keep or Path(temporary)) / "large"
             results |= exported(model, data, held_out, folder, options.index)
             print(json.dumps(results), flush=True)
-            asked = [[f"item-{number}" for number in random.integers(0, options.items, 20)] for _ in range(30)]
-            del model  # a server has the memory to itself
-            gc.collect()
-            results["served"] = served(folder / "1", asked)
+            if options.serve:
+                del model  # a server has the memory to itself
+                gc.collect()
+                results["served"] = served(folder, options.threads)
     report("large_catalogue", results, targets)
 
 

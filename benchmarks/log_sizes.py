@@ -1,7 +1,8 @@
 """Time and memory of streaming a log, and of preparing it with Spark on this machine, by the number of events.
 
 Each is a process of its own. Memory is the most that the process and all that it has started held at a time (proportional set size, looked
-at five times a second), and of it Spark's Java process. The number of shards grows with the events, so that a shard stays as large.
+at five times a second), and of it Spark's Java process. The number of shards grows with the events, so that a shard stays as large. Rows go
+to ``results.jsonl`` of the folder; those that are there are not measured again, so that a run may be stopped.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--folder", type=Path, help="for the logs and all that is written, which is removed again")
+    parser.add_argument("--folder", type=Path, help="for the logs and all that is written, which are removed again, and for the results")
     parser.add_argument("--cores", type=int, default=1, help="of Spark")
     parser.add_argument("--way", choices=("streaming", "load"), help=argparse.SUPPRESS)
     parser.add_argument("--structures", action="store_true", help="only what streaming holds for a million items and users")
@@ -150,8 +151,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.way == "load":
         load(options.folder / "prepared")
         return 0
-    rows = []
+    options.folder.mkdir(parents=True, exist_ok=True)
+    kept = options.folder / "results.jsonl"
+    rows = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()] if kept.exists() else []
+    done = {(row["events"], row["way"]) for row in rows}
     for events in options.events:
+        if all((events, way) in done for way in options.ways):
+            continue
         folder = options.folder / str(events)
         data = write_synthetic_log(folder / "log", events)
         shards = max(1, events // EVENTS_PER_SHARD)
@@ -161,10 +167,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare += ["--set", f"data.log.shards={shards}", "--set", f"data.split.max_user_events={MAX_USER_EVENTS}"]
         commands = {"streaming": [*again, "streaming"], "prepare": prepare, "load": [*again, "load"]}
         for way in options.ways:
+            if (events, way) in done:
+                continue
             rows.append({"events": events, "way": way, "shards": shards, **measured(commands[way])})
+            with kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
             print(json.dumps(rows[-1]), flush=True)
-        for name in ("cache", "prepared", "prepared.rejects"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.rmtree(folder)
     print(json.dumps({"benchmark": "log_sizes", "rows": rows}))
     return 0
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tfmi.config import ExportConfig, IndexConfig
 from tfmi.core.errors import ExportError, IndexBuildError, TfmiError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue
 from tfmi.export import ExportedModel, export_savedmodel, releasing
+from tfmi.export.retrieval import export_retriever
 from tfmi.export.warmup import RequestMaker, WarmupRequest, compare_answers, read_warmup
 from tfmi.models.recommender import UserInputs
 
@@ -72,6 +74,44 @@ def test_answers_that_differ_are_noticed(name: str, value: np.ndarray, complaint
         compare_answers(WarmupRequest("serving_default", {}), answer, {**answer, name: value})
     with pytest.raises(ExportError, match="expected"):
         compare_answers(WarmupRequest("serving_default", {}), answer, {"scores": answer["scores"]})
+
+
+# Large catalogues
+
+
+@pytest.mark.parametrize("kind", ["exact", "partitioned", "direct"])
+def test_nothing_of_the_catalogues_size_is_a_constant(kind: str, request: pytest.FixtureRequest) -> None:
+    """A graph may have no more than 2 GB, and loading one copies its constants several times."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    exported: Exported = request.getfixturevalue(f"{kind}_export")
+    graph = saved_model_pb2.SavedModel.FromString((exported.folder / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    shapes = {node.name: [dim.size for dim in node.attr["value"].tensor.tensor_shape.dim] for node in nodes if node.op == "Const"}
+    sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+    assert sizes
+    assert {name: size for name, size in sizes.items() if size >= len(exported.catalogue.vocabulary)} == {}
+
+
+def test_the_index_in_memory_is_gone_before_the_saved_one_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    indexes: list[weakref.ref[Any]] = []
+    alive: list[bool] = []
+
+    def built(*arguments: Any) -> Any:
+        index = build_search(*arguments)
+        indexes.append(weakref.ref(index))
+        return index
+
+    def loaded(folder: Path) -> ExportedModel:
+        alive.extend(index() is not None for index in indexes)
+        return ExportedModel(folder)
+
+    build_search = export_retriever.build_search
+    monkeypatch.setattr(export_retriever, "build_search", built)
+    monkeypatch.setattr(releasing, "ExportedModel", loaded)
+    catalogue = make_catalogue()
+    export_savedmodel(TableRecommender(catalogue), catalogue, tmp_path / "m", export=SMALL, index=EXACT)
+    assert alive == [False]
 
 
 # Nothing is published that does not answer

@@ -6,20 +6,26 @@ import tensorflow as tf
 
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX, Vocabulary
 
+# Of the indices below the first item's, which have no string, the empty string takes one place.
+_BEFORE_ITEMS = FIRST_INDEX - 1
+
 
 class VocabularyTable(tf.Module):
     """From strings to the indices of a ``Vocabulary``: 0 for the empty string, 1 for an unknown one.
 
+    The strings are a variable, from which a table is filled once it is restored. A constant would be in the graph itself, which may have no
+    more than 2 GB, and of which a server makes several copies while it loads.
+
     Args:
         vocabulary: The strings in index order.
+        name: Of the variable.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, name: str = "vocabulary") -> None:
         super().__init__()
-        keys = tf.constant(["", *vocabulary.ids], dtype=tf.string)
-        values = tf.concat([[PADDING_INDEX], tf.range(FIRST_INDEX, vocabulary.num_rows)], axis=0)
-        # Keys as a tensor rather than as a text file: an id may hold a line break.
-        self._table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), default_value=UNKNOWN_INDEX)
+        # Strings rather than a text file: an id may hold a line break.
+        self._strings = tf.Variable(tf.constant(["", *vocabulary.ids], dtype=tf.string), trainable=False, name=name)
+        self._table = tf.lookup.StaticHashTable(_PlacesOfStrings(self._strings), default_value=UNKNOWN_INDEX)
 
     def indices(self, strings: tf.Tensor) -> tf.Tensor:
         """int32 indices of a string tensor or ragged tensor of any shape."""
@@ -35,9 +41,22 @@ class ItemVocabulary(VocabularyTable):
     """A ``VocabularyTable`` that also answers strings."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        super().__init__(vocabulary)
-        self._ids = tf.Variable(tf.constant([""] * FIRST_INDEX + vocabulary.ids, dtype=tf.string), trainable=False, name="item_ids")
+        super().__init__(vocabulary, name="item_ids")
 
     def identifiers(self, indices: tf.Tensor) -> tf.Tensor:
         """The strings at int32 ``indices`` of any shape; "" at padding and unknown."""
-        return tf.gather(self._ids, indices)
+        return tf.gather(self._strings, tf.maximum(indices - _BEFORE_ITEMS, 0))
+
+
+class _PlacesOfStrings(tf.lookup.KeyValueTensorInitializer):
+    """Fills a table with the indices of the strings of a variable, the empty one first."""
+
+    def __init__(self, strings: tf.Variable) -> None:
+        super().__init__(tf.constant([], tf.string), tf.constant([], tf.int32))  # says the types
+        self._strings = strings
+
+    def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
+        """See ``TableInitializerBase``; called by a new table, and by a version that has been loaded."""
+        strings = self._strings.read_value()
+        indices = tf.concat([[PADDING_INDEX], tf.range(FIRST_INDEX, tf.size(strings) + _BEFORE_ITEMS)], axis=0)
+        return tf.raw_ops.LookupTableImportV2(table_handle=table.resource_handle, keys=strings, values=indices)

@@ -14,7 +14,7 @@ from tfmi.core.errors import ExportError, TfmiError
 from tfmi.export.exported_model import ExportedModel
 from tfmi.export.metadata import write_metadata
 from tfmi.export.publishing import publish
-from tfmi.export.saving import ReleasedSignatures, Signatures
+from tfmi.export.saving import ReleasedSignatures
 from tfmi.export.warmup import WarmupRequest, compare_answers, read_warmup, write_warmup
 
 # Which answers are timed, how many requests of each at most, and for how long.
@@ -33,6 +33,8 @@ def release(
     write_details: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     """Publish signatures, once their saved files answer requests as the model in memory does.
+
+    The signatures are used up: what they hold is freed before the saved files are loaded, so that there are not two of each index.
 
     Args:
         directory: The model's directory, ``savedmodels/<name>``.
@@ -56,7 +58,12 @@ def release(
         description = {**described, **signatures.describe()}
         write_metadata(folder, description)
         write_details(folder)
-        saved = _replay(folder, signatures)
+        read = list(read_warmup(folder))
+        expected = [signatures.answer(request.signature, request.inputs) for request in read]
+        signatures.free()
+        saved = ExportedModel(folder)
+        for request, answer in zip(read, expected, strict=True):
+            compare_answers(request, answer, saved.predict(request.signature, request.inputs))
         write_metadata(folder, {**description, "latency": measure_latency(saved, requests)})
 
     return publish(directory, fill, version)
@@ -89,12 +96,3 @@ def measure_latency(model: ExportedModel, requests: Sequence[WarmupRequest]) -> 
             took.append(1e3 * (time.perf_counter() - started))
         measured[request.signature] = {"p50": float(np.median(took)), "max": max(took), "requests": len(took)}
     return measured
-
-
-def _replay(folder: Path, signatures: Signatures) -> ExportedModel:
-    """Read the warm-up requests back and answer them from the saved files alone; any difference raises ``ExportError``."""
-    saved = ExportedModel(folder)
-    for request in read_warmup(folder):
-        expected = signatures.answer(request.signature, request.inputs)
-        compare_answers(request, expected, saved.predict(request.signature, request.inputs))
-    return saved

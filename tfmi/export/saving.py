@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -91,6 +92,11 @@ class Signatures:
         """What the functions in memory answer to arrays: arrays."""
         tensors = {name: tf.constant(values) for name, values in inputs.items()}
         return {name: value.numpy() for name, value in self.signatures[signature](**tensors).items()}
+
+    def free(self) -> None:
+        """Let go of functions, tables, and the index where nobody else holds it. Nothing can be asked of this object any more."""
+        self.__dict__.clear()
+        gc.collect()  # what was traced refers to itself
 
     def describe(self, *, outputs: bool = True) -> dict[str, Any]:
         """What the metadata says of them, and by which software they were made. Subclasses add what is theirs.

@@ -17,6 +17,8 @@ from tfmi.core.errors import IndexBuildError
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.merging import MISSING_SCORE, Candidates, best_of_interests
 
+ROWS_CHECKED_AT_ONCE = 65_536
+
 
 class InterestIndex(tf.Module, abc.ABC):
     """Search for the items whose vectors have the largest inner products with a query.
@@ -97,25 +99,38 @@ class InterestIndex(tf.Module, abc.ABC):
         return []
 
 
-def check_item_vectors(item_vectors: np.ndarray | tf.Tensor) -> np.ndarray:
-    """Return item vectors as float32 [num_rows, d], the rows of padding and unknown set to 0.
+def check_item_vectors(item_vectors: np.ndarray | tf.Tensor) -> tf.Tensor:
+    """Return item vectors as float32 [num_rows, d], the rows of padding and unknown set to 0. A tensor that needs no change is not copied.
 
     Raises:
         IndexBuildError: They are not a table, hold no item, or an item's vector is not finite.
     """
-    vectors = np.array(item_vectors, dtype=np.float32)
-    if vectors.ndim != 2:
-        raise IndexBuildError(f"item vectors: expected a table [num_rows, dimension], got the shape {vectors.shape}")
-    if len(vectors) <= FIRST_INDEX:
+    vectors = tf.cast(item_vectors, tf.float32)
+    if vectors.shape.rank != 2:
+        raise IndexBuildError(f"item vectors: expected a table [num_rows, dimension], got the shape {tuple(vectors.shape)}")
+    if vectors.shape[0] <= FIRST_INDEX:
         raise IndexBuildError("item vectors: the catalogue holds no item; an index needs at least one")
-    vectors[:FIRST_INDEX] = 0.0
-    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if as_array(vectors)[:FIRST_INDEX].any():  # NaN, too
+        vectors = tf.tensor_scatter_nd_update(vectors, [[row] for row in range(FIRST_INDEX)], tf.zeros([FIRST_INDEX, vectors.shape[1]]))
+    rows = as_array(vectors)
+    # By blocks: flags of all numbers at once would take a quarter of the table.
+    blocks = range(0, len(rows), ROWS_CHECKED_AT_ONCE)
+    broken = np.concatenate([start + np.flatnonzero(~_finite(rows[start : start + ROWS_CHECKED_AT_ONCE])) for start in blocks])
     if len(broken):
         raise IndexBuildError(
-            f"item vectors: {len(broken)} of {len(vectors) - FIRST_INDEX} items have NaN or infinite values (the first is item index "
+            f"item vectors: {len(broken)} of {len(rows) - FIRST_INDEX} items have NaN or infinite values (the first is item index "
             f"{broken[0]}); the model has probably diverged, so train it with a lower learning rate or gradient clipping"
         )
     return vectors
+
+
+def _finite(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(np.isfinite(rows).all(axis=1))
+
+
+def as_array(tensor: tf.Tensor) -> np.ndarray:
+    """A tensor's own memory as an array to read from; ``numpy()`` would copy it."""
+    return np.asarray(memoryview(tensor))
 
 
 def finish_answer(scores: tf.Tensor, positions: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:

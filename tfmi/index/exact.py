@@ -52,3 +52,23 @@ class ExactIndex(InterestIndex):
     def parameters(self) -> dict[str, int | str]:
         """See ``InterestIndex.parameters``."""
         return {"kind": self.kind}
+
+
+class ExactSearch:
+    """Exact search among the vectors that another index holds: the truth to compare it with, without a copy of them.
+
+    Args:
+        index: Gives the vectors, in blocks.
+    """
+
+    def __init__(self, index: InterestIndex) -> None:
+        self._index = index
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """As ``InterestIndex.search``."""
+
+        def score_block(start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
+            return tf.matmul(queries, self._index.vectors(tf.range(start + FIRST_INDEX, stop + FIRST_INDEX)), transpose_b=True)
+
+        items_per_block = block_length(tf.shape(queries)[0])
+        return finish_answer(*blocked_top_k(score_block, self._index.num_items, k, items_per_block), k)

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.auto import WIDENING_STEP, choose_partitions
-from tfmi.index.base import InterestIndex, check_item_vectors, gather_rows, pad_columns
+from tfmi.index.base import InterestIndex, as_array, check_item_vectors, gather_rows, pad_columns
 from tfmi.index.merging import MISSING_SCORE, NO_INTEREST, Candidates
 from tfmi.index.partitions import make_partitions
 from tfmi.index.row_by_row import row_by_row
@@ -54,14 +54,14 @@ class PartitionedIndex(InterestIndex):
         count, self._searched = choose_partitions(self.num_items, partitions, partitions_to_search)
         self._by_hand = [] if partitions_to_search is None else ["partitions_to_search"]
         self._iterations = training_iterations
-        centres, order, starts = make_partitions(vectors[FIRST_INDEX:], count, training_iterations)
+        centres, order, starts = make_partitions(as_array(vectors)[FIRST_INDEX:], count, training_iterations)
         self.num_partitions = len(centres)
         self._searched = min(self._searched, self.num_partitions)
         places = np.empty(self.num_rows, np.int32)
         places[:FIRST_INDEX] = self.num_items  # the row of zeros at the end
         places[order + FIRST_INDEX] = np.arange(self.num_items)
-        stored = np.zeros((self.num_items + 1, self.dimension), np.float32)
-        np.take(vectors, order + FIRST_INDEX, axis=0, out=stored[: self.num_items])
+        # A tensor, which the variable takes over; of an array it would make a copy.
+        stored = tf.gather(vectors, np.append(order + FIRST_INDEX, PADDING_INDEX))
         self._centres = tf.Variable(centres, trainable=False, name="partition_centres")
         self._starts = tf.Variable(starts, trainable=False, name="partition_starts")
         self._vectors = tf.Variable(stored, trainable=False, name="item_vectors_by_partition")

@@ -39,7 +39,7 @@ def make_partitions(vectors: np.ndarray, count: int, iterations: int, seed: int 
     Where all vectors have one length, the centres get it, too (spherical k-means).
     """
     random = np.random.default_rng(seed)
-    lengths = np.linalg.norm(vectors, axis=1)
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))  # np.linalg.norm would hold a table of squares
     spherical = bool(np.ptp(lengths) <= LENGTH_TOLERANCE * max(float(lengths.max()), 1e-30))
     most = max(1.0, LARGEST_SHARE_OF_MEAN * len(vectors) / count)
     items = np.arange(len(vectors))

@@ -25,7 +25,7 @@ import tensorflow as tf
 from tfmi.core.errors import IndexBuildError
 from tfmi.data.dataset import FIRST_INDEX
 from tfmi.index.auto import ScannParameters, choose_parameters, widened
-from tfmi.index.base import InterestIndex, check_item_vectors, finish_answer, gather_rows
+from tfmi.index.base import InterestIndex, as_array, check_item_vectors, finish_answer, gather_rows
 
 # The share of a vector's length that quantisation errors along it weigh more from: the value that ScaNN's authors give for inner products.
 ANISOTROPIC_QUANTIZATION_THRESHOLD = 0.2
@@ -108,7 +108,7 @@ class ScannIndex(InterestIndex):
         )
         given = {"leaves_to_search": leaves_to_search, "reordering_candidates": reordering_candidates}
         self._by_hand = [name for name, value in given.items() if value is not None]
-        self._state = _train_searcher(self._ops, vectors[FIRST_INDEX:], self.scann_parameters).serialize_to_module()
+        self._state = _train_searcher(self._ops, as_array(vectors)[FIRST_INDEX:], self.scann_parameters).serialize_to_module()
         self._shared_name = _content_name(self._state)
 
     @property

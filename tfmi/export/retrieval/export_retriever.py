@@ -77,11 +77,12 @@ def export_savedmodel(
         depth = results_per_interest(export, ranker)
         found = describe_index(recommender, catalogue, search, depth, histories, features=features, target_recall=index.target_recall)
         signatures = RetrievalSignatures(recommender, search, catalogue, export, features, quota_exponent=index.allotment(), ranker=ranker)
+        del search  # the signatures hold it alone, and free it
 
         described = {"system": directory.name, **(metadata or {}), "index": found}
 
         def write_details(folder: Path) -> None:
-            _write_details(folder, catalogue, search, profiles=profiles, histories=histories, export=export)
+            _write_details(folder, catalogue, signatures.index, profiles=profiles, histories=histories, export=export)
             if write_state is not None and export.state:
                 write_state(folder)
 

@@ -64,6 +64,7 @@ class RetrievalSignatures(ReleasedSignatures):
         filter_inputs: What a request may restrict; None where it may not.
         integration: How an answer is made of what several interests found, for the metadata.
         results_per_interest: How far the index is searched for a plain request.
+        index: As given.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class RetrievalSignatures(ReleasedSignatures):
     ) -> None:
         self._recommender = recommender
         self._ranker = ranker
-        self._index = index
+        self.index = index
         self.results_per_interest = results_per_interest(export, ranker)
         self._source = candidate_source(recommender, index, self.results_per_interest, quota_exponent)
         self._explained = None
@@ -179,7 +180,7 @@ class RetrievalSignatures(ReleasedSignatures):
         if self.filter_inputs is not None:
             # A signature of its own: every input has to be in every request, so that more inputs would turn old clients away.
             functions["recommend_filtered"] = (self._recommend_filtered, {**functions["recommend"][1], **self.filter_inputs.specs()})
-        if self._index is not None:
+        if self.index is not None:
             functions["user_interests"] = (self._user_interests, {**history, **profile})
         if self._explained is not None:
             filters = {} if self.filter_inputs is None else self.filter_inputs.specs()
@@ -203,8 +204,8 @@ class RetrievalSignatures(ReleasedSignatures):
             "item_ids": (self._items.identifiers, [items]),
             "item_answers": (self._item_answers, [*inputs, tf.TensorSpec([], tf.int32, name="n")]),
         }
-        if self._index is not None:
-            parts["item_vectors"] = (self._index.vectors, [items])
+        if self.index is not None:
+            parts["item_vectors"] = (self.index.vectors, [items])
         return parts
 
     def _serve_history(self, history: tf.Tensor, **timestamps: tf.Tensor) -> Tensors:

@@ -16,7 +16,7 @@ from tfmi.export.profile_inputs import ProfileInputs, profile_values
 from tfmi.export.recall import describe_recall, sample_rows
 from tfmi.index.base import InterestIndex
 from tfmi.index.build import build_index, resolve_kind
-from tfmi.index.exact import ExactIndex
+from tfmi.index.exact import ExactIndex, ExactSearch
 from tfmi.index.recall import RecallProbe
 from tfmi.models.recommender import DirectRecommender, Retriever, UserInputs, VectorRecommender
 
@@ -55,10 +55,11 @@ def describe_index(
     if index is None or not isinstance(recommender, VectorRecommender):
         return {"kind": "direct"}
     if histories is None or not len(histories):
-        queries, of = sample_rows(candidate_vectors(recommender, catalogue).numpy()[FIRST_INDEX:]), "item vectors"
+        rows = sample_rows(np.arange(FIRST_INDEX, index.num_rows))
+        queries, of = index.vectors(tf.constant(rows, tf.int32)).numpy(), "item vectors"
     else:
         queries, of = _sample_interests(recommender, histories, features), "user interests"
-    exact = index if isinstance(index, ExactIndex) else ExactIndex(candidate_vectors(recommender, catalogue))
+    exact = index if isinstance(index, ExactIndex) else ExactSearch(index)
     recall = describe_recall(index, index, RecallProbe(exact, queries, n), of, target_recall)
     return {"kind": index.kind, "parameters": index.parameters(), **recall}
 
