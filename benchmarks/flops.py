@@ -28,9 +28,9 @@ def mind_step_flops(
 
     With rows = B K interests per batch, D distinct negatives, and 2 operations per multiply-add:
 
-    - Routing, each of r iterations: the weighted sums 2 rows L d, and S applied to them 2 rows d^2. Each of the r - 1 updates of the
-      logits: S applied to the capsules 2 rows d^2, and the agreement 2 rows L d. Backwards through the last sums only: 2 rows d^2 to
-      the sums, 2 rows d^2 to S, 2 rows L d to the items.
+    - Routing, each of r iterations: the weighted sums 2 rows L d, and a matrix applied to them 2 rows d^2: G = S' S in the r - 1 updates of
+      the logits, S in the last. G itself 2 d^3. Each update: the agreement 2 rows L d. Backwards through the last sums only: 2 rows d^2
+      to the sums, 2 rows d^2 to S, 2 rows L d to the items.
     - User tower, each layer from m to n: 2 rows m n forwards, twice that backwards.
     - Readout: the scores by the target, 2 rows d; the choice passes no gradient through them.
     - Sampled softmax: B (D + 1) scores, 2 B (D + 1) d forwards, twice that backwards.
@@ -40,7 +40,8 @@ def mind_step_flops(
     """
     rows = batch_size * num_interests
     sums, by_matrix = 2 * rows * history_length * dimension, 2 * rows * dimension**2
-    routing = (2 * iterations - 1) * (sums + by_matrix) + 2 * by_matrix + sums
+    gram = 2 * dimension**3 if iterations > 1 else 0
+    routing = (2 * iterations - 1) * sums + iterations * by_matrix + gram + 2 * by_matrix + sums
     widths = [dimension, *hidden, dimension] if hidden else []
     tower = 3 * sum(2 * rows * inputs * outputs for inputs, outputs in pairwise(widths))
     softmax = 3 * 2 * batch_size * (distinct_draws(num_sampled, num_items) + 1) * dimension

@@ -14,6 +14,8 @@ from tfmi.core.files import write_atomically
 ROOT = Path(__file__).resolve().parents[1]
 DEEPMATCH_REQUIREMENTS = ROOT / "benchmarks" / "deepmatch_requirements.txt"
 DEEPMATCH_PYTHON = "3.11"
+TORCH_REQUIREMENTS = ROOT / "benchmarks" / "torch_requirements.txt"
+TORCH_PYTHON = "3.11"
 
 
 def peer_python(folder: Path, requirements: Path, python_version: str) -> Path:
@@ -32,7 +34,7 @@ def peer_python(folder: Path, requirements: Path, python_version: str) -> Path:
     stamp = folder / requirements.name
     if stamp.exists() and stamp.read_text(encoding="utf-8") == requirements.read_text(encoding="utf-8"):
         return interpreter
-    print(f"making an environment for {requirements.name} in {folder} (once; it downloads TensorFlow) ...", flush=True)
+    print(f"making an environment for {requirements.name} in {folder} (once; it downloads what the file names) ...", flush=True)
     _make_environment(folder, python_version)
     command = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", str(requirements)]
     installed = subprocess.run(command, check=False, capture_output=True, text=True)

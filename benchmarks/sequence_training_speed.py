@@ -1,17 +1,21 @@
-"""Targets per second of SASRec with one pass over a history for all of its targets, beside one pass for each of them.
+"""Targets per second of SASRec with one pass over a history for all of its targets, beside one pass for each of them, and beside a plain
+SASRec in PyTorch.
 
 ``data.examples: sequences`` and ``prefixes`` train the same model on the same synthetic histories, all as long as the window, with a
-softmax over the same samples. A step of either has as many targets. Processor time counts, which other processes on the machine do not
-add to.
+softmax over as many samples. The peer (``contenders/torch_sasrec.py``) has the same width, blocks, heads, dropout and samples, and one
+pass over a history for all of its targets; its item table's gradient is dense with Adam, as PyTorch's is by default, or sparse with
+SparseAdam. A step of each has as many targets. Processor time counts, which other processes on the machine do not add to.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -20,15 +24,19 @@ import tensorflow as tf
 
 from benchmarks.common import benchmark_arguments, limit_threads, report
 from benchmarks.contenders.timing import stay_on_cores, time_rounds
+from benchmarks.peer_environment import ROOT, TORCH_PYTHON, TORCH_REQUIREMENTS, peer_python
 from benchmarks.step_time_by_catalogue import NumberedItems, step_runner
 from benchmarks.synthetic import sequences_of_lengths
+from benchmarks.training_speed import rate, run_contender
 from tfmi.cli.program import run_program
 from tfmi.config import RunConfig
-from tfmi.data.dataset import Catalogue, EvaluationSet, InteractionDataset, Sequences
+from tfmi.data.dataset import FIRST_INDEX, Catalogue, EvaluationSet, InteractionDataset, Sequences
 from tfmi.data.pipeline import ExampleOrder
+from tfmi.layers.sequence_encoders.transformer_encoder import TransformerEncoder
 from tfmi.models.systems import load_config
 from tfmi.training.optimizers import build_optimizer
 
+TARGET_RATIO = 2.0
 ORDERS: tuple[ExampleOrder, ...] = ("prefixes", "sequences")
 
 
@@ -67,6 +75,36 @@ def targets_per_second(order: ExampleOrder, length: int, dataset: InteractionDat
     return targets / statistics.median(seconds)
 
 
+def peer_setting(length: int, options: argparse.Namespace) -> dict[str, Any]:
+    """What the peer is told: sizes of ``configuration``, and what our encoder takes by default."""
+    encoder, config = TransformerEncoder(), configuration("sequences", length, options)
+    return {
+        "length": length,
+        "batch_size": config.training.batch_size,
+        "dimension": options.dimension,
+        "num_rows": options.items + FIRST_INDEX,
+        "num_sampled": options.num_sampled,
+        "temperature": config.model.temperature,
+        "blocks": encoder.num_blocks,
+        "heads": encoder.num_heads,
+        "feed_forward": encoder.inner_dimension or 4 * options.dimension,
+        "dropout": encoder.dropout,
+    }
+
+
+def peer_targets_per_second(python: Path, length: int, options: argparse.Namespace) -> dict[str, float]:
+    """Of the peer with a dense gradient of the item table and with a sparse one."""
+    command = [
+        str(python),
+        str(ROOT / "benchmarks" / "contenders" / "torch_sasrec.py"),
+        "--setting",
+        json.dumps(peer_setting(length, options)),
+    ]
+    command += ["--threads", str(options.threads), "--rounds", str(options.repeats), "--steps", str(options.steps)]
+    variants = {"torch": command, "torch_sparse": [*command, "--sparse"]}
+    return {name: rate([run_contender(variant, options.threads)], "processor_seconds") for name, variant in variants.items()}
+
+
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line's options."""
     parser = benchmark_arguments(__doc__ or "", repeats=3)
@@ -77,6 +115,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=2000, help="synthetic histories")
     parser.add_argument("--items", type=int, default=20_000, help="items of the catalogue")
     parser.add_argument("--steps", type=int, default=8, help="training steps per timed round")
+    parser.add_argument("--peer-environment", type=Path, default=ROOT / ".venv-torch", help="PyTorch's environment, made if need be")
+    parser.add_argument("--no-peer", action="store_true", help="leave PyTorch out")
     return parser.parse_args(arguments)
 
 
@@ -84,16 +124,22 @@ def run(options: argparse.Namespace) -> int:
     """Measure and report."""
     stay_on_cores(options.threads)
     limit_threads(options.threads)
+    python = None if options.no_peer else peer_python(options.peer_environment, TORCH_REQUIREMENTS, TORCH_PYTHON)
     results: dict[str, dict[str, float]] = {}
     for length in options.lengths:
         dataset = make_dataset(options.users, length, options.items, np.random.default_rng(options.seed))
-        found = {order: targets_per_second(order, length, dataset, options) for order in ORDERS}
-        times = found["sequences"] / found["prefixes"]
-        results[str(length)] = {**{order: round(rate) for order, rate in found.items()}, "times": round(times, 2)}
+        found: dict[str, float] = {order: targets_per_second(order, length, dataset, options) for order in ORDERS}
+        if python is not None:
+            found |= peer_targets_per_second(python, length, options)
+        ours = found["sequences"]
+        times = {f"times_{name}": round(ours / speed, 2) for name, speed in found.items() if name != "sequences"}
+        results[str(length)] = {**{name: round(speed) for name, speed in found.items()}, **times}
         print(f"histories of {length}: {results[str(length)]}", flush=True)
     names = ("dimension", "targets", "num_sampled", "users", "items", "threads")
     setting = {name: getattr(options, name) for name in names}
-    report("sequence_training_speed", {"setting": setting, "targets_per_processor_second": results}, {})
+    ratios = [] if python is None else [min(found["times_torch"], found["times_torch_sparse"]) for found in results.values()]
+    targets = {f"at least {TARGET_RATIO:g} times PyTorch": min(ratios) >= TARGET_RATIO} if ratios else {}
+    report("sequence_training_speed", {"setting": setting, "targets_per_processor_second": results}, targets)
     return 0
 
 

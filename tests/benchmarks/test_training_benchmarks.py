@@ -13,12 +13,14 @@ import pytest
 
 from benchmarks.flops import distinct_draws, interest_trend_example_flops, mind_step_flops, softmax_example_flops
 from benchmarks.peer_environment import peer_python
+from benchmarks.sequence_training_speed import parse_arguments, peer_setting
 from benchmarks.synthetic import synthetic_sequences, synthetic_sessions, write_comirec_files
 from benchmarks.training_speed import REFERENCE, rate, run_contender, shared_setting, summarize
 from tests.programs import run_program
 from tfmi.config import SplitConfig
 from tfmi.core.errors import ConfigError, TfmiError
 from tfmi.data.public.comirec import load_comirec
+from tfmi.layers.sequence_encoders.transformer_encoder import TransformerEncoder
 from tfmi.models.systems import load_config
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -58,10 +60,27 @@ def test_step_time_by_catalogue_measures_both_optimizers() -> None:
 @pytest.mark.slow
 def test_sequence_training_speed_measures_both_orders() -> None:
     sizes = ["--users", "30", "--items", "40", "--targets", "20", "--num-sampled", "10", "--steps", "1", "--repeats", "1"]
-    result = run("sequence_training_speed.py", "--lengths", "4", "--dimension", "8", *sizes)
+    result = run("sequence_training_speed.py", "--no-peer", "--lengths", "4", "--dimension", "8", *sizes)
     found = result["targets_per_processor_second"]["4"]
     assert found["prefixes"] > 0
-    assert found["times"] == pytest.approx(found["sequences"] / found["prefixes"], abs=0.02)
+    assert found["times_prefixes"] == pytest.approx(found["sequences"] / found["prefixes"], abs=0.02)
+    assert result["targets"] == {}  # there is nobody to be compared with
+
+
+def test_the_plain_peer_is_told_the_sizes_of_our_recipe() -> None:
+    options = parse_arguments(["--dimension", "8", "--targets", "40", "--items", "30"])
+    setting = peer_setting(4, options)
+    assert setting["batch_size"] * setting["length"] == 40
+    assert (setting["num_rows"], setting["dimension"], setting["feed_forward"]) == (32, 8, 32)
+    encoder = TransformerEncoder.from_config(TransformerEncoder().get_config() | config_of_encoder())
+    assert (encoder.norm, encoder.activation, encoder.dropout) == ("post", "gelu", setting["dropout"])
+    assert (encoder.num_blocks, encoder.num_heads) == (setting["blocks"], setting["heads"])
+
+
+def config_of_encoder() -> dict[str, Any]:
+    """What the recipe says of its encoder."""
+    described = load_config(system="sasrec").model.extractor["encoder"]
+    return {name: value for name, value in described.items() if name != "name"}
 
 
 def result(name: str, work: int, *seconds: float) -> dict[str, Any]:
@@ -109,7 +128,7 @@ def test_a_contender_that_fails_says_why() -> None:
 
 def test_flops_of_a_step_counted_by_hand() -> None:
     """B 1, L 2, d 3, K 1, 2 iterations, one hidden layer of 5, 1 draw from 1 item."""
-    forwards = 3 * (2 * 2 * 3) + 3 * (2 * 3 * 3)  # two sums and an agreement; S thrice
+    forwards = 3 * (2 * 2 * 3) + 2 * 3**3 + 2 * (2 * 3 * 3)  # two sums and an agreement; G; G and S applied
     backwards = 2 * 2 * 3 + 2 * (2 * 3 * 3)
     tower = 3 * (2 * 3 * 5 + 2 * 5 * 3)
     softmax = 3 * (2 * 2 * 3)  # the target and one negative

@@ -479,7 +479,7 @@ class UserTagsConfig(Section):
 
 
 class VotesConfig(Section):
-    """What a heuristic model adds to a trained one's scores when it answers."""
+    """What a heuristic model adds to a trained one's scores when it answers and, if that is to be learned, while it learns."""
 
     heuristic: ComponentSpec = Field(default_factory=lambda: {"name": "item_knn"}, description="the heuristic model, as in kind: heuristic")
     weight: float = Field(1.0, gt=0, description="of its best candidate, on the scale of scores; choose it on validation users")
@@ -487,6 +487,9 @@ class VotesConfig(Section):
         0.5, gt=0, description="of a candidate's share of the best one's score; below 1 those far behind are heard, too"
     )
     candidates: int = Field(1000, ge=1, description="how many of its best candidates get votes")
+    learned: bool = Field(
+        False, description="train with the votes, whose weights for each user are then learned from weight and exponent on"
+    )
 
 
 class ModelConfig(Section):

@@ -179,6 +179,20 @@ class Sequences:
         """int64 [rows] number of items in each row."""
         return np.diff(self.offsets)
 
+    def select(self, chosen: np.ndarray) -> Sequences:
+        """The rows for which ``chosen``, bool [rows], is True."""
+        events = np.repeat(chosen, self.lengths())
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths()[chosen])])
+        return Sequences(
+            offsets,
+            self.items[events],
+            None if self.timestamps is None else self.timestamps[events],
+            None if self.weights is None else self.weights[events],
+            self.users[chosen],
+            None if self.negatives is None else self.negatives[chosen],
+            None if self.negative_places is None else self.negative_places[chosen],
+        )
+
     def padded(self, length: int) -> np.ndarray:
         """int32 [rows, length]: the newest ``length`` items of each row, oldest to newest, right-padded with 0."""
         return self._padded(self.items, length).astype(np.int32)

@@ -10,7 +10,9 @@ import copy
 import functools
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
@@ -19,6 +21,7 @@ from tfmi.core.registry import Registry
 
 # Added to a masked logit before a float32 softmax: exp underflows to exactly 0 and a fully masked row stays finite.
 MASKED_LOGIT = -1e9
+_SMALLEST_SQUARED_NORM = 1e-12  # as in tf.math.l2_normalize
 
 
 class InterestOutput(NamedTuple):
@@ -260,8 +263,23 @@ def variable_name(name: str) -> str:
     return re.sub("^_|[^A-Za-z0-9_]", ".", name)
 
 
+_known_zero: ContextVar[tf.Tensor | None] = ContextVar("known_zero", default=None)
+
+
+@contextmanager
+def zero_at_padding(history: tf.Tensor) -> Iterator[None]:
+    """Inside, ``zero_padding`` takes ``history`` as it is, which saves two passes: whoever made it left nothing at padding."""
+    token = _known_zero.set(history)
+    try:
+        yield
+    finally:
+        _known_zero.reset(token)
+
+
 def zero_padding(history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """``history`` [B, L, d] with 0 where ``mask`` [B, L] is False, whatever stood there, infinite or not a number included."""
+    if history is _known_zero.get():
+        return history
     return tf.where(mask[..., None], history, tf.zeros([], history.dtype))
 
 
@@ -282,8 +300,22 @@ class RealItems:
 
     def spread(self, rows: tf.Tensor) -> tf.Tensor:
         """[B, L, w]: ``rows`` [R, w] back at their places, 0 at padding."""
-        history = tf.scatter_nd(self.places, rows, tf.concat([tf.shape(self.mask, tf.int64), [rows.shape[-1]]], axis=0))
+        source, target = self._sources()
+
+        # Looking up each place's row, padding's being one of zeros, takes a third of the time that writing rows to their places does; and
+        # no two places share a real row, so that the gradient is a lookup, too.
+        @tf.custom_gradient
+        def placed(rows: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            padded = tf.concat([tf.zeros([1, rows.shape[-1]], rows.dtype), rows], axis=0)
+            return tf.gather(padded, source), lambda gradient: tf.gather(gradient, target)
+
+        history = tf.reshape(placed(rows), tf.concat([tf.shape(self.mask), [rows.shape[-1]]], axis=0))
         return tf.ensure_shape(history, [*self.mask.shape, rows.shape[-1]])
+
+    def _sources(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """int32 [B L]: the row of each place, from 1, 0 at padding; int32 [R]: the place of each row."""
+        real = tf.reshape(self.mask, [-1])
+        return tf.where(real, tf.cumsum(tf.cast(real, tf.int32)), 0), tf.cast(tf.where(real)[:, 0], tf.int32)
 
 
 def masked_softmax(logits: tf.Tensor, mask: tf.Tensor, axis: int = -1) -> tf.Tensor:
@@ -295,8 +327,33 @@ def masked_softmax(logits: tf.Tensor, mask: tf.Tensor, axis: int = -1) -> tf.Ten
 
 def squash(vectors: tf.Tensor, epsilon: float = 1e-9) -> tf.Tensor:
     """Shrink vectors along the last axis to norms below 1: ``|z|^2 / (1 + |z|^2) * z / |z|`` (Sabour et al., NIPS 2017, equation 1)."""
-    squared_norm = tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True)
-    return squared_norm / (1.0 + squared_norm) / tf.sqrt(squared_norm + epsilon) * vectors
+    return squashing(tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True), epsilon) * vectors
+
+
+def squashing(squared_norm: tf.Tensor, epsilon: float = 1e-9) -> tf.Tensor:
+    """By what ``squash`` multiplies vectors of these squared norms."""
+    return squared_norm / (1.0 + squared_norm) / tf.sqrt(squared_norm + epsilon)
+
+
+@tf.custom_gradient
+def unit_length(vectors: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """L2-normalise the last axis in float32, whose epsilon float16 would round to 0; zero vectors stay 0.
+
+    ``tf.math.l2_normalize`` with its gradient written out, ``(g - (g . u) u) / |v|``, which takes half the passes over memory.
+    """
+    precise = tf.cast(vectors, tf.float32)
+    squared_norm = tf.reduce_sum(tf.square(precise), axis=-1, keepdims=True)
+    inverse = tf.math.rsqrt(tf.maximum(squared_norm, _SMALLEST_SQUARED_NORM))
+    units = precise * inverse
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        upstream = tf.cast(upstream, tf.float32)
+        along = tf.reduce_sum(upstream * units, axis=-1, keepdims=True)
+        # Vectors as short as the floor are only multiplied by a constant.
+        along = tf.where(squared_norm >= _SMALLEST_SQUARED_NORM, along, 0.0)
+        return tf.cast((upstream - along * units) * inverse, vectors.dtype)
+
+    return tf.cast(units, vectors.dtype), gradient
 
 
 def repeat_first_where_inactive(interests: tf.Tensor, active: tf.Tensor) -> tf.Tensor:

@@ -179,6 +179,18 @@ WEIGHTINGS: Registry[Weighting] = Registry("weighting", "tfmi.losses")
 REGULARIZERS: Registry[Regularizer] = Registry("regularizer", "tfmi.losses")
 
 
+@tf.custom_gradient
+def log_sum_exp(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """float32 [B]: the log of each row's sum of exp, of finite ``logits`` float32 [B, C].
+
+    From one softmax, which is one kernel where ``tf.reduce_logsumexp`` takes a pass for each operation, and which the gradient needs in any
+    case: with m the largest logit of a row, ``log sum exp = m - log softmax(m)``.
+    """
+    shares = tf.nn.softmax(logits)
+    largest = tf.reduce_max(logits, axis=1) - tf.math.log(tf.reduce_max(shares, axis=1))
+    return largest, lambda gradient: gradient[:, None] * shares
+
+
 def candidate_logits(queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
     """float32 [B, C] scores of shared candidates [C, d] for queries [B, d], or for [B, K, d] by each candidate's best interest."""
     if queries.shape.rank == 2:

@@ -12,11 +12,14 @@ import tensorflow as tf
 from tfmi.layers.base import (
     MASKED_LOGIT,
     ConfiguredLayer,
+    RealItems,
     masked_softmax,
     num_real_items,
     repeat_first_where_inactive,
     squash,
+    unit_length,
     variable_name,
+    zero_at_padding,
     zero_padding,
 )
 from tfmi.layers.common.arguments import require_at_least, require_choice
@@ -57,6 +60,64 @@ def test_masked_softmax_leaves_half_precision() -> None:
 def test_zero_padding_removes_what_is_not_a_number() -> None:
     history = tf.constant([[[1.0], [np.nan]], [[np.inf], [2.0]]])
     np.testing.assert_array_equal(zero_padding(history, tf.constant([[True, False], [False, True]])), [[[1.0], [0.0]], [[0.0], [2.0]]])
+
+
+def test_only_what_is_known_to_be_zero_at_padding_is_taken_as_it_is() -> None:
+    mask = tf.constant([[True, False]])
+    known, other = tf.constant([[[1.0], [0.0]]]), tf.constant([[[1.0], [7.0]]])
+    with zero_at_padding(known):
+        assert zero_padding(known, mask) is known
+        np.testing.assert_array_equal(zero_padding(other, mask), known)
+    assert zero_padding(known, mask) is not known
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_unit_length_is_l2_normalize_with_its_gradient(traced: bool) -> None:
+    random = np.random.default_rng(0)
+    vectors = tf.constant(
+        np.concatenate([random.normal(size=(5, 3, 4)), 1e-8 * random.normal(size=(2, 3, 4)), np.zeros((1, 3, 4))]), tf.float32
+    )
+    weights = tf.constant(random.normal(size=vectors.shape), tf.float32)
+
+    def both(normalize: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as outer:
+            outer.watch(vectors)
+            with tf.GradientTape() as tape:
+                tape.watch(vectors)
+                units = normalize(vectors)
+                total = tf.reduce_sum(units * weights)
+            first = tape.gradient(total, vectors)
+            curved = tf.reduce_sum(first[:5] * weights[:5])
+        return units, first, outer.gradient(curved, vectors)[:5]
+
+    def theirs(values: tf.Tensor) -> tf.Tensor:
+        return tf.math.l2_normalize(values, axis=-1)
+
+    run = tf.function(both, autograph=False) if traced else both
+    for found, expected in zip(run(unit_length), run(theirs), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_unit_length_of_half_precision() -> None:
+    vectors = tf.constant([[1e-4, 0.0]], tf.float16)
+    with tf.GradientTape() as tape:
+        tape.watch(vectors)
+        units = unit_length(vectors)
+    np.testing.assert_allclose(units, [[1.0, 0.0]], atol=1e-3)
+    assert tape.gradient(units, vectors).dtype == units.dtype == tf.float16
+
+
+@pytest.mark.parametrize("mask", [[[True, False, True], [False, False, False]], [[True, True], [True, True]], [[False], [False]]])
+def test_real_items_come_back_to_their_places_and_gradients_with_them(mask: list[list[bool]]) -> None:
+    real = RealItems(tf.constant(mask))
+    history = tf.constant(np.random.default_rng(0).normal(size=(*np.shape(mask), 2)), tf.float32)
+    rows = real.rows(history)
+    with tf.GradientTape() as tape:
+        tape.watch(rows)
+        spread = real.spread(rows)
+        total = tf.reduce_sum(spread * history)
+    np.testing.assert_array_equal(spread, zero_padding(history, real.mask))
+    np.testing.assert_array_equal(tape.gradient(total, rows), rows)
 
 
 def test_repeat_first_where_inactive_hides_inactive_rows_from_a_maximum() -> None:

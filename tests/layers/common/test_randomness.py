@@ -96,6 +96,16 @@ def test_configuration_survives_a_round_trip() -> None:
     np.testing.assert_array_equal(copy.normal([3]), stream.normal([3]))
 
 
+def test_quick_normal_numbers_are_normal_and_independent() -> None:
+    numbers = RandomStream(3, "noise").quick_normal([200, 100], deviation=2.0).numpy()
+    assert numbers.dtype == np.float32
+    for power, expected in ((1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)):
+        moments = (numbers / 2.0) ** power
+        assert abs(moments.mean() - expected) < 4 * moments.std() / np.sqrt(moments.size)
+    pairs = numbers.reshape(-1, 2)  # of one random word
+    assert abs(np.corrcoef(pairs.T)[0, 1]) < 4 / np.sqrt(len(pairs))
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.2, 0.5, 0.99, 1.0])
 @pytest.mark.parametrize("shape", [(), (7,), (100, 21, 10)])
 def test_coins_fall_as_often_as_stated(probability: float, shape: tuple[int, ...]) -> None:

@@ -22,7 +22,7 @@ from tfmi.losses.base import OBJECTIVES
 from tfmi.models.heuristics.item_knn import ItemKNN
 from tfmi.models.recommender import UserInputs
 from tfmi.models.retrieval.build_retriever import build_model
-from tfmi.models.retrieval.counted_votes import CountedVotes
+from tfmi.models.retrieval.counted_votes import CountedVotes, fold_of
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.systems import load_config
 from tfmi.models.towers import ItemTower, UserTower
@@ -51,7 +51,7 @@ def model_with(**options: Any) -> InterestRetrieval:
         item_tower=ItemTower(NUM_ROWS, DIMENSION),
         user_tower=UserTower(DIMENSION),
         extractor=EXTRACTORS.build({"name": "self_attentive", "num_interests": 2, "positions": "newest"}, "extractor"),
-        readout=READOUTS.build({"name": "mixture"}, "readout"),
+        readout=options.pop("readout", None) or READOUTS.build({"name": "mixture"}, "readout"),
         objective=OBJECTIVES.build({"name": "full_softmax"}, "objective"),
         history_length=LENGTH,
         regularizers={},
@@ -89,15 +89,16 @@ def scores_by_hand(model: InterestRetrieval, history: np.ndarray, weight: float,
 
 
 def test_votes_are_shares_of_the_best_candidates_count() -> None:
-    items, votes = (values.numpy() for values in voting(weight=3.0, exponent=0.5, candidates=6)(tf.constant(HISTORY)))
+    voted = voting(weight=3.0, exponent=0.5, candidates=6)(tf.constant(HISTORY))
+    items, votes = voted.items.numpy(), voted.votes.numpy()
     assert items.shape == votes.shape == (4, 6)
     for row in (0, 1):
         counts = counted(HISTORY[row])
         expected = 3.0 * np.sqrt(np.sort(counts)[::-1][:6] / counts.max())
         np.testing.assert_allclose(votes[row], expected, rtol=1e-4)
-        voted = items[row] > 0
-        np.testing.assert_allclose(votes[row][voted], 3.0 * np.sqrt(counts[items[row][voted]] / counts.max()), rtol=1e-4)
-        assert len(set(items[row][voted])) == voted.sum() == (expected > 0).sum()
+        real = items[row] > 0
+        np.testing.assert_allclose(votes[row][real], 3.0 * np.sqrt(counts[items[row][real]] / counts.max()), rtol=1e-4)
+        assert len(set(items[row][real])) == real.sum() == (expected > 0).sum()
     # An item that stands beside nothing, and an empty history, have no votes; popular items get none for being popular.
     assert not items[2:].any()
     assert not votes[2:].any()
@@ -156,6 +157,123 @@ def test_any_heuristic_model_votes() -> None:
 def test_training_does_not_see_the_votes() -> None:
     batch = {"history": tf.constant(HISTORY), "target": tf.constant([5, 6, 7, 8])}
     assert float(model_with(votes=voting(weight=9.0)).compute_loss(batch)) == float(model_with().compute_loss(batch))
+
+
+def learning(weight: float = 0.7, **options: Any) -> InterestRetrieval:
+    votes = CountedVotes({"name": "item_knn", "decay": 0.5}, weight=weight, candidates=NUM_ROWS, learned=True, history_length=LENGTH)
+    votes.adapt(TRAIN, NUM_ROWS)
+    return model_with(votes=votes, **options)
+
+
+def votes_of(model: InterestRetrieval) -> CountedVotes:
+    assert model.votes is not None
+    return model.votes
+
+
+def test_learned_votes_begin_as_votes_of_their_weight() -> None:
+    found, plain = votes_of(learning())(tf.constant(HISTORY)), voting(weight=0.7, candidates=NUM_ROWS)(tf.constant(HISTORY))
+    np.testing.assert_array_equal(found.items, plain.items)
+    np.testing.assert_allclose(found.votes, plain.votes, rtol=1e-5)
+    assert not found.own_votes.numpy().any()
+
+
+def test_training_asks_counts_that_the_histories_sequence_is_not_in() -> None:
+    """Of sequences that share no item with any other, nothing is known but by themselves."""
+    alone = rows([4] * 5, np.arange(2, 22))
+    votes = CountedVotes(learned=True, candidates=3, history_length=4)
+    votes.adapt(alone, NUM_ROWS)
+    history = tf.constant(alone.items.reshape(-1, 4)[:, :3])
+    assert votes(history).items.numpy().all()
+    assert not votes(history, training=True).items.numpy().any()
+    assert not votes(history, training=True).votes.numpy().any()
+
+
+def test_what_training_asks_is_what_the_other_parts_say() -> None:
+    model = learning()
+    oldest = TRAIN.items[::4]
+    folds = fold_of(oldest).numpy()
+    assert len(set(folds)) > 1
+    found = votes_of(model)(tf.constant(HISTORY), training=True)
+    for row in range(2):
+        others = TRAIN.select(folds != int(fold_of(HISTORY[row, :1]).numpy()[0]))
+        expected = CountedVotes({"name": "item_knn", "decay": 0.5}, weight=0.7, candidates=NUM_ROWS)
+        expected.adapt(others, NUM_ROWS)
+        said = expected(tf.constant(HISTORY[row : row + 1]))
+        np.testing.assert_array_equal(found.items[row], said.items[0])
+        np.testing.assert_allclose(found.votes[row], said.votes[0], rtol=1e-5)
+
+
+def test_sequences_whose_oldest_item_a_history_may_miss_are_counted_by_nobody_in_training() -> None:
+    votes = CountedVotes(learned=True, candidates=3, history_length=2)
+    votes.adapt(TRAIN, NUM_ROWS)
+    assert votes(tf.constant(HISTORY)).items.numpy().any()
+    assert not votes(tf.constant(HISTORY), training=True).items.numpy().any()
+
+
+@pytest.mark.parametrize("gate", [None, {"name": "learned_gate"}])
+def test_the_loss_with_learned_votes_is_the_softmax_over_the_scores_that_are_served(gate: dict[str, Any] | None) -> None:
+    repetition = None if gate is None else REPETITIONS.build(gate, "repetition")
+    model = learning(repetition=repetition, readout=READOUTS.build({"name": "max_sim"}, "readout"))
+    for weight in votes_of(model).trainable_weights:
+        weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.3))
+    history, target = tf.constant(HISTORY[:3]), tf.constant([5, 6, 7])
+    loss = model.compute_loss({"history": history, "target": target}, training=False)
+    users, _, own = model.interests_with_repeats(UserInputs(history))
+    scores = np.einsum("bkd,nd->bkn", users, model.item_vectors()).max(axis=1)
+    scores[:, :2] = -np.inf
+    for row in range(3):
+        replaced = own.without_inner_products()[row].numpy()
+        scores[row, replaced[replaced > 0]] = -np.inf
+        np.maximum.at(scores[row], own.items[row].numpy(), own.scores[row].numpy())
+    scores[:, :2] = -np.inf
+    expected = np.mean([np.log(np.exp(one).sum()) - one[goal] for one, goal in zip(scores, target.numpy(), strict=True)])
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+
+def test_gradients_reach_every_weight_of_learned_votes_and_are_finite() -> None:
+    model = learning(repetition=REPETITIONS.build({"name": "learned_gate"}, "repetition"))
+    weights = votes_of(model).trainable_weights
+    assert {id(weight) for weight in weights} <= {id(weight) for weight in model.trainable_weights}
+    for weight in weights:
+        weight.assign_add(tf.random.stateless_normal(weight.shape, [3, 4], stddev=0.3))
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss({"history": tf.constant(HISTORY), "target": tf.constant([4, 6, 7, 8])}, training=True)
+    for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
+        assert np.isfinite(gradient).all(), weight.name
+        assert np.abs(gradient).max() > 0, weight.name
+
+
+def test_more_padding_changes_no_learned_vote() -> None:
+    votes = votes_of(learning())
+    votes.output_kernel.assign(tf.random.stateless_normal(votes.output_kernel.shape, [5, 6]))
+    found, padded = votes(tf.constant(HISTORY)), votes(tf.constant(np.pad(HISTORY, [(0, 0), (0, 3)])))
+    np.testing.assert_array_equal(found.items, padded.items)
+    np.testing.assert_allclose(found.votes, padded.votes, rtol=1e-5)
+    np.testing.assert_allclose(found.own_votes, padded.own_votes[:, :LENGTH], rtol=1e-5)
+    assert not padded.own_votes[:, LENGTH:].numpy().any()
+
+
+def test_learned_votes_survive_their_configuration_and_need_training_sequences_to_learn() -> None:
+    votes = CountedVotes(learned=True, weight=2.0, history_length=3)
+    copy = CountedVotes.from_config(votes.get_config())
+    assert copy.learned
+    np.testing.assert_array_equal(copy.output_bias, votes.output_bias)
+    with pytest.raises(ConfigError, match="no training sequences"):
+        copy(tf.constant([[2, 3, 0]]), training=True)
+
+
+def test_an_export_with_learned_votes_answers_as_the_model(tmp_path: Path) -> None:
+    model, catalogue = learning(repetition=REPETITIONS.build({"name": "learned_gate"}, "repetition")), make_catalogue(NUM_ROWS - 2)
+    for weight in votes_of(model).trainable_weights:
+        weight.assign_add(tf.random.stateless_normal(weight.shape, [7, 8], stddev=0.5))
+    folder = export_savedmodel(model, catalogue, tmp_path / "learned", export=ExportConfig(num_results=6), index=IndexConfig(kind="exact"))
+    asked = np.array([[catalogue.vocabulary.ids[item - 2] if item else "" for item in own] for own in HISTORY[:3]])
+    answer = ExportedModel(folder).predict("serving_default", {"history": asked})
+    users = EvaluationSet(rows([2, 5, 1], HISTORY[HISTORY > 0]), rows([1, 1, 1], np.array([5, 6, 7])))
+    expected = recommend(model, users, 6, batch_size=3).items
+    assert [[name.decode() for name in row] for row in answer["item_ids"]] == [
+        [catalogue.vocabulary.ids[item - 2] for item in row] for row in expected
+    ]
 
 
 def test_a_configuration_names_what_counts_and_its_model_counts_the_training_data() -> None:

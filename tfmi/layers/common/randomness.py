@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 _STATE_KEY = "state"
 
 
 _only_checked: ContextVar[bool] = ContextVar("only_checked", default=False)
+
+
+@functools.cache
+def _normal_quantiles() -> np.ndarray:
+    """float64 [65536]: the normal distribution's quantiles in the middles of as many equal parts."""
+    normal = NormalDist()
+    return np.array([normal.inv_cdf((part + 0.5) / 2**16) for part in range(2**16)])
 
 
 @contextmanager
@@ -74,6 +84,11 @@ class RandomStream(tf.keras.layers.Layer):
         """float32 normal numbers of mean 0 and the given standard deviation."""
         return self.generator.normal(shape, stddev=deviation)
 
+    def quick_normal(self, shape: Any, deviation: float = 1.0) -> tf.Tensor:
+        """Normal numbers of 65,536 values, evenly spaced quantiles: half a random word for each, and half the time of ``normal``."""
+        quantiles = tf.constant(_normal_quantiles() * deviation, tf.float32)
+        return tf.gather(quantiles, tf.cast(self._half_words(shape), tf.int32) + 2**15)
+
     def uniform(self, shape: Any, minval: Any = 0, maxval: Any = 1, dtype: tf.DType = tf.float32) -> tf.Tensor:
         """Numbers drawn evenly from [minval, maxval); integers if ``dtype`` is an integer type."""
         return self.generator.uniform(shape, minval=minval, maxval=maxval, dtype=dtype)
@@ -83,11 +98,14 @@ class RandomStream(tf.keras.layers.Layer):
         true_values = round(probability * 2**16)
         if true_values == 2**16:
             return tf.ones(shape, tf.bool)
+        return self._half_words(shape) < tf.constant(true_values - 2**15, tf.int16)
+
+    def _half_words(self, shape: Any) -> tf.Tensor:
+        """int16, every value as likely as any other."""
         shape = tf.convert_to_tensor(shape, dtype_hint=tf.int32)  # an empty list would be float32
         count = tf.reduce_prod(shape)
         words = self.generator.uniform_full_int([(count + 1) // 2], tf.uint32)
-        halves = tf.reshape(tf.bitcast(words, tf.int16), [-1])[:count]
-        return tf.reshape(halves, shape) < tf.constant(true_values - 2**15, tf.int16)
+        return tf.reshape(tf.reshape(tf.bitcast(words, tf.int16), [-1])[:count], shape)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; the position in the stream is state, not configuration."""

@@ -59,10 +59,13 @@ class LabelAwareAttention(Readout):
         Returns:
             Queries [B, d].
         """
-        scores = tf.einsum("bkd,bd->bk", tf.cast(interests, tf.float32), tf.cast(target, tf.float32))
+        scores = tf.linalg.matvec(tf.cast(interests, tf.float32), tf.cast(target, tf.float32))
         if self._is_hard():
             choosable = tf.where(active, tf.stop_gradient(scores), scores.dtype.min)
-            return tf.gather(interests, tf.argmax(choosable, axis=1, output_type=tf.int32), batch_dims=1)
+            best = tf.argmax(choosable, axis=1, output_type=tf.int32)
+            # All users' interests as rows of one table: the gradient of a gather with batch_dims works this out in a dozen operations.
+            num_users, num_interests, width = tf.shape(interests)[0], interests.shape[1], interests.shape[2]
+            return tf.gather(tf.reshape(interests, [-1, width]), tf.range(num_users) * num_interests + best)
         weights = tf.cast(self._soft_weights(scores, active), interests.dtype)
         return tf.einsum("bk,bkd->bd", weights, interests)
 

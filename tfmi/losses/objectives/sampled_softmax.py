@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfmi.data.dataset import FIRST_INDEX
 from tfmi.layers.base import MASKED_LOGIT
 from tfmi.layers.common.randomness import RandomStream
-from tfmi.losses.base import OBJECTIVES, Contrast, ItemSpace, Objective, candidate_logits, target_logits
+from tfmi.losses.base import OBJECTIVES, Contrast, ItemSpace, Objective, candidate_logits, log_sum_exp, target_logits
 from tfmi.losses.objectives.full_softmax import full_softmax_contrast
 
 Sampler = Literal["uniform", "log_uniform"]
@@ -153,4 +153,4 @@ class SampledSoftmax(Objective):
         elif left_out is not None:
             negative = tf.where(among_columns(left_out, sampled), MASKED_LOGIT, negative)
         uncorrected = self.sampler == "uniform" or not self.correct_frequency
-        return Contrast(positive, tf.reduce_logsumexp(negative, axis=1), log_share(sampled, num_items) if uncorrected else 0.0)
+        return Contrast(positive, log_sum_exp(negative), log_share(sampled, num_items) if uncorrected else 0.0)

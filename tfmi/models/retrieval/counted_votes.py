@@ -8,12 +8,18 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from tfmi.data.dataset import PADDING_INDEX, Sequences
-from tfmi.layers.base import ConfiguredLayer
+from tfmi.core.errors import ConfigError
+from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Sequences
+from tfmi.layers.base import ConfiguredLayer, num_real_items
 from tfmi.layers.common.arguments import require_above, require_at_least
-from tfmi.models.heuristics.heuristic import HEURISTICS
+from tfmi.models.heuristics.heuristic import HEURISTICS, HeuristicModel, newest_first, occurs_before
+
+_FOLDS = 4
+_NUM_FEATURES = 4
+_HIDDEN = 16
 
 
 class Votes(NamedTuple):
@@ -21,11 +27,19 @@ class Votes(NamedTuple):
 
     Attributes:
         items: int32 [B, C], distinct, most votes first; 0 pads.
-        votes: float32 [B, C], above 0; 0 at padding.
+        votes: float32 [B, C], above 0 but where they are learned; 0 at padding.
+        own_votes: float32 [B, L], what is added to the score that a repetition gives an item of the history; None adds nothing.
     """
 
     items: tf.Tensor
     votes: tf.Tensor
+    own_votes: tf.Tensor | None = None
+
+
+def fold_of(items: tf.Tensor | np.ndarray) -> tf.Tensor:
+    """int32: in which of the parts that are counted apart a sequence is, by its oldest item."""
+    # Neighbouring indices, which are of items about as frequent, come into different parts.
+    return tf.cast(tf.bitwise.right_shift(tf.cast(items, tf.uint32) * tf.constant(2654435761, tf.uint32), 16), tf.int32) % _FOLDS
 
 
 class CountedVotes(ConfiguredLayer):
@@ -39,13 +53,25 @@ class CountedVotes(ConfiguredLayer):
     learns: every training target has been counted beside its own history, so that training would learn to trust the counts alone.
     ``weight`` is on the scale of scores (at most 1 where ``normalize`` makes them cosines) and is to be chosen on validation users.
 
+    With ``learned`` the model learns beside its votes how much they weigh for each user, so that nothing is left to choose::
+
+        votes(i) = weight(u) (c_i / max_j c_j)^p + offset(u)           an item that is not in the history
+        votes(h) = own_weight(u) (c_h / max_j c_j)^q                   an item h of it, added to the score that a repetition gives it
+        weight, offset, own_weight: tanh([log(1 + n); share of distinct items; log(1 + max_j c_j); log(1 + candidates)] W1 + b1) W2 + b2
+
+    p and q start at ``exponent``, weight(u) at ``weight``, the others at 0. So that no target is counted with its own history, training
+    asks counts that its sequence is not in: the sequences are dealt into four parts by their oldest item, and those of a part see what the
+    other three say. Whoever asks later asks all counts. Sequences that are longer than the window and its target, whose oldest item a
+    history does not tell, are in none of the parts.
+
     Source: no paper; this project's own. The counts are item-KNN's by default (Sarwar et al., WWW 2001).
 
     Args:
         heuristic: The heuristic model, ``{"name": ..., parameter: value, ...}``; None takes item-KNN.
-        weight: Of the votes, above 0.
+        weight: Of the votes, above 0; where it is learned, at the start.
         exponent: Above 0; below 1 candidates that are far behind the best one are heard, too.
         candidates: C; items beyond the best so many get no votes.
+        learned: Whether votes are part of training.
         history_length: L, of which the heuristic model looks at all.
 
     Raises:
@@ -60,6 +86,7 @@ class CountedVotes(ConfiguredLayer):
         weight: float = 1.0,
         exponent: float = 0.5,
         candidates: int = 1000,
+        learned: bool = False,
         history_length: int = 50,
         **kwargs: Any,
     ) -> None:
@@ -70,6 +97,18 @@ class CountedVotes(ConfiguredLayer):
         # As text: of an attribute Keras would wrap the dictionaries, and the caller's with them.
         self._described = json.dumps(spec)
         self.counts = HEURISTICS.build(spec, "model.votes.heuristic")
+        if learned:
+            self._make_weights()
+
+    def _make_weights(self) -> None:
+        def weight(name: str, shape: list[int], initializer: Any) -> tf.Variable:
+            return self.add_weight(name, shape, initializer=initializer, experimental_autocast=False)
+
+        self.kernel = weight("kernel", [_NUM_FEATURES, _HIDDEN], "glorot_uniform")
+        self.bias = weight("bias", [_HIDDEN], "zeros")
+        self.output_kernel = weight("output_kernel", [_HIDDEN, 3], "zeros")
+        self.output_bias = weight("output_bias", [3], lambda shape, dtype=None: tf.constant([self.weight, 0.0, 0.0], dtype))
+        self.log_exponents = weight("log_exponents", [2], tf.keras.initializers.Constant(float(np.log(self.exponent))))
 
     @property
     def heuristic(self) -> dict[str, Any]:
@@ -80,14 +119,71 @@ class CountedVotes(ConfiguredLayer):
     def adapt(self, sequences: Sequences, num_rows: int) -> None:
         """Count the training sequences; see ``AdaptsToSequences``."""
         self.counts.fit(sequences, num_rows, self.history_length)
+        if not self.learned:
+            return
+        lengths = sequences.lengths()
+        usable = (lengths > 0) & (lengths <= self.history_length + 1)
+        oldest = sequences.items[np.minimum(sequences.offsets[:-1], len(sequences.items) - 1)]
+        folds = np.where(usable, fold_of(oldest).numpy(), -1)
+        others = [sequences.select((folds >= 0) & (folds != fold)) for fold in range(_FOLDS)]
+        # Only training asks them: past Keras' attributes, which checkpoints and exports hold.
+        self.__dict__["_others"] = tuple(self._counted(part, num_rows) for part in others)
 
-    def call(self, history: tf.Tensor) -> Votes:
+    def _counted(self, sequences: Sequences, num_rows: int) -> HeuristicModel:
+        counts = HEURISTICS.build(self.heuristic, "model.votes.heuristic")
+        counts.fit(sequences, num_rows, self.history_length)
+        return counts
+
+    def call(self, history: tf.Tensor, training: bool | None = None) -> Votes:
         """Vote.
 
         Args:
             history: int32 [B, L] item indices, oldest to newest; 0 pads.
+            training: Where votes are learned, whether to ask counts that have not seen the history's sequence.
+
+        Raises:
+            ConfigError: Votes are to be learned by a model that has not counted training sequences.
         """
-        items, scores = self.counts.top_k(history, self.candidates)  # best first
+        items, scores = self._unseen(history) if training and self.learned else self.counts.top_k(history, self.candidates)  # best first
         counted = scores > 0.0
         shares = tf.math.divide_no_nan(scores, scores[:, :1])
-        return Votes(tf.where(counted, items, PADDING_INDEX), tf.where(counted, self.weight * shares**self.exponent, 0.0))
+        items = tf.where(counted, items, PADDING_INDEX)
+        if not self.learned:
+            return Votes(items, tf.where(counted, self.weight * shares**self.exponent, 0.0))
+        return self._learned_votes(history, items, tf.where(counted, shares, 0.0), scores[:, 0])
+
+    def _unseen(self, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """As ``top_k``, of the counts without the histories' part."""
+        others: tuple[HeuristicModel, ...] | None = self.__dict__.get("_others")
+        if others is None:
+            raise ConfigError("model.votes.learned: there are no training sequences to learn votes from")
+        folds = fold_of(history[:, 0])
+        rows = [tf.where(folds == fold)[:, 0] for fold in range(_FOLDS)]
+        found = [counts.top_k(tf.gather(history, where), self.candidates) for counts, where in zip(others, rows, strict=True)]
+        back = tf.argsort(tf.concat(rows, axis=0))
+        items, scores = (tf.gather(tf.concat(parts, axis=0), back) for parts in zip(*found, strict=True))
+        return items, scores
+
+    def _learned_votes(self, history: tf.Tensor, items: tf.Tensor, shares: tf.Tensor, best: tf.Tensor) -> Votes:
+        """From shares [B, C], 0 at padding, and the best candidates' scores [B]."""
+        turned, _, real = newest_first(history, self.history_length)
+        length = tf.cast(num_real_items(real), tf.float32)
+        distinct = tf.cast(num_real_items(real & ~occurs_before(turned)), tf.float32)
+        voted = tf.cast(num_real_items(shares > 0.0), tf.float32)
+        known = tf.stack(
+            [tf.math.log1p(length), tf.math.divide_no_nan(distinct, length), tf.math.log1p(tf.maximum(best, 0.0)), tf.math.log1p(voted)],
+            axis=1,
+        )
+        hidden = tf.tanh(tf.matmul(known, self.kernel) + self.bias)
+        weight, offset, own_weight = tf.split(tf.matmul(hidden, self.output_kernel) + self.output_bias, 3, axis=1)  # [B, 1] each
+        exponents = tf.exp(self.log_exponents)
+        votes = tf.where(shares > 0.0, weight * _power(shares, exponents[0]) + offset, 0.0)
+        beside = history[:, :, None] == items[:, None, :]  # [B, L, C]
+        own_shares = tf.reduce_max(tf.where(beside & (history >= FIRST_INDEX)[:, :, None], shares[:, None, :], 0.0), axis=2)
+        return Votes(items, votes, own_weight * _power(own_shares, exponents[1]))
+
+
+def _power(shares: tf.Tensor, exponent: tf.Tensor) -> tf.Tensor:
+    """``shares ** exponent``, 0 at 0, without the gradient's infinity there."""
+    above = shares > 0.0
+    return tf.where(above, tf.where(above, shares, 1.0) ** exponent, 0.0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import tensorflow as tf
 
 from tfmi.core.errors import ConfigError, DataError
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer
+from tfmi.layers.base import InterestExtractor, InterestOutput, Readout, RealItems, RepeatScorer, unit_length, zero_at_padding
 from tfmi.layers.common.history_dropout import HistoryDropout
 from tfmi.layers.sequence_encoders.sequence_encoder import SequenceEncoder
 from tfmi.losses.base import BatchContext, CatalogueTable, Contrast, Objective, Regularizer, Weighting, target_logits
@@ -39,11 +40,6 @@ def drop_unknown_items(inputs: UserInputs) -> UserInputs:
 def _known_first(known: tf.Tensor) -> tf.Tensor:
     """int32 [B, L]: the places at which ``known`` [B, L] is True, in order, then the others."""
     return tf.argsort(tf.cast(known, tf.int32), axis=1, direction="DESCENDING", stable=True)
-
-
-def unit_length(vectors: tf.Tensor) -> tf.Tensor:
-    """L2-normalise the last axis in float32, whose epsilon float16 would round to 0; zero vectors stay 0."""
-    return tf.cast(tf.math.l2_normalize(tf.cast(vectors, tf.float32), axis=-1), vectors.dtype)
 
 
 class ScoredItems:
@@ -238,9 +234,12 @@ class InterestRetrieval(TrainedByLoss):
         if examples is not None:
             check_sequences(self.extractor, self.encoder)
         if self.encoder is not None:
-            dropped = self.encoder(dropped, mask, training=training).states
+            with zero_at_padding(dropped):
+                dropped = self.encoder(dropped, mask, training=training).states
         if examples is None:
-            output = self.extractor(dropped, mask, training=training, **requested)
+            # Of an encoder's states nobody has promised it.
+            with zero_at_padding(dropped) if self.encoder is None else nullcontext():
+                output = self.extractor(dropped, mask, training=training, **requested)
         else:
             output = self._at_every_target(examples, dropped, mask, requested, training)
             profile_vector, vectors = examples.of_users(profile_vector), examples.histories(vectors)
@@ -255,7 +254,8 @@ class InterestRetrieval(TrainedByLoss):
     ) -> InterestOutput:
         """The extractor's output for every example: in one pass where it can, otherwise of each prefix of the states."""
         if self.extractor.why_not_every_item is None:
-            return examples.outputs(self.extractor(states, mask, training=training, every_item=True, **requested))
+            with zero_at_padding(states) if self.encoder is None else nullcontext():
+                return examples.outputs(self.extractor(states, mask, training=training, every_item=True, **requested))
         by_user = {"profile": examples.of_users, "timestamps": examples.histories, "history_indices": examples.histories}
         prefixes = {name: by_user[name](value) if name in by_user else value for name, value in requested.items()}
         return self.extractor(examples.histories(states), examples.masks(mask), training=training, **prefixes)
@@ -284,10 +284,13 @@ class InterestRetrieval(TrainedByLoss):
         for_readout = {"output": output} if self.readout.wants_output() else {}
         answers = self._unit_mixtures(self.readout(users, output.active, target_vectors, **for_readout))
         queries = answers / tf.cast(self.temperature, users.dtype)
-        contrast = self._contrast(queries, target, None if self.repetition is None else history, context, training)
-        if self.repetition is not None:
-            own_scores, _ = self.repetition(users, output.active, self._scored(vectors), history)
-            contrast = with_repeats(contrast, own_scores / self.temperature, history == target[:, None])
+        learned = self.votes(history, training=training) if self.votes is not None and self.votes.learned else None
+        if self.repetition is None and learned is None:
+            contrast = self._contrast(queries, target, None, context, training)
+        else:
+            apart = self._scored_apart(users, output, vectors, history, self._serve(output, users), learned)
+            contrast = self._contrast(queries, target, apart.items, context, training)
+            contrast = with_repeats(contrast, apart.scores / self.temperature, apart.items == target[:, None])
         per_example = self.weighting(contrast)
         if negatives is not None and self.negatives_weight:
             per_example += self.negatives_weight * turned_down_loss(queries, target, target_vectors, negatives, self.items)
@@ -397,21 +400,38 @@ class InterestRetrieval(TrainedByLoss):
             raise ConfigError("model.repetition: this model scores a user's own items like all others")
         output, users, vectors, history = self._extract_known_items(inputs)
         served, active = self._serve(output, users)
+        votes = None if self.votes is None else self.votes(history)
+        return served, active, self._scored_apart(users, output, vectors, history, (served, active), votes)
+
+    def _scored_apart(  # noqa: PLR0917 - all of what a batch of users is
+        self,
+        users: tf.Tensor,
+        output: InterestOutput,
+        vectors: tf.Tensor,
+        history: tf.Tensor,
+        served: tuple[tf.Tensor, tf.Tensor],
+        votes: Votes | None,
+    ) -> OwnItems:
+        """What has scores of its own: items of the history where there is a repetition, and those that are voted for."""
         parts = []
         if self.repetition is not None:
             scores, interests = self.repetition(users, output.active, self._scored(vectors), history)
+            if votes is not None and votes.own_votes is not None:
+                scores += votes.own_votes
             if not self.readout.serves_interests:
                 interests = tf.zeros_like(interests)  # what is served is one vector
             parts.append(OwnItems(history, tf.cast(scores, tf.float32), interests))
-        if self.votes is not None:
-            parts.append(self._voted(self.votes(history), served, active, history))
+        if votes is not None:
+            parts.append(self._voted(votes, *served, history))
         items, scores, interests = (tf.concat([part[column] for part in parts], axis=1) for column in range(3))
-        replaced = history[:, :0] if self.repetition is None else history
-        return served, active, OwnItems(items, scores, interests, replaced)
+        # Learned votes may be below 0: then, too, they say what an item's score is.
+        learned = votes is not None and votes.own_votes is not None
+        replaced = items if learned else history[:, :0] if self.repetition is None else history
+        return OwnItems(items, scores, interests, replaced)
 
     def _voted(self, voted: Votes, served: tf.Tensor, active: tf.Tensor, history: tf.Tensor) -> OwnItems:
         """What counts vote for, by inner product and votes together; without the items of ``history`` where a repetition scores them."""
-        items, votes = voted  # [B, C]
+        items, votes, _ = voted  # [B, C]
         similarities = tf.einsum("bkd,bcd->bkc", served, tf.cast(self.items.embed(items), tf.float32))
         similarities = tf.where(active[:, :, None], similarities, similarities.dtype.min)
         scored = items >= FIRST_INDEX

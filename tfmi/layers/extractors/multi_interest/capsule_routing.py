@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from tfmi.layers.base import EXTRACTORS, InterestOutput, num_real_items, zero_padding
+from tfmi.layers.base import EXTRACTORS, InterestOutput, num_real_items, squashing, zero_padding
 from tfmi.layers.common.arguments import require_at_least, require_choice
 from tfmi.layers.common.initializers import NearIdentity
 from tfmi.layers.extractors.multi_interest.routing import Freeze, RandomStartRouting, require_updates, route, why_routing_is_constant
@@ -25,6 +25,11 @@ def adaptive_interests(mask: tf.Tensor, num_interests: int) -> tf.Tensor:
     """
     thresholds = [0] + [min(2 ** (interest + 1), _LARGEST_THRESHOLD) for interest in range(1, num_interests)]
     return num_real_items(mask)[:, None] >= tf.constant(thresholds)  # [B, K]
+
+
+def _gram(matrix: tf.Tensor) -> tf.Tensor:
+    """G, [d, d]; ``matrix`` is applied from the right."""
+    return tf.matmul(matrix, matrix, transpose_b=True)
 
 
 @EXTRACTORS.register("capsule_routing")
@@ -137,15 +142,22 @@ class CapsuleRouting(RandomStartRouting):
             # tensordot is one matrix product, backwards too; einsum's gradient by the matrix takes four times as long.
             return tf.tensordot(pooled, freeze(self.transformation), axes=1)  # [B, K, d]
 
-        def agree(capsules: tf.Tensor, freeze: Freeze) -> tf.Tensor:
-            directions = tf.tensordot(capsules, freeze(self.transformation), axes=[[2], [1]])  # [B, K, d]
-            return tf.matmul(directions, freeze(items), transpose_b=True)  # [B, K, L]
+        # With G = S' S a sum p of items has |S p|^2 = p . G p, and S p . S e = G p . e: an update needs one product by a matrix instead of
+        # two, by S and by S'.
+        frozen_gram = _gram(tf.stop_gradient(self.transformation)) if self.iterations > 1 else None
+
+        def agreement(weights: tf.Tensor, freeze: Freeze) -> tf.Tensor:
+            pooled = tf.matmul(weights, freeze(items))  # [B, K, d]
+            gram = frozen_gram if freeze is tf.stop_gradient else _gram(self.transformation)
+            directions = tf.tensordot(pooled, gram, axes=1)  # [B, K, d]
+            squared_norm = tf.maximum(tf.reduce_sum(pooled * directions, axis=-1, keepdims=True), 0.0)
+            return tf.matmul(squashing(squared_norm) * directions, freeze(items), transpose_b=True)  # [B, K, L]
 
         routed = route(
             self.starting_logits(history, training, initial_logits),
             active[:, :, None] & mask[:, None, :],
             aggregate,
-            agree,
+            agreement,
             iterations=self.iterations,
             logit_update=self.logit_update,
             stop_gradient_routing=self.stop_gradient_routing,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, zero_padding
+from tfmi.layers.base import EXTRACTORS, InterestExtractor, InterestOutput, squash, zero_padding
 from tfmi.layers.common.arguments import require_at_least, require_choice
 from tfmi.layers.common.initializers import NearIdentity
 from tfmi.layers.common.positions import items_after
@@ -109,7 +109,8 @@ class ComiRecRouting(InterestExtractor):
         def aggregate(weights: tf.Tensor, freeze: Freeze) -> tf.Tensor:
             return tf.squeeze(tf.matmul(weights[:, :, None, :], freeze(predictions)), axis=2)  # [B, K, d]
 
-        def agree(capsules: tf.Tensor, freeze: Freeze) -> tf.Tensor:
+        def agreement(weights: tf.Tensor, freeze: Freeze) -> tf.Tensor:
+            capsules = squash(aggregate(weights, freeze))
             return tf.squeeze(tf.matmul(freeze(predictions), capsules[..., None]), axis=3)  # [B, K, L]
 
         batch = tf.shape(mask)[0]
@@ -117,7 +118,7 @@ class ComiRecRouting(InterestExtractor):
             tf.zeros([batch, self.num_interests, tf.shape(mask)[1]]),
             mask[:, None, :],
             aggregate,
-            agree,
+            agreement,
             iterations=self.iterations,
             stop_gradient_routing=self.stop_gradient_routing,
         )

@@ -37,14 +37,16 @@ def couple(logits: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
     masked = tf.where(allowed, logits, MASKED_LOGIT)
     # The maximum cancels in the quotient, so no gradient need pass through it.
     exponentials = tf.exp(masked - tf.stop_gradient(tf.reduce_max(masked, axis=1, keepdims=True)))
-    return tf.where(allowed, exponentials / tf.reduce_sum(exponentials, axis=1, keepdims=True), 0.0)
+    # What is not allowed beside something that is underflows to exactly 0; where nothing is, the item as a whole is multiplied by 0.
+    inverse = 1.0 / tf.reduce_sum(exponentials, axis=1, keepdims=True)  # [B, 1, L]
+    return exponentials * tf.where(tf.reduce_any(allowed, axis=1, keepdims=True), inverse, 0.0)
 
 
 def route(
     logits: tf.Tensor,
     allowed: tf.Tensor,
     aggregate: Callable[[tf.Tensor, Freeze], tf.Tensor],
-    agree: Callable[[tf.Tensor, Freeze], tf.Tensor],
+    agreement: Callable[[tf.Tensor, Freeze], tf.Tensor],
     *,
     iterations: int,
     logit_update: str = "accumulate",
@@ -57,7 +59,8 @@ def route(
         allowed: bool, broadcast to [B, K, L]: True where an item may flow into a capsule.
         aggregate: From weights [B, K, L] to sums [B, K, d] of the items' predictions. It applies its second argument, which stops
             gradients or lets them pass, to everything trainable that it reads.
-        agree: From capsules [B, K, d] to their inner products [B, K, L] with the items' predictions; second argument as above.
+        agreement: From weights to the inner products [B, K, L] of the capsules that they give, ``squash(aggregate(weights))``, with the
+            items' predictions; second argument as above.
         iterations: How often capsules are computed; the logits are updated one time less.
         logit_update: "accumulate" or "replace".
         stop_gradient_routing: True makes the weights constants for back-propagation; False lets the last update carry gradients.
@@ -65,8 +68,8 @@ def route(
     weights = couple(logits, allowed)
     for updates_left in range(iterations - 1, 0, -1):
         freeze: Freeze = tf.identity if updates_left == 1 and not stop_gradient_routing else tf.stop_gradient
-        agreement = agree(squash(aggregate(weights, freeze)), freeze)
-        logits = logits + agreement if logit_update == "accumulate" else agreement
+        agreed = agreement(weights, freeze)
+        logits = logits + agreed if logit_update == "accumulate" else agreed
         weights = couple(logits, allowed)
     return Routed(squash(aggregate(weights, tf.identity)), weights, logits)
 
@@ -131,6 +134,6 @@ class RandomStartRouting(InterestExtractor):
         if given is not None:
             return tf.stop_gradient(tf.cast(given, tf.float32))
         if training and self.routing_init == "random":
-            return self._noise.normal([shape[0], self.num_interests, shape[1]], self.logit_deviation)
+            return self._noise.quick_normal([shape[0], self.num_interests, shape[1]], self.logit_deviation)
         fixed = tf.transpose(first_slots(self.fixed_logits, history))  # [K, L]
         return tf.broadcast_to(fixed, [shape[0], self.num_interests, shape[1]])

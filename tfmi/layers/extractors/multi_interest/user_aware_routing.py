@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from tfmi.layers.base import EXTRACTORS, InterestOutput, zero_padding
+from tfmi.layers.base import EXTRACTORS, InterestOutput, squash, zero_padding
 from tfmi.layers.common.arguments import require_at_least, require_choice
 from tfmi.layers.common.initializers import NearIdentity
 from tfmi.layers.extractors.multi_interest.routing import Freeze, RandomStartRouting, route
@@ -147,7 +147,8 @@ class UserAwareRouting(RandomStartRouting):
             pooled = tf.matmul(weights * freeze(item_gate)[:, None, :], freeze(items))  # [B, K, d]
             return tf.einsum("bkd,kde->bke", pooled, freeze(self.transformations))
 
-        def agree(capsules: tf.Tensor, freeze: Freeze) -> tf.Tensor:
+        def agreement(weights: tf.Tensor, freeze: Freeze) -> tf.Tensor:
+            capsules = squash(aggregate(weights, freeze))
             directions = tf.einsum("bke,kde->bkd", capsules, freeze(self.transformations))
             return tf.matmul(directions, freeze(items), transpose_b=True)  # [B, K, L]
 
@@ -155,7 +156,7 @@ class UserAwareRouting(RandomStartRouting):
             self.starting_logits(history, training, initial_logits),
             mask[:, None, :],
             aggregate,
-            agree,
+            agreement,
             iterations=self.iterations,
             logit_update=self.logit_update,
         )
