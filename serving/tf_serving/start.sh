@@ -40,14 +40,30 @@ check_version() { # model, version folder
     fi
 }
 
-# A line for each model of models.config: its base_path and, if it says which, its versions, with a tab between them. Comments do not count,
-# and a path holds no double quote.
-models=$(sed -e 's/^[[:space:]]*#.*//' "$config/models.config" | grep -oE 'base_path:[[:space:]]*"[^"]*"|versions:[[:space:]]*[0-9]+' | awk '
-    /^base_path/ { if (path != "") print path "\t" versions; path = $0; sub(/^[^"]*"/, "", path); sub(/"$/, "", path); versions = ""; next }
-    { number = $0; sub(/^versions:[[:space:]]*/, "", number); versions = versions " " number }
-    END { if (path != "") print path "\t" versions }')
+# A line for each block "config { ... }" of models.config: its base_path and, if it says which, its versions, with a tab between them. The
+# fields of a block come in any order, texts in either kind of quotes, lists with or without brackets. Comments do not count, and a path holds
+# no quote.
+models=$(sed -e 's/^[[:space:]]*#.*//' "$config/models.config" | tr '\n\r\t' '   ' | awk -v quote="'" '
+    function token(pattern) { return match(text, pattern) ? substr(text, RSTART, RLENGTH) : "" }
+    {
+        count = split($0, blocks, /[^_[:alnum:]]config *:? *[{]/)
+        for (number = 2; number <= count; number++) {
+            text = blocks[number]
+            gsub(quote, "\"", text)
+            path = token("base_path *: *\"[^\"]*\"")
+            sub(/^[^"]*"/, "", path)
+            sub(/"$/, "", path)
+            versions = ""
+            while ((list = token("[^_[:alnum:]]versions *: *([[][0-9, ]*[]]|[0-9]+)")) != "") {
+                text = substr(text, RSTART + RLENGTH)
+                gsub(/[^0-9]+/, " ", list)
+                versions = versions list
+            }
+            if (path != "") print path "\t" versions
+        }
+    }')
 [ -n "$models" ] || {
-    echo "error: $config/models.config names no model (no base_path)" >&2
+    echo "error: $config/models.config names no model (no block \"config { ... base_path: ... }\")" >&2
     exit 1
 }
 tab=$(printf '\t')
@@ -55,6 +71,13 @@ while IFS= read -r line; do
     path=${line%%"$tab"*}
     versions=${line#*"$tab"}
     model=$(basename "$path")
+    case $path in
+    /*) ;;
+    *)
+        problem "$model" "the base_path $path of $config/models.config is not absolute, and the server takes no other"
+        continue
+        ;;
+    esac
     if [ ! -d "$path" ]; then
         problem "$model" "there is no folder $path; train and export the model, or take it out of $config/models.config"
         continue

@@ -115,6 +115,24 @@ def test_start_looks_at_the_versions_that_the_configuration_asks_for(tmp_path: P
     assert "mind/2" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("config {{ name: \"mind\" base_path: '{path}' }}", None),
+        ('config: {{ model_version_policy {{ specific {{ versions: [10, 12] }} }} base_path: "{path}" }}', "asks for version 12,"),
+        ('config\n{{ model_version_policy {{ specific {{ versions: 10\r\nversions: 13 }} }} base_path: "{path}" }}', "asks for version 13,"),
+        ('config {{ name: "mind" base_path: "models/mind" }}', "base_path models/mind of {config} is not absolute"),
+        ('{{ name: "mind" base_path: "{path}" }}', "names no model"),
+    ],
+)
+def test_start_reads_a_configuration_as_the_server_does(tmp_path: Path, models: Path, block: str, said: str | None) -> None:
+    text = f"model_config_list {{\n{block.format(path=models / 'mind')}\n}}\n"
+    result = start(tmp_path, models_config=text)
+    assert result.returncode == (0 if said is None else 1)
+    assert len(result.stderr.splitlines()) == (0 if said is None else 1)
+    assert (said or "").format(config=tmp_path / "config" / "models.config") in result.stderr
+
+
 def start(
     tmp_path: Path, *paths: Path, server_text: str = "", models_config: str | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
