@@ -28,8 +28,9 @@ from tfmi.index.filters import Condition, ItemCondition, ItemFilter, RangeCondit
 NUM_RESULTS = "num_results"
 ALLOW_ITEMS = "allow_items"
 # Entries of a list beyond which a request is refused.
-MOST_ALLOWED_ITEMS = 100_000
-MOST_VALUES = 1_000
+# Powers of two, to which clients pad their lists.
+MOST_ALLOWED_ITEMS = 131_072
+MOST_VALUES = 1_024
 _PREFIX = "profile_"
 
 

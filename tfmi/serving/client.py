@@ -28,13 +28,14 @@ import http
 import http.client
 import json
 import math
+import numbers
 import os
 import random
 import re
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -840,13 +841,15 @@ class _Wishes:
         rows: int,
     ) -> None:
         self.are_given = not (num_results is None and filters is None and allow_items is None)
-        self._num_results = [num_results or 0] * rows if num_results is None or isinstance(num_results, int) else list(num_results)
-        self._filters = [filters or {}] * rows if filters is None or isinstance(filters, Mapping) else list(filters)
-        for name, values in ((_NUM_RESULTS, self._num_results), ("filters", self._filters)):
-            if len(values) != rows:
-                raise ValueError(f"{name}: expected one for all, or one per history ({rows}), got {len(values)}")
-        if any(number < 0 for number in self._num_results):
-            raise ValueError(f"{_NUM_RESULTS}: expected numbers of at least 0, got {min(self._num_results)}")
+        self._num_results = _one_for_each(_NUM_RESULTS, 0 if num_results is None else num_results, rows)
+        self._filters = _one_for_each("filters", {} if filters is None else filters, rows)
+        for number in self._num_results:
+            # A larger number would lose its first bits over gRPC.
+            if isinstance(number, bool) or not isinstance(number, numbers.Integral) or not 0 <= number < 2**31:
+                raise ValueError(f"{_NUM_RESULTS}: expected whole numbers of at least 0, below 2^31, got {number!r}")
+        for wanted in self._filters:
+            if not isinstance(wanted, Mapping) or not all(isinstance(column, str) for column in wanted):
+                raise ValueError(f'filters: expected columns and what is asked of each, such as {{"category": ["Pets"]}}, got {wanted!r}')
         given = [None] * rows if allow_items is None else list(allow_items)
         self._allow_items = _check_lists(_ALLOW_ITEMS, [[] if row is None else row for row in given], rows)
         if any(row is not None and not len(row) for row in given):
@@ -856,7 +859,7 @@ class _Wishes:
     def inputs(self, signature: Signature) -> dict[str, Value]:
         columns = _filter_columns(signature)
         asked = [self._by_input(wanted, columns) for wanted in self._filters]
-        inputs: dict[str, Value] = {_NUM_RESULTS: self._num_results, _ALLOW_ITEMS: self._padded(self._allow_items)}
+        inputs: dict[str, Value] = {_NUM_RESULTS: [int(number) for number in self._num_results], _ALLOW_ITEMS: self._padded(self._allow_items)}
         for column, kinds in columns.items():
             for kind in kinds:
                 name = f"{kind}_{column}"
@@ -887,9 +890,20 @@ class _Wishes:
         return inputs
 
 
+def _one_for_each(name: str, given: Any, rows: int) -> list[Any]:
+    """What is ``given`` once for all ``rows``, or once for each."""
+    if isinstance(given, Mapping | str) or not isinstance(given, Iterable):
+        return [given] * rows
+    values = list(given)
+    if len(values) != rows:
+        raise ValueError(f"{name}: expected one for all, or one per history ({rows}), got {len(values)}")
+    return values
+
+
 def _listed(column: str, kind: str, values: Any) -> list[str]:
     """Values that a filter allows or denies."""
-    if isinstance(values, str | int | float) or not all(isinstance(value, str) and value for value in values):
+    is_list = isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
+    if not is_list or not all(isinstance(value, str) and value for value in values):
         raise ValueError(f"filters: column {column!r}: {kind} takes a list of strings, got {values!r}")
     if not values:
         # An empty list in a request restricts nothing, which is not what somebody who allows nothing means.
@@ -899,9 +913,12 @@ def _listed(column: str, kind: str, values: Any) -> list[str]:
 
 def _bound(column: str, kind: str, value: Any) -> float:
     """A bound of a number."""
-    if not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"filters: column {column!r}: {kind} takes a number, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)  # beyond every number that an item can have
 
 
 def _profile_infos(signature: Signature) -> dict[str, TensorInfo]:
