@@ -42,7 +42,9 @@ TRAINED_USERS = 1_000
 TASTES, REPEATS = 4, 4
 
 
-def published(folder: Path, items: np.ndarray, kind: str, system: str, random: np.random.Generator) -> ExportedModel:
+def published(
+    folder: Path, items: np.ndarray, kind: str, system: str, random: np.random.Generator, *, num_results: int = 50
+) -> ExportedModel:
     """An export of a model with these item vectors."""
     config = load_config(system=system)
     num_items = len(items) - FIRST_INDEX
@@ -53,7 +55,7 @@ def published(folder: Path, items: np.ndarray, kind: str, system: str, random: n
     model = build_model(config, InteractionDataset("synthetic", catalogue, clicks, users, users))
     (table,) = [variable for variable in model.item_tower.variables if variable.shape == items.shape]
     table.assign(items)
-    export = ExportConfig(warmup_batch_sizes=[1], state=False, item_details=False, sample_users=0)
+    export = ExportConfig(num_results=num_results, warmup_batch_sizes=[1], state=False, item_details=False, sample_users=0)
     version = export_savedmodel(model, catalogue, folder, export=export, index=IndexConfig.model_validate({"kind": kind}), histories=clicks)
     return ExportedModel(version)
 

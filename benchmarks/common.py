@@ -35,44 +35,54 @@ def limit_threads(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
-def turn_seconds(contenders: Mapping[str, Callable[[int], object]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Wall-clock seconds of every timed call of each contender.
+def turn_seconds(
+    contenders: Mapping[str, Callable[[int], object]],
+    repeats: int,
+    warm_up: int = 1,
+    *,
+    in_a_row: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of a call of each contender, on the mean of every turn.
 
     The contenders take turns, so that whatever else the machine is doing meets all of them alike.
 
     Args:
-        contenders: Functions by name, called with the number of the run. A call must not return before its work is done.
-        repeats: Timed runs of each.
-        warm_up: Runs of each before, not timed: compilation, caches.
+        contenders: Functions by name, called with the number of the call. A call must not return before its work is done.
+        repeats: Timed turns of each.
+        warm_up: Turns of each before, not timed: compilation, caches.
+        in_a_row: Calls in a turn. With one, each call finds in the processor's caches what another contender has left there, as
+            a program's occasional call does; with more, most find what the same one left, as a busy server's requests do.
+        clock: Seconds, by the clock unless another one is given.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for run in range(-warm_up, repeats):
+    for turn in range(-warm_up, repeats):
         for name, function in contenders.items():
-            start = time.perf_counter()
-            function(max(run, 0))
-            if run >= 0:
-                seconds[name].append(time.perf_counter() - start)
+            start = clock()
+            for call in range(in_a_row):
+                function(max(turn, 0) * in_a_row + call)
+            if turn >= 0:
+                seconds[name].append((clock() - start) / in_a_row)
     return seconds
 
 
-def median_seconds(contenders: Mapping[str, Callable[[int], object]], repeats: int, warm_up: int = 1) -> dict[str, float]:
+def median_seconds(
+    contenders: Mapping[str, Callable[[int], object]], repeats: int, warm_up: int = 1, *, in_a_row: int = 1
+) -> dict[str, float]:
     """Median wall-clock seconds of each contender's call; see ``turn_seconds``."""
-    return {name: statistics.median(times) for name, times in turn_seconds(contenders, repeats, warm_up).items()}
+    turns = turn_seconds(contenders, repeats, warm_up, in_a_row=in_a_row)
+    return {name: statistics.median(times) for name, times in turns.items()}
 
 
-def median_processor_seconds(contenders: Mapping[str, Callable[[int], object]], repeats: int, warm_up: int = 1) -> dict[str, float]:
+def median_processor_seconds(
+    contenders: Mapping[str, Callable[[int], object]], repeats: int, warm_up: int = 1, *, in_a_row: int = 1
+) -> dict[str, float]:
     """Median seconds of processor time of each contender's call: what other processes on the machine take is not in it.
 
-    Of all threads together, so that it is a latency only where there is one. Contenders take turns as in ``turn_seconds``.
+    Of all threads together, so that it is a latency only where there is one. See ``turn_seconds``.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for run in range(-warm_up, repeats):
-        for name, function in contenders.items():
-            start = time.process_time()
-            function(max(run, 0))
-            if run >= 0:
-                seconds[name].append(time.process_time() - start)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    turns = turn_seconds(contenders, repeats, warm_up, in_a_row=in_a_row, clock=time.process_time)
+    return {name: statistics.median(times) for name, times in turns.items()}
 
 
 def resident_memory() -> float:

@@ -2,8 +2,9 @@
 
 The request has K interests and asks for n items: one batched search, merging, exclusions and selection, compiled into one function as in
 the servable. "scann_alone" is ScaNN's own op with the same parameters on the same K vectors, and nothing after it. As at an
-export, the approximate kinds search as far as the target recall needs. With one thread, times and ratios are those of processor time, which
-other work on the machine disturbs little; "by_the_clock" is beside them.
+export, the approximate kinds search as far as the target recall needs. Contenders take turns of ``--in-a-row`` requests of different users,
+as a busy server answers them. With one thread, times and ratios are those of processor time, which other work on the machine disturbs
+little; "by_the_clock" is beside them.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=64)
     parser.add_argument("--interests", type=int, default=4, help="K")
     parser.add_argument("--results", type=int, default=100, help="n")
+    parser.add_argument("--in-a-row", type=int, default=10, help="requests of a kind of index before the next one has its turn")
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 64], help="users at once, measured a tenth as often as one user")
     parser.add_argument("--target-recall", type=float, default=0.97, help="of single interests; see index.target_recall")
     parser.add_argument("--model", type=Path, metavar="DIR", help="an exported model whose item vectors, repeated with noise, are taken")
@@ -156,8 +158,9 @@ def main() -> None:
     user = [users[i : i + 1] for i in range(num_users)]
     contenders = {f"tfmi_{kind}": _caller(request, user) for kind, request in requests.items()}
     contenders["scann_alone"] = _caller(alone, user)
-    by_the_clock = median_seconds(contenders, arguments.repeats, warm_up=10)
-    seconds = median_processor_seconds(contenders, arguments.repeats) if arguments.threads == 1 else by_the_clock
+    turns = max(3, arguments.repeats // arguments.in_a_row)
+    by_the_clock = median_seconds(contenders, turns, in_a_row=arguments.in_a_row)
+    seconds = median_processor_seconds(contenders, turns, in_a_row=arguments.in_a_row) if arguments.threads == 1 else by_the_clock
     answers = {kind: np.concatenate([request(one) for one in user]) for kind, request in requests.items()}
     recall = {kind: _share_found(answers[kind], answers["exact"]) for kind in ("scann", "partitioned")}
     per_interest = {kind: probe.recall(kinds[kind]) for kind in ("scann", "partitioned")}
@@ -183,6 +186,7 @@ def main() -> None:
             "interests": arguments.interests,
             "results": arguments.results,
             "threads": arguments.threads,
+            "in_a_row": arguments.in_a_row,
             "parameters": kinds["scann"].parameters(),
             "recall": round(recall["scann"], 4),
             "recall_of_single_interests": round(per_interest["scann"], 4),

@@ -120,7 +120,7 @@ def test_start_looks_at_the_versions_that_the_configuration_asks_for(tmp_path: P
     [
         ("config {{ name: \"mind\" base_path: '{path}' }}", None),
         ('config: {{ model_version_policy {{ specific {{ versions: [10, 12] }} }} base_path: "{path}" }}', "asks for version 12,"),
-        ('config\n{{ model_version_policy {{ specific {{ versions: 10\r\nversions: 13 }} }} base_path: "{path}" }}', "asks for version 13,"),
+        ('config\n{{ model_version_policy {{ specific {{ versions: 10\r\nversions: 13 }} }} base_path: "{path}" }}', "for version 13,"),
         ('config {{ name: "mind" base_path: "models/mind" }}', "base_path models/mind of {config} is not absolute"),
         ('{{ name: "mind" base_path: "{path}" }}', "names no model"),
     ],

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.base import pad_columns
+from tfmi.data.dataset import FIRST_INDEX
+from tfmi.index.base import pad_candidates
 from tfmi.index.filters import ItemFilter
-from tfmi.index.merging import MISSING_SCORE, NO_INTEREST, Candidates
+from tfmi.index.merging import NO_INTEREST, Candidates
 from tfmi.index.row_by_row import row_by_row
-
-_PADDINGS = Candidates(PADDING_INDEX, MISSING_SCORE, NO_INTEREST)
 
 
 class ColdStart(tf.Module):
@@ -29,41 +27,45 @@ class ColdStart(tf.Module):
         self._items = tf.Variable((order + FIRST_INDEX).astype(np.int32), trainable=False, name="popular_items")
         self._scores = tf.Variable(shares.astype(np.float32), trainable=False, name="popular_scores")
 
-    def replace(self, candidates: Candidates, cold: tf.Tensor, k: tf.Tensor | int, allowed: ItemFilter | None = None) -> Candidates:
-        """Give the users in ``cold`` bool [B] at least the ``k`` most popular items instead of their ``candidates`` [B, C].
+    def replace(self, candidates: Candidates, cold: tf.Tensor, allowed: ItemFilter | None = None) -> Candidates:
+        """Give the users in ``cold`` bool [B] the most popular items instead of their ``candidates`` [B, C].
 
         With a filter they get the most popular of the ``allowed`` items.
         """
-        if allowed is not None:
-            return tf.cond(
-                tf.reduce_any(cold & allowed.restricts),
-                lambda: self._replace_with_allowed(candidates, cold, k, allowed),
-                lambda: self._replace(candidates, cold, k),
-            )
-        return self._replace(candidates, cold, k)
+        # Hardly a request has such users.
+        return Candidates(*tf.cond(tf.reduce_any(cold), lambda: self._replaced(candidates, cold, allowed), lambda: candidates))
 
-    def _replace_with_allowed(self, candidates: Candidates, cold: tf.Tensor, k: tf.Tensor | int, allowed: ItemFilter) -> Candidates:
-        width = tf.maximum(tf.shape(candidates.items)[1], k)
+    def _replaced(self, candidates: Candidates, cold: tf.Tensor, allowed: ItemFilter | None) -> Candidates:
+        if allowed is None:
+            return self._with_most_popular(candidates, cold)
+        return Candidates(
+            *tf.cond(
+                tf.reduce_any(cold & allowed.restricts),
+                lambda: self._with_allowed(candidates, cold, allowed),
+                lambda: self._with_most_popular(candidates, cold),
+            )
+        )
+
+    def _with_allowed(self, candidates: Candidates, cold: tf.Tensor, allowed: ItemFilter) -> Candidates:
+        width = tf.shape(candidates.items)[1]
 
         def most_popular(user: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             fits = tf.gather(allowed.everywhere(user), self._items)
             places = tf.where(fits)[:, 0][:width]
-            found = (tf.gather(self._items, places), tf.gather(self._scores, places), tf.fill([tf.size(places)], NO_INTEREST))
-            return tuple(pad_columns(values[None], width, padding)[0] for values, padding in zip(found, _PADDINGS, strict=True))
+            found = Candidates(
+                tf.gather(self._items, places)[None], tf.gather(self._scores, places)[None], tf.fill([1, tf.size(places)], NO_INTEREST)
+            )
+            return tuple(values[0] for values in pad_candidates(found, width))
 
         def own(user: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            return tuple(pad_columns(field[user][None], width, padding)[0] for field, padding in zip(candidates, _PADDINGS, strict=True))
+            return tuple(values[user] for values in candidates)
 
         outputs = [tf.TensorSpec([None], field.dtype) for field in candidates]
         users = tf.range(tf.shape(cold)[0])
         return Candidates(*row_by_row(lambda user: tf.cond(cold[user], lambda: most_popular(user), lambda: own(user)), [users], outputs))
 
-    def _replace(self, candidates: Candidates, cold: tf.Tensor, k: tf.Tensor | int) -> Candidates:
-        width = tf.maximum(tf.shape(candidates.items)[1], k)
-        popular = Candidates(self._items[None, :width], self._scores[None, :width], tf.fill([1, tf.size(self._items[:width])], NO_INTEREST))
-        return Candidates(
-            *(
-                tf.where(cold[:, None], pad_columns(instead, width, padding), pad_columns(own, width, padding))
-                for instead, own, padding in zip(popular, candidates, _PADDINGS, strict=True)
-            )
-        )
+    def _with_most_popular(self, candidates: Candidates, cold: tf.Tensor) -> Candidates:
+        width = tf.shape(candidates.items)[1]
+        items, scores = self._items[None, :width], self._scores[None, :width]
+        popular = pad_candidates(Candidates(items, scores, tf.fill(tf.shape(items), NO_INTEREST)), width)
+        return Candidates(*(tf.where(cold[:, None], instead, own) for instead, own in zip(popular, candidates, strict=True)))

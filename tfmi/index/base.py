@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfmi.core.errors import IndexBuildError
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.merging import MISSING_SCORE, Candidates, best_of_interests
+from tfmi.index.merging import MISSING_SCORE, NO_INTEREST, Candidates, best_of_interests
 
 ROWS_CHECKED_AT_ONCE = 65_536
 
@@ -162,6 +162,18 @@ def is_among(items: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     rising = tf.pad(tf.sort(others, axis=1), [[0, 0], [0, 1]], constant_values=others.dtype.max)  # [B, E + 1]
     first_not_below = tf.searchsorted(rising, items)  # [B, C]
     return tf.gather(rising, first_not_below, batch_dims=1) == items
+
+
+def pad_candidates(candidates: Candidates, width: tf.Tensor | int) -> Candidates:
+    """Append missing ones to the rows of ``candidates`` [B, w] up to ``width`` columns; w must not exceed it."""
+    paddings = [[0, 0], [0, width - tf.shape(candidates.items)[1]]]
+    static = [candidates.items.shape[0], width if isinstance(width, int) else None]
+    return Candidates(
+        *(
+            tf.ensure_shape(tf.pad(values, paddings, constant_values=missing), static)
+            for values, missing in zip(candidates, (PADDING_INDEX, MISSING_SCORE, NO_INTEREST), strict=True)
+        )
+    )
 
 
 def pad_columns(values: tf.Tensor, width: tf.Tensor | int, padding: float) -> tf.Tensor:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
 from tfmi.index.auto import WIDENING_STEP, choose_partitions
-from tfmi.index.base import InterestIndex, as_array, check_item_vectors, gather_rows, pad_columns
+from tfmi.index.base import InterestIndex, as_array, check_item_vectors, gather_rows
 from tfmi.index.merging import MISSING_SCORE, NO_INTEREST, Candidates
 from tfmi.index.partitions import make_partitions
 from tfmi.index.row_by_row import row_by_row
@@ -31,8 +31,8 @@ class PartitionedIndex(InterestIndex):
     Args:
         item_vectors: [num_rows, d].
         partitions: P; None: from the catalogue's size, as ``partitions_to_search``.
-        partitions_to_search: How many are scored for each interest. A user's interests share K times as many: those of them all whose
-            centres have the largest inner products with any interest.
+        partitions_to_search: How many are scored for one interest. A user's K interests share sqrt(K) times as many, those whose centres
+            have the largest inner products with any of them: the more interests, the fewer items of each are in an answer.
         training_iterations: Of k-means.
 
     Raises:
@@ -81,35 +81,48 @@ class PartitionedIndex(InterestIndex):
 
     def search_interests(self, interests: tf.Tensor, active: tf.Tensor, k: tf.Tensor | int) -> Candidates:
         """See ``InterestIndex.search_interests``."""
+        # Every operation costs microseconds for each user: what can be done for all of them at once is done here.
+        usable = active & tf.reduce_all(tf.math.is_finite(interests), axis=-1)  # [B, K]
+        directions = tf.where(usable[..., None], interests, 0.0)
+        penalties = tf.where(usable, 0.0, MISSING_SCORE)[..., None]  # [B, K, 1]
         width = k if isinstance(k, int) else None
         outputs = [tf.TensorSpec([width], dtype) for dtype in (tf.int32, tf.float32, tf.int32)]
-        return Candidates(*row_by_row(lambda user, wanted: self._search_user(user, wanted, k), (interests, active), outputs))
+        items, scores, by = row_by_row(
+            lambda own, penalty: self._search_user(own, penalty, k), (directions, penalties), outputs, quick=True
+        )
+        found = scores > MISSING_SCORE
+        return Candidates(tf.where(found, items, PADDING_INDEX), scores, tf.where(found, by, NO_INTEREST))
 
-    def _search_user(self, interests: tf.Tensor, active: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Items, scores and interests [k] of one user's interests [K, d] of which some are active, bool [K]."""
-        begins, sizes = self._nearest_partitions(interests, active, k)
-        rows = tf.ragged.range(begins, begins + sizes).flat_values  # [S]
-        vectors = gather_rows(self._vectors, rows)  # [S, d]
-        scores = tf.matmul(interests, vectors, transpose_b=True)  # [K, S]
-        scores = tf.where(active[:, None] & (scores > MISSING_SCORE), scores, MISSING_SCORE)  # NaN > -inf is False
-        best, places = tf.math.top_k(tf.reduce_max(scores, axis=0), tf.minimum(k, tf.size(rows)))
-        found = best > MISSING_SCORE
-        items = tf.where(found, tf.gather(self._items, tf.gather(rows, places)), PADDING_INDEX)
-        by = tf.argmax(tf.gather(scores, places, axis=1), axis=0, output_type=tf.int32)
-        columns = ((items, PADDING_INDEX), (best, MISSING_SCORE), (tf.where(found, by, NO_INTEREST), NO_INTEREST))
-        items, best, by = (pad_columns(values[None], k, padding)[0] for values, padding in columns)
-        return items, best, by
+    def _search_user(self, interests: tf.Tensor, penalties: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Items, scores and interests [k] of one user's interests [K, d]; penalties [K, 1] are -inf where there is none, else 0.
 
-    def _nearest_partitions(self, interests: tf.Tensor, active: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where the partitions to search begin, int32 [U], and how many items they hold, int32 [U]."""
-        similarity = tf.matmul(interests, self._centres, transpose_b=True)  # [K, P]
-        nearest = tf.reduce_max(tf.where(active[:, None], similarity, similarity.dtype.min), axis=0)  # [P]
-        for_results = tf.math.ceil(tf.cast(k, tf.float32) * (SEARCHED_ITEMS_PER_RESULT * self.num_partitions / self.num_items))
-        count = tf.maximum(self._searched * tf.shape(interests)[0], tf.cast(for_results, tf.int32))
-        _, chosen = tf.math.top_k(nearest, tf.minimum(count, self.num_partitions), sorted=False)
+        Of what is missing only the score, -inf, has a meaning.
+        """
+        begins, ends = self._nearest_partitions(interests, penalties, k)
+        rows = tf.raw_ops.RaggedRange(starts=begins, limits=ends, deltas=1).rt_dense_values  # [S]
+        scores = tf.matmul(interests, gather_rows(self._vectors, rows), transpose_b=True) + penalties  # [K, S]
+        # k that are missing stand behind them, so that there are k in any case.
+        best, places = tf.math.top_k(tf.concat([tf.reduce_max(scores, axis=0), tf.fill([k], MISSING_SCORE)], axis=0), k)
+        places = tf.minimum(places, tf.size(rows) - 1)
+        items = tf.gather(self._items, tf.gather(rows, places))
+        return items, best, tf.argmax(tf.gather(scores, places, axis=1), axis=0, output_type=tf.int32)
+
+    def _nearest_partitions(self, interests: tf.Tensor, penalties: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where the partitions to search begin and end, int32 [U] each."""
+        similarity = tf.matmul(interests, self._centres, transpose_b=True) + penalties  # [K, P]
+        _, chosen = tf.math.top_k(tf.reduce_max(similarity, axis=0), self._partitions_of_user(interests, k), sorted=False)
         starts = self._starts.read_value()
-        begins = tf.gather(starts, chosen)
-        return begins, tf.gather(starts, chosen + 1) - begins
+        return tf.gather(starts, chosen), tf.gather(starts, chosen + 1)
+
+    def _partitions_of_user(self, interests: tf.Tensor, k: tf.Tensor | int) -> tf.Tensor | int:
+        """U: enough for all interests of [K, d], and for k results; a number where both are known."""
+        per_result = SEARCHED_ITEMS_PER_RESULT * self.num_partitions / self.num_items
+        if isinstance(k, int) and interests.shape[0] is not None:
+            for_interests = math.ceil(self._searched * math.sqrt(interests.shape[0]))
+            return min(max(for_interests, math.ceil(k * per_result)), self.num_partitions)
+        number = tf.cast(tf.shape(interests)[0], tf.float32)
+        wanted = tf.maximum(self._searched * tf.sqrt(number), tf.cast(k, tf.float32) * per_result)
+        return tf.minimum(tf.cast(tf.math.ceil(wanted), tf.int32), self.num_partitions)
 
     def vectors(self, items: tf.Tensor) -> tf.Tensor:
         """See ``InterestIndex.vectors``."""

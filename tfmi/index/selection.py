@@ -9,8 +9,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.base import is_among, pad_columns
-from tfmi.index.merging import MISSING_SCORE, NO_INTEREST, Candidates, best_candidates
+from tfmi.index.base import is_among, pad_candidates
+from tfmi.index.merging import MISSING_SCORE, Candidates, best_candidates
 from tfmi.index.reranking import LARGEST_DIVERSITY
 
 
@@ -40,20 +40,21 @@ def select(
     if exclude is not None:
         candidates = _without(candidates, exclude)
     kept = tf.minimum(n, tf.shape(candidates.items)[1])
+
+    def best() -> Candidates:
+        # Candidates come in the order of their scores: only where some have lost theirs is there anything to sort.
+        return Candidates(*(values[:, :kept] for values in candidates)) if exclude is None else best_candidates(candidates, kept)
+
     if diversity is None or categories is None:
-        selected = best_candidates(candidates, kept)
+        selected = best()
     else:
         strength = tf.where(diversity > 0.0, tf.minimum(diversity, LARGEST_DIVERSITY), 0.0)  # NaN > 0 is False
         selected = tf.cond(
             tf.reduce_any(strength > 0.0),
             lambda: _best_diverse_candidates(candidates, kept, strength, categories),
-            lambda: best_candidates(candidates, kept),
+            best,
         )
-    return Candidates(
-        pad_columns(selected.items, n, PADDING_INDEX),
-        pad_columns(selected.scores, n, MISSING_SCORE),
-        pad_columns(selected.interests, n, NO_INTEREST),
-    )
+    return pad_candidates(selected, n)
 
 
 def _without(candidates: Candidates, exclude: tf.Tensor) -> Candidates:

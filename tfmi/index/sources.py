@@ -7,7 +7,7 @@ import abc
 import tensorflow as tf
 
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX
-from tfmi.index.base import InterestIndex, pad_columns
+from tfmi.index.base import InterestIndex, pad_candidates, pad_columns
 from tfmi.index.filtered_search import WIDENING_FACTOR, search_filtered
 from tfmi.index.filters import ItemFilter
 from tfmi.index.merging import (
@@ -334,8 +334,7 @@ class RankedCandidates(CandidateSource):
         pool = first_of_each(select(found, size, exclude), sizes)
         ranked = rank_candidates(self.ranker, inputs, pool, self.retrieval_weight)
         width = tf.maximum(size, k)
-        paddings = Candidates(PADDING_INDEX, MISSING_SCORE, NO_INTEREST)
-        return Candidates(*(pad_columns(values, width, padding) for values, padding in zip(ranked, paddings, strict=True)))
+        return pad_candidates(ranked, width)
 
     def describe_integration(self) -> dict[str, str | float]:
         """See ``CandidateSource.describe_integration``; how interests share the pool."""

@@ -845,7 +845,7 @@ class _Wishes:
         self._filters = _one_for_each("filters", {} if filters is None else filters, rows)
         for number in self._num_results:
             # A larger number would lose its first bits over gRPC.
-            if isinstance(number, bool) or not isinstance(number, numbers.Integral) or not 0 <= number < 2**31:
+            if isinstance(number, bool) or not isinstance(number, numbers.Integral) or not 0 <= int(number) < 2**31:
                 raise ValueError(f"{_NUM_RESULTS}: expected whole numbers of at least 0, below 2^31, got {number!r}")
         for wanted in self._filters:
             if not isinstance(wanted, Mapping) or not all(isinstance(column, str) for column in wanted):
@@ -859,7 +859,8 @@ class _Wishes:
     def inputs(self, signature: Signature) -> dict[str, Value]:
         columns = _filter_columns(signature)
         asked = [self._by_input(wanted, columns) for wanted in self._filters]
-        inputs: dict[str, Value] = {_NUM_RESULTS: [int(number) for number in self._num_results], _ALLOW_ITEMS: self._padded(self._allow_items)}
+        numbers_of_results = [int(number) for number in self._num_results]  # of NumPy's, too, which JSON does not know
+        inputs: dict[str, Value] = {_NUM_RESULTS: numbers_of_results, _ALLOW_ITEMS: self._padded(self._allow_items)}
         for column, kinds in columns.items():
             for kind in kinds:
                 name = f"{kind}_{column}"

@@ -341,7 +341,7 @@ class RetrievalSignatures(ReleasedSignatures):
         k = tf.minimum(pool + most_excluded, self._num_items)
         competing = None if places is None else places * (self.results_per_interest // self._export.num_results)
         found = self._source.candidates(users, k, excluded, diversity if chooses else None, allowed=allowed, places=competing)
-        found = self._cold_start.replace(found, ~_has_known_item(users.history), k, allowed)
+        found = self._cold_start.replace(found, ~_has_known_item(users.history), allowed)
         if chooses:
             # Every row chooses among its own best candidates, however many its neighbours in the batch exclude or ask for.
             found = select(found, pool, excluded)

@@ -234,7 +234,7 @@ class UserTagSignatures(ReleasedSignatures):
         for task, (key, search, cold_start) in enumerate(zip(self.task_keys, self._searches.tags, self._cold_starts, strict=True)):
             scores, tags = search.search(queries, k)
             found = Candidates(tags, scores + self._model.bias(task), tf.fill(tf.shape(tags), NO_INTEREST))
-            found = cold_start.replace(found, ~is_known, k)
+            found = cold_start.replace(found, ~is_known)
             chosen = select(found, self._export.num_results, excluded)
             outputs[f"{key}_tags"], outputs[f"{key}_scores"] = self._tags.identifiers(chosen.items), chosen.scores
         return outputs
