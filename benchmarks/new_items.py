@@ -125,9 +125,5 @@ def main() -> None:
     )
 
 
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in values.items()}
-
-
 if __name__ == "__main__":
     main()

@@ -92,6 +92,8 @@ class TestItemsWithoutId:
         assert left_out.mean() == pytest.approx(0.25, abs=0.07)
         np.testing.assert_allclose(drawn[~left_out], np.broadcast_to((ids[2] + category[2]) / 2, drawn[~left_out].shape), rtol=1e-5)
         np.testing.assert_allclose(tower(tf.constant([2]))[0], (ids[2] + category[2]) / 2, rtol=1e-6)
+        for _ in range(20):
+            np.testing.assert_allclose(tower(tf.constant([2]), training=True, with_ids=True)[0], (ids[2] + category[2]) / 2, rtol=1e-6)
 
     def test_an_item_of_which_nothing_else_is_known_keeps_it(self) -> None:
         tower = ItemTower(NUM_ROWS, 4, {"category": _features()["category"]}, id_dropout=0.9)

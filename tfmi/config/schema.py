@@ -395,7 +395,7 @@ class ItemTowerConfig(Section):
     hidden: list[PositiveInteger] = Field(default_factory=list, description="widths of ReLU layers before the last, linear one")
     dropout: float = Field(0.0, ge=0, lt=1)
     id_dropout: float = Field(
-        0.0, ge=0, lt=1, description="how often training leaves an item's id out, so that features alone give vectors to new items"
+        0.0, ge=0, lt=1, description="how often training scores an item without its id, so that features alone give vectors to new items"
     )
     initializer_deviation: float | None = Field(None, gt=0, description="deviation of embeddings; None: 1/sqrt(dimension)")
     propagation: ComponentSpec | None = Field(None, description="message passing among items, such as {name: hypergraph, layers: 3}")

@@ -63,7 +63,7 @@ class ItemTower(tf.keras.layers.Layer):
 
     With ``id_dropout`` the id's embedding is left out of some items at every training step, so that an item's features alone come to say
     where it belongs (Volkovs et al., "DropoutNet", NIPS 2017): that is what items that training has not seen are known by. An item of which
-    nothing else is known keeps its id.
+    nothing else is known keeps its id. So do those of histories, which a model reads ``with_ids``: there it would only be noise.
 
     With a ``propagation`` items then exchange messages. That takes the whole table at once: within ``propagated`` it is computed
     from the current weights, for a loss; elsewhere vectors are those of the last ``refresh``, so that answering a request is a lookup.
@@ -153,10 +153,10 @@ class ItemTower(tf.keras.layers.Layer):
     def _constant(self, name: str, values: np.ndarray) -> tf.Variable:
         return tf.Variable(values, trainable=False, name=variable_name(name))
 
-    def call(self, item_indices: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Vectors [..., d] of item indices [...]."""
+    def call(self, item_indices: tf.Tensor, training: bool | None = None, with_ids: bool = False) -> tf.Tensor:
+        """Vectors [..., d] of item indices [...]; ``with_ids`` without ``id_dropout``, but for a propagation's, which all items share."""
         if self.propagation is None:
-            return self.own_vectors(item_indices, training)
+            return self.own_vectors(item_indices, training, with_ids)
         table = self._refreshed if self._current is None else self._current
         return tf.cast(lookup(table, item_indices), self.compute_dtype)
 
@@ -200,17 +200,17 @@ class ItemTower(tf.keras.layers.Layer):
         self.require_whole()
         return propagation(self.own_vectors(tf.range(self.num_rows), training))  # [num_rows, d]
 
-    def own_vectors(self, item_indices: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """Vectors [..., d] of items before message passing."""
+    def own_vectors(self, item_indices: tf.Tensor, training: bool | None, with_ids: bool = False) -> tf.Tensor:
+        """Vectors [..., d] of items before message passing; arguments as for ``call``."""
         if self._is_lookup:
             return tf.cast(lookup(self._id_table, item_indices), self.compute_dtype)
         # A batch repeats items: their features are embedded once.
         unique, position = tf.unique(tf.reshape(item_indices, [-1]))
-        vectors = tf.gather(self._embed(unique, training), position)
+        vectors = tf.gather(self._embed(unique, training, with_ids), position)
         shape = tf.concat([tf.shape(item_indices), [self.dimension]], axis=0)
         return tf.ensure_shape(tf.reshape(vectors, shape), [*item_indices.shape, self.dimension])
 
-    def _embed(self, items: tf.Tensor, training: bool | None) -> tf.Tensor:
+    def _embed(self, items: tf.Tensor, training: bool | None, with_ids: bool) -> tf.Tensor:
         parts: list[tf.Tensor] = []  # each [M, d]
         present: list[tf.Tensor] = []  # each bool [M]: does the item have this feature?
         for values, table in self._categorical.values():
@@ -231,13 +231,13 @@ class ItemTower(tf.keras.layers.Layer):
             present.append(tf.ones_like(items, dtype=tf.bool))
         if self._id_table is not None:
             parts.insert(0, lookup(self._id_table, items))
-            present.insert(0, self._has_id(items, present, training))
+            present.insert(0, self._has_id(items, present, bool(training) and not with_ids))
         return self._combine(parts, present, training)
 
-    def _has_id(self, items: tf.Tensor, others: list[tf.Tensor], training: bool | None) -> tf.Tensor:
+    def _has_id(self, items: tf.Tensor, others: list[tf.Tensor], leaves_out: bool) -> tf.Tensor:
         """bool [M]: of which items the id counts, now."""
         counts = tf.ones_like(items, dtype=tf.bool) if self._with_id is None else lookup(self._with_id, items)
-        if training and self._id_choices is not None:
+        if leaves_out and self._id_choices is not None:
             counts &= self._id_choices.coins(tf.shape(items), 1 - self._id_dropout)
         if not others:
             return counts

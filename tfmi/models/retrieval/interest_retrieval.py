@@ -225,7 +225,7 @@ class InterestRetrieval(TrainedByLoss):
         mask = history >= FIRST_INDEX
         # Padding is neither looked up nor dropped from, nor does it reach the item table's gradient.
         real = RealItems(mask)
-        real_vectors = self.item_tower(real.rows(history), training=training)  # [R, d]
+        real_vectors = self.item_tower(real.rows(history), training=training, with_ids=True)  # [R, d]
         vectors = real.spread(real_vectors)
         profile_vector = self.profile_encoder(profile) if self.profile_encoder is not None else None
         optional = {"profile": profile_vector, "timestamps": timestamps, "history_indices": history, "items": self._history_items}
@@ -324,7 +324,7 @@ class InterestRetrieval(TrainedByLoss):
         if self.item_tower.propagation is None:
             return None
         real = RealItems(mask)
-        return real.spread(self.item_tower.own_vectors(real.rows(history), training))
+        return real.spread(self.item_tower.own_vectors(real.rows(history), training, with_ids=True))
 
     def _unit_mixtures(self, answers: tf.Tensor) -> tf.Tensor:
         """A readout's answers, with mixtures of unit vectors brought to unit length again."""
