@@ -107,6 +107,18 @@ def _ask(version: Path, history: list[str], signature: str = "serving_default") 
     return loaded(version).predict(signature, request)
 
 
+def _allowed_answer(version: Path, clicked: str, allowed: list[str]) -> set[str]:
+    """Which of the ``allowed`` items answer to a history of one click."""
+    request: dict[str, Any] = {}
+    for name, described in load_metadata(version)["signatures"]["recommend_filtered"]["inputs"].items():
+        shape = [1, *(abs(width or 1) for width in described["shape"][1:])]
+        request[name] = np.full(shape, "", dtype=object) if described["dtype"] == "string" else np.zeros(shape, described["dtype"])
+    request["history"][0, 0] = clicked
+    request["allow_items"] = np.array([allowed], dtype=object)
+    (found,) = loaded(version).predict("recommend_filtered", request)["item_ids"]
+    return {item.decode() for item in found} - {""}
+
+
 def test_a_stored_model_is_rebuilt_without_its_log(published: Published) -> None:
     state = read_state(published.directory / "1" / STATE_FOLDER, "")
     assert state.config == published.config
@@ -159,6 +171,9 @@ def test_a_newer_catalogue(published: Published, tmp_path: Path) -> None:
     np.testing.assert_array_equal(first_twin["interests"], second_twin["interests"])
     for history in ([], gone, [gone[0], kept[1]]):
         assert not {item.decode() for item in _ask(done.folder, history)["item_ids"][0]} & set(gone)
+    # Nor do requests for what only items that are gone have, or for these themselves.
+    for asked in (gone, [*gone, kept[1]]):
+        assert _allowed_answer(done.folder, kept[3], asked) == set(asked) - set(gone)
     similar = loaded(done.folder).predict("similar_items", {"item_ids": [gone[0], "twin-1"]})["item_ids"]
     assert set(similar[0]) == {b""}
     assert similar[1][0] == b"twin-2"

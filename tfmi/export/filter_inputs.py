@@ -118,7 +118,7 @@ class FilterInputs(tf.Module):
     def __init__(self, columns: Sequence[str], catalogue: Catalogue, items: ItemVocabulary, num_results: int, most_results: int) -> None:
         super().__init__()
         check_filterable(columns, catalogue)
-        self._items, self._num_rows = items, catalogue.num_rows
+        self._items, self._num_rows, self._candidate_rows = items, catalogue.num_rows, catalogue.candidate_rows
         self._num_results, self._most_results = num_results, most_results
         self._inputs: list[_ValueInputs | _RangeInputs] = []
         for name, key in input_names(columns).items():
@@ -163,7 +163,7 @@ class FilterInputs(tf.Module):
         numbers = require_at_most(numbers, self._most_results, NUM_RESULTS)
         conditions: list[Condition] = [ItemCondition(self._items.indices(listed), self._num_rows)]
         conditions += [each.condition(inputs, rows) for each in self._inputs]
-        return Restrictions(ItemFilter(conditions, self._num_rows), tf.where(numbers > 0, numbers, self._num_results))
+        return Restrictions(ItemFilter(conditions, self._num_rows, self._candidate_rows), tf.where(numbers > 0, numbers, self._num_results))
 
     def describe(self) -> dict[str, Any]:
         """For the metadata."""

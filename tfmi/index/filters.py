@@ -117,22 +117,25 @@ class ItemFilter:
     Args:
         conditions: At least one.
         num_rows: N + 2.
+        candidate_rows: Items from this row on are gone: no condition lets them in, and no index knows them. None: there are none.
     """
 
-    def __init__(self, conditions: Sequence[Condition], num_rows: int) -> None:
+    def __init__(self, conditions: Sequence[Condition], num_rows: int, candidate_rows: int | None = None) -> None:
         self._conditions, self._num_rows = conditions, num_rows
+        self._candidate_rows = num_rows if candidate_rows is None else candidate_rows
         self.restricts = tf.reduce_any(tf.stack([condition.restricts for condition in conditions]), axis=0)  # [B]
 
     def among(self, items: tf.Tensor) -> tf.Tensor:
         """bool [B, C]: which of ``items`` int32 [B, C] are real and fit."""
-        fits = items >= FIRST_INDEX
+        fits = (items >= FIRST_INDEX) & (items < self._candidate_rows)
         for condition in self._conditions:
             fits &= condition.among(items)
         return fits
 
     def everywhere(self, user: tf.Tensor) -> tf.Tensor:
         """bool [N + 2]: which items are real and fit the user int32 []. Conditions that restrict nothing cost nothing."""
-        fits = tf.range(self._num_rows) >= FIRST_INDEX
+        rows = tf.range(self._num_rows)
+        fits = (rows >= FIRST_INDEX) & (rows < self._candidate_rows)
         for condition in self._conditions:
             fits = _narrowed(fits, condition, user)
         return fits

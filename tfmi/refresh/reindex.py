@@ -79,7 +79,8 @@ def reindex(
     report: dict[str, Any] = {"from_version": int(version.name), "metrics": f"as measured of version {version.name}"}
     recommender, items = old, state.catalogue
     if catalogue is not None:
-        table = read_catalogue(catalogue, _log_config(config, state.catalogue), version.parent / "reindex.rejects.csv")
+        rejects = version.parent / "reindex.rejects.csv"
+        table = read_catalogue(catalogue, _log_config(config, state.catalogue), rejects, may_lack_columns=True)
         change = change_catalogue(state.catalogue, table, source=str(catalogue), min_known_share=min_known_share)
         _check_that_features_tell(change, config)
         items = change.catalogue

@@ -132,6 +132,18 @@ class TestReadLog:
         assert events_of(table) == [("u", "a", 1.0)]
         assert rejected(tmp_path) == [(3, "item", "unknown_item")]
 
+    def test_a_newer_catalogue_may_lack_columns_but_not_the_ids(self, tmp_path: Path) -> None:
+        config = LogConfig(catalogue_columns=CatalogueColumns(category="group", numbers=["price", "size"], vectors=["picture"]))
+        path = write(tmp_path / "items.csv", "item,brand,size", "a,x,1", "b,y,2")
+        with pytest.raises(DataError, match="no column 'group'"):
+            read_catalogue(path, config, tmp_path / "r.jsonl")
+        table = read_catalogue(path, config, tmp_path / "r.jsonl", may_lack_columns=True)
+        assert (table.item_ids, table.brands, table.categories) == (["a", "b"], ["x", "y"], None)
+        assert {name: list(values) for name, values in table.numbers.items()} == {"size": [1.0, 2.0]}
+        assert not table.vectors
+        with pytest.raises(DataError, match="no column 'item'"):
+            read_catalogue(write(tmp_path / "none.csv", "sku", "a"), config, tmp_path / "r.jsonl", may_lack_columns=True)
+
     def test_ids_are_taken_as_they_are_written(self, tmp_path: Path) -> None:
         table = log(tmp_path, "user,item,time", " u,007,1", "u,7,1", "U,７,1")
         assert table.user_ids == [" u", "u", "U"]

@@ -24,12 +24,14 @@ from tfmi.data.tables import ItemTable, UserTable
 ChunkValues = dict[str, Any]
 
 
-def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path, *, log: Path | None = None) -> ItemTable:
+def read_catalogue(
+    path: str | Path, config: LogConfig, rejects_path: str | Path, *, log: Path | None = None, may_lack_columns: bool = False
+) -> ItemTable:
     """Read and check a catalogue: one row per item, or, with ``catalogue_columns.property``, one per property of an item.
 
-    Columns mapped under a name of the user's own must be there; columns under their default name are read if the file has them. Of
-    several rows for one item the first counts and the others are rejected, or passed over with ``repeated_items: first`` and where the
-    catalogue is the ``log`` itself.
+    Columns mapped under a name of the user's own must be there, unless ``may_lack_columns`` leaves out what is not there but the ids;
+    columns under their default name are read if the file has them. Of several rows for one item the first counts and the others are
+    rejected, or passed over with ``repeated_items: first`` and where the catalogue is the ``log`` itself.
 
     Raises:
         DataError: The file cannot be read, lacks a column, has too many rejected rows or no good one.
@@ -46,9 +48,10 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
     hints |= dict.fromkeys(columns.numbers, "data.log.catalogue_columns.numbers must name columns of the catalogue")
     hints |= dict.fromkeys(columns.vectors, "data.log.catalogue_columns.vectors must name columns of the catalogue")
     cells = VectorCells(columns.vectors)
+    mapped = [*named, *columns.numbers, *columns.vectors]
     request = ColumnRequest(
-        required=[columns.item, *named, *columns.numbers, *columns.vectors],
-        optional=list(texts.values()),
+        required=[columns.item] if may_lack_columns else [columns.item, *mapped],
+        optional=list(dict.fromkeys([*texts.values(), *(mapped if may_lack_columns else [])])),
         codes=frozenset([columns.item, *(texts[name] for name in ("category", "brand") if name in texts)]),
         texts=frozenset(texts[name] for name in ("title",) if name in texts),
         lists=frozenset([*columns.vectors, *(texts[name] for name in ("tags",) if name in texts)]),
@@ -60,8 +63,8 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
         values: ChunkValues = {name: _trimmed(rows, column) for name, column in texts.items() if name != "tags" and column in rows.columns}
         if texts.get("tags") in rows.columns:
             values["tags"] = checks.tags(texts["tags"], config.tag_separator)
-        values |= {f"vector:{name}": cells.parse(name, rows, checks) for name in columns.vectors}
-        return {**values, **{f"number:{name}": checks.numbers(name) for name in columns.numbers}}
+        values |= {f"vector:{name}": cells.parse(name, rows, checks) for name in columns.vectors if name in rows.columns}
+        return {**values, **{f"number:{name}": checks.numbers(name) for name in columns.numbers if name in rows.columns}}
 
     item_ids, values, report = _read_unique(
         path,
@@ -79,9 +82,9 @@ def read_catalogue(path: str | Path, config: LogConfig, rejects_path: str | Path
         categories=values.get("category"),
         brands=values.get("brand"),
         tags=values.get("tags"),
-        numbers={name: values[f"number:{name}"].astype(np.float32) for name in columns.numbers},
+        numbers={name: values[f"number:{name}"].astype(np.float32) for name in columns.numbers if f"number:{name}" in values},
         vectors={
-            **{name: cells.table(name, values[f"vector:{name}"]) for name in columns.vectors},
+            **{name: cells.table(name, values[f"vector:{name}"]) for name in columns.vectors if f"vector:{name}" in values},
             **{name: read_vector_file(name, Path(path).parent, file, item_ids) for name, file in columns.vector_files.items()},
         },
         report=report,
