@@ -14,6 +14,7 @@ from tfmi.config import ExportConfig, IndexConfig
 from tfmi.core.errors import ConfigError
 from tfmi.data.dataset import EvaluationSet, Sequences
 from tfmi.data.loading import load_dataset
+from tfmi.data.pipeline import TrainingBatches
 from tfmi.evaluation.full_catalogue import recommend
 from tfmi.export import export_savedmodel
 from tfmi.export.exported_model import ExportedModel
@@ -26,6 +27,7 @@ from tfmi.models.retrieval.counted_votes import CountedVotes, fold_of
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.systems import load_config
 from tfmi.models.towers import ItemTower, UserTower
+from tfmi.training.optimizers import RowSparseAdam
 
 NUM_ROWS, LENGTH, DIMENSION = 22, 5, 4
 HISTORY = np.array([[3, 4, 0, 0, 0], [9, 5, 6, 7, 5], [21, 0, 0, 0, 0], [0, 0, 0, 0, 0]], np.int32)
@@ -262,6 +264,8 @@ def test_learned_votes_survive_their_configuration_and_need_training_sequences_t
         copy(tf.constant([[2, 3, 0]]), training=True)
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_an_export_with_learned_votes_answers_as_the_model(tmp_path: Path) -> None:
     model, catalogue = learning(repetition=REPETITIONS.build({"name": "learned_gate"}, "repetition")), make_catalogue(NUM_ROWS - 2)
     for weight in votes_of(model).trainable_weights:
@@ -285,6 +289,21 @@ def test_a_configuration_names_what_counts_and_its_model_counts_the_training_dat
     assert isinstance(model.votes.counts, ItemKNN)
     assert model.votes.counts.power == 0.2
     assert model.votes(tf.constant([[2, 3]])).votes.numpy().max() == 1.0
+
+
+def test_the_recipe_learns_votes_from_a_runs_own_data() -> None:
+    settings = {"data": {"embedded": {"users": 60, "items": 30}}, "model": {"dimension": 4, "user_tower": {"profile_features": []}}}
+    config = load_config(system="mtaw_counts", overrides=settings)
+    dataset = load_dataset(config.data)
+    model = build_model(config, dataset)
+    votes = votes_of(model)
+    assert votes.learned
+    before = [weight.numpy() for weight in votes.trainable_weights]
+    ordered = TrainingBatches(dataset.train, history_length=config.data.history_length, min_history=1, batch_size=16, seed=1)
+    model.compile(optimizer=RowSparseAdam(0.05))
+    model.fit(ordered.from_step(0), steps_per_epoch=2, verbose=0)
+    for weight, old in zip(votes.trainable_weights, before, strict=True):
+        assert (weight.numpy() != old).any(), weight.name
 
 
 @pytest.mark.parametrize(
