@@ -487,9 +487,11 @@ class VotesConfig(Section):
         0.5, gt=0, description="of a candidate's share of the best one's score; below 1 those far behind are heard, too"
     )
     candidates: int = Field(1000, ge=1, description="how many of its best candidates get votes")
-    learned: bool = Field(
-        False, description="train with the votes, whose weights for each user are then learned from weight and exponent on"
+    learned: bool = Field(False, description="train with the votes; their weights for each user are learned from weight and exponent on")
+    answer_weight: float = Field(
+        1.0, gt=0, description="learned: multiplies the votes when the model answers; choose it on validation users"
     )
+    own_offset: float = Field(0.0, description="learned: added to a repetition's scores when the model answers; likewise")
 
 
 class ModelConfig(Section):

@@ -250,7 +250,8 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[InteractionDat
             REPETITIONS.build(model.repetition, "model.repetition")
         build_votes(config)
         regularizers = {label: REGULARIZERS.build(spec, f"model.regularizers.{label}") for label, spec in model.regularizers.items()}
-        check_parts(extractor, readout, objective, weighting, regularizers, repeats=model.repetition is not None)
+        repeats, learned = model.repetition is not None, model.votes is not None and model.votes.learned
+        check_parts(extractor, readout, objective, weighting, regularizers, repeats=repeats, learned_votes=learned)
         if config.index.integration == "allotted":
             if model.repetition is not None:
                 raise ConfigError("index.integration: 'allotted' gives places to interests, but model.repetition to a user's own items")

@@ -312,11 +312,31 @@ def test_the_recipe_learns_votes_from_a_runs_own_data() -> None:
         ("model.votes.weight=0", "weight"),
         ("model.votes.heuristic={name: item_nn}", "did you mean 'item_knn'"),
         ("model.votes.heuristic={name: item_knn, decay: 2}", "decay must be in"),
+        ("model.votes={learned: true, answer_weight: 0}", "answer_weight"),
+        ("model.votes.answer_weight=2", r"model\.votes: answer_weight and own_offset correct votes that are learned"),
+        ("model.votes={learned: true, own_offset: 1.0}", r"model\.votes\.own_offset: without model\.repetition"),
     ],
 )
 def test_wrong_votes_are_refused_when_the_configuration_is_read(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(system="mind", settings=[setting])
+
+
+def test_votes_are_learned_in_a_softmax_only() -> None:
+    with pytest.raises(ConfigError, match=r"model\.votes\.learned: a vote that is learned works on a softmax"):
+        load_config(system="mind", settings=["model.votes={learned: true}", "model.objective={name: gbce}"])
+
+
+def test_what_validation_chooses_changes_answers_and_not_training() -> None:
+    history = tf.constant(HISTORY)
+    chosen = CountedVotes({"name": "item_knn", "decay": 0.5}, learned=True, history_length=LENGTH, answer_weight=3.0, own_offset=2.0)
+    plain = CountedVotes({"name": "item_knn", "decay": 0.5}, learned=True, history_length=LENGTH)
+    for votes in (chosen, plain):
+        votes.adapt(TRAIN, NUM_ROWS)
+    np.testing.assert_allclose(chosen(history).votes, 3.0 * plain(history).votes, rtol=1e-5)
+    np.testing.assert_allclose(chosen(history).own_votes, 2.0 + plain(history).own_votes, rtol=1e-5)
+    for mine, other in zip(chosen(history, training=True), plain(history, training=True), strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 def test_places_allotted_to_interests_leave_none_for_votes() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmi.config import ModelConfig, RunConfig
+from tfmi.core.errors import ConfigError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, InteractionDataset
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.layers.common.adapting import AdaptsToSequences
@@ -92,10 +93,19 @@ def build_model(config: RunConfig, dataset: InteractionDataset, *, adapt: bool =
 
 
 def build_votes(config: RunConfig) -> CountedVotes | None:
-    """What ``model.votes`` describes, before it has counted. Raises ``ConfigError`` where its heuristic model's parameters are wrong."""
-    if config.model.votes is None:
+    """What ``model.votes`` describes, before it has counted.
+
+    Raises:
+        ConfigError: Its heuristic model's parameters are wrong, or one of its own would be ignored.
+    """
+    votes = config.model.votes
+    if votes is None:
         return None
-    given = config.model.votes.model_dump()
+    if not votes.learned and (votes.answer_weight != 1.0 or votes.own_offset):
+        raise ConfigError("model.votes: answer_weight and own_offset correct votes that are learned; set learned: true, or leave them out")
+    if votes.own_offset and config.model.repetition is None:
+        raise ConfigError("model.votes.own_offset: without model.repetition own items are scored as all others; set it to 0")
+    given = votes.model_dump()
     return CountedVotes(given.pop("heuristic"), **given, history_length=config.data.history_length, name="votes")
 
 

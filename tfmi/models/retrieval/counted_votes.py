@@ -64,6 +64,10 @@ class CountedVotes(ConfiguredLayer):
     other three say. Whoever asks later asks all counts. Sequences that are longer than the window and its target, whose oldest item a
     history does not tell, are in none of the parts.
 
+    What is served knows more than that, all counts, and answers later, when users may come back more often than they did. Two numbers for
+    that are to be chosen on validation users: when the model answers, ``answer_weight`` multiplies the learned votes of new items, and
+    ``own_offset`` is added to those of the history's.
+
     Source: no paper; this project's own. The counts are item-KNN's by default (Sarwar et al., WWW 2001).
 
     Args:
@@ -72,6 +76,8 @@ class CountedVotes(ConfiguredLayer):
         exponent: Above 0; below 1 candidates that are far behind the best one are heard, too.
         candidates: C; items beyond the best so many get no votes.
         learned: Whether votes are part of training.
+        answer_weight: Above 0; of the learned votes, when the model answers.
+        own_offset: Added to the learned votes for the history's items, when the model answers.
         history_length: L, of which the heuristic model looks at all.
 
     Raises:
@@ -87,11 +93,13 @@ class CountedVotes(ConfiguredLayer):
         exponent: float = 0.5,
         candidates: int = 1000,
         learned: bool = False,
+        answer_weight: float = 1.0,
+        own_offset: float = 0.0,
         history_length: int = 50,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        require_above(0, weight=weight, exponent=exponent)
+        require_above(0, weight=weight, exponent=exponent, answer_weight=answer_weight)
         require_at_least(1, candidates=candidates, history_length=history_length)
         spec = heuristic or {"name": "item_knn"}
         # As text: of an attribute Keras would wrap the dictionaries, and the caller's with them.
@@ -150,7 +158,10 @@ class CountedVotes(ConfiguredLayer):
         items = tf.where(counted, items, PADDING_INDEX)
         if not self.learned:
             return Votes(items, tf.where(counted, self.weight * shares**self.exponent, 0.0))
-        return self._learned_votes(history, items, tf.where(counted, shares, 0.0), scores[:, 0])
+        votes, own_votes = self._learned_votes(history, items, tf.where(counted, shares, 0.0), scores[:, 0])
+        if training:
+            return Votes(items, votes, own_votes)
+        return Votes(items, votes * self.answer_weight, own_votes + self.own_offset)
 
     def _unseen(self, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """As ``top_k``, of the counts without the histories' part."""
@@ -164,8 +175,8 @@ class CountedVotes(ConfiguredLayer):
         items, scores = (tf.gather(tf.concat(parts, axis=0), back) for parts in zip(*found, strict=True))
         return items, scores
 
-    def _learned_votes(self, history: tf.Tensor, items: tf.Tensor, shares: tf.Tensor, best: tf.Tensor) -> Votes:
-        """From shares [B, C], 0 at padding, and the best candidates' scores [B]."""
+    def _learned_votes(self, history: tf.Tensor, items: tf.Tensor, shares: tf.Tensor, best: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Votes [B, C] and own votes [B, L], from shares [B, C], 0 at padding, and the best candidates' scores [B]."""
         turned, _, real = newest_first(history, self.history_length)
         length = tf.cast(num_real_items(real), tf.float32)
         distinct = tf.cast(num_real_items(real & ~occurs_before(turned)), tf.float32)
@@ -180,7 +191,7 @@ class CountedVotes(ConfiguredLayer):
         votes = tf.where(shares > 0.0, weight * _power(shares, exponents[0]) + offset, 0.0)
         beside = history[:, :, None] == items[:, None, :]  # [B, L, C]
         own_shares = tf.reduce_max(tf.where(beside & (history >= FIRST_INDEX)[:, :, None], shares[:, None, :], 0.0), axis=2)
-        return Votes(items, votes, own_weight * _power(own_shares, exponents[1]))
+        return votes, own_weight * _power(own_shares, exponents[1])
 
 
 def _power(shares: tf.Tensor, exponent: tf.Tensor) -> tf.Tensor:

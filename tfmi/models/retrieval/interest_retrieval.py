@@ -176,7 +176,9 @@ class InterestRetrieval(TrainedByLoss):
         # The names of the profile's features, which export turns into inputs.
         self.profile_features = [] if profile_encoder is None else profile_encoder.feature_names
         self._regularization_trackers = {name: tf.keras.metrics.Mean(name=name) for name in self.regularizers}
-        check_parts(extractor, readout, objective, self.weighting, self.regularizers, repeats=repetition is not None)
+        learned = votes is not None and votes.learned
+        repeats = repetition is not None
+        check_parts(extractor, readout, objective, self.weighting, self.regularizers, repeats=repeats, learned_votes=learned)
         self._check_inputs(has_timestamps)
         available = {"profile": profile_encoder is not None, "timestamps": has_timestamps, "history_indices": True, "items": True}
         self._extractor_inputs = tuple(name for name in self.extractor.requested_inputs() if available[name])

@@ -18,6 +18,7 @@ def check_parts(
     regularizers: Mapping[str, Regularizer],
     *,
     repeats: bool,
+    learned_votes: bool = False,
 ) -> None:
     """Refuse parts that do not work together.
 
@@ -25,6 +26,7 @@ def check_parts(
         extractor, readout, objective, weighting: The parts.
         regularizers: By label.
         repeats: Whether a user's own items have scores of their own.
+        learned_votes: Whether votes are part of the loss.
 
     Raises:
         ConfigError: With the part's place in the configuration and the reason.
@@ -39,6 +41,9 @@ def check_parts(
     if repeats:
         with settings_at("model.repetition"):
             require_softmax(objective, "a repetition")
+    if learned_votes:
+        with settings_at("model.votes.learned"):
+            require_softmax(objective, "a vote that is learned")
     with settings_at("model.weighting"):
         weighting.check(objective, readout)
 
