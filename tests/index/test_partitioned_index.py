@@ -10,7 +10,7 @@ from tests.index.test_scann_index import DIMENSION, clustered_vectors
 from tfmi.config import validate_config
 from tfmi.core.errors import ConfigError
 from tfmi.index import build
-from tfmi.index.auto import EXACT_UP_TO
+from tfmi.index.auto import EXACT_UP_TO, scann_build_bytes
 from tfmi.index.build import build_index, resolve_kind
 from tfmi.index.exact import ExactIndex
 from tfmi.index.merging import MISSING_SCORE, merge_interests
@@ -116,3 +116,22 @@ def test_the_rule_of_auto(monkeypatch: pytest.MonkeyPatch) -> None:
         validate_config({"index": {"kind": "scann"}, "export": {"server": "stock"}})
     monkeypatch.setattr(build, "has_scann", lambda: False)
     assert resolve_kind("auto", large, 32, "scann") == "partitioned"
+
+
+@pytest.mark.parametrize("kind", ["auto", "scann"])
+def test_where_memory_is_too_short_for_scann_the_index_is_partitioned_and_the_log_says_so(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(build, "has_scann", lambda: True)
+    needed = scann_build_bytes(10_000_000, 64)
+    assert needed > 2 * 10_000_000 * 64 * 4
+    monkeypatch.setattr(build, "free_memory", lambda: needed)
+    assert resolve_kind(kind, 10_000_000, 64, "scann") == "scann"
+    monkeypatch.setattr(build, "free_memory", lambda: None)
+    assert resolve_kind(kind, 10_000_000, 64, "scann") == "scann"
+    assert not caplog.messages
+    monkeypatch.setattr(build, "free_memory", lambda: needed - 1)
+    assert resolve_kind(kind, 10_000_000, 64, "scann") == "partitioned"
+    (message,) = caplog.messages
+    assert "partitioned instead of scann, whose build for 10,000,000 items" in message
+    assert f"{needed / 1e9:.1f} GB are free" in message

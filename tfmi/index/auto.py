@@ -11,6 +11,10 @@ BRUTE_FORCE_BELOW = 5_000
 # "auto" is exact up to so many numbers in the catalogue's vectors, 20,000 items of width 64. Up to there no approximate kind is faster by
 # more than half a millisecond for a request of four interests on one core.
 EXACT_UP_TO = 20_000 * 64
+# The most that a build of ScaNN holds beside the vectors that it is given, as a multiple of them: 8.0 at 250,000 and 8.2 at 500,000 items
+# of width 64 (benchmarks/index_build.py).
+SCANN_BUILD_TABLES = 8.5
+_BYTES = 4
 # ScaNN's hashing learns 16 codes per block and refuses to train on fewer vectors than that.
 FEWEST_HASHED_ITEMS = 16
 # A leaf with fewer items than this costs more to choose than to scan.
@@ -86,6 +90,11 @@ def choose_parameters(
         dimensions_per_block=min(dimensions_per_block or DEFAULT_DIMENSIONS_PER_BLOCK, dimension),
         training_iterations=training_iterations,
     )
+
+
+def scann_build_bytes(num_items: int, dimension: int) -> int:
+    """About how much memory the build of a ScaNN index takes besides the vectors that it is given."""
+    return round(SCANN_BUILD_TABLES * num_items * dimension * _BYTES)
 
 
 def widened(parameters: ScannParameters, num_items: int, by_hand: Collection[str]) -> list[dict[str, int]]:

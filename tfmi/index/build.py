@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import logging
 
 import numpy as np
 import tensorflow as tf
 
 from tfmi.core.errors import nearest
-from tfmi.index.auto import EXACT_UP_TO
+from tfmi.core.free_memory import free_memory
+from tfmi.index.auto import EXACT_UP_TO, scann_build_bytes
 from tfmi.index.base import InterestIndex
 from tfmi.index.exact import ExactIndex
 from tfmi.index.partitioned import PartitionedIndex
 from tfmi.index.scann import ScannIndex, has_scann
+
+log = logging.getLogger(__name__)
 
 INDEX_KINDS: tuple[str, ...] = (ExactIndex.kind, ScannIndex.kind, PartitionedIndex.kind)
 
@@ -21,13 +25,25 @@ def resolve_kind(kind: str, num_items: int, dimension: int, server: str) -> str:
     """The kind of index to build where ``kind`` may be ``auto``.
 
     ``auto`` is exact where that takes about half a millisecond (``EXACT_UP_TO``), else ScaNN, or partitioned for a stock server and where
-    ScaNN is missing here.
+    ScaNN is missing here. Where memory is too short for what ScaNN's build takes, it is partitioned, too, and the log says so: the system
+    would end the process half way.
     """
-    if kind != "auto":
-        return kind
-    if num_items * dimension <= EXACT_UP_TO:
-        return ExactIndex.kind
-    return PartitionedIndex.kind if server == "stock" or not has_scann() else ScannIndex.kind
+    if kind == "auto":
+        if num_items * dimension <= EXACT_UP_TO:
+            return ExactIndex.kind
+        kind = PartitionedIndex.kind if server == "stock" or not has_scann() else ScannIndex.kind
+    if kind == ScannIndex.kind:
+        needed, free = scann_build_bytes(num_items, dimension), free_memory()
+        if free is not None and needed > free:
+            log.warning(
+                "index.kind: partitioned instead of scann, whose build for %s items of width %d takes about %.1f GB where %.1f GB are free",
+                f"{num_items:,}",
+                dimension,
+                needed / 1e9,
+                free / 1e9,
+            )
+            return PartitionedIndex.kind
+    return kind
 
 
 def build_index(kind: str, item_vectors: np.ndarray | tf.Tensor, **parameters: int | None) -> InterestIndex:

@@ -14,7 +14,8 @@ import tensorflow as tf
 SAMPLES_PER_PARTITION = 64
 # A partition of more than so many times the mean is divided: a few huge ones would be most of what is read.
 LARGEST_SHARE_OF_MEAN = 2.0
-ITEMS_AT_ONCE = 16_384
+# Scores of items and centres that are held at a time: 64 MB.
+SCORES_AT_ONCE = 2**24
 # Lengths that differ by less than this share are rounding: such vectors lie on a sphere, and so should the centres.
 LENGTH_TOLERANCE = 1e-3
 
@@ -67,9 +68,10 @@ def nearest_centres(vectors: np.ndarray, centres: np.ndarray, spherical: bool) -
     """int32 [N]: the nearest of ``centres`` [P, d] to each of ``vectors`` [N, d]; by angle where ``spherical``."""
     offsets = 0.0 if spherical else 0.5 * np.square(centres).sum(axis=1)
     table = tf.constant(centres)
+    items_at_once = max(1, SCORES_AT_ONCE // len(centres))
     blocks = []
-    for start in range(0, len(vectors), ITEMS_AT_ONCE):
-        scores = tf.matmul(vectors[start : start + ITEMS_AT_ONCE], table, transpose_b=True) - offsets
+    for start in range(0, len(vectors), items_at_once):
+        scores = tf.matmul(vectors[start : start + items_at_once], table, transpose_b=True) - offsets
         blocks.append(tf.argmax(scores, axis=1, output_type=tf.int32).numpy())
     return np.concatenate(blocks)
 
