@@ -11,8 +11,8 @@ BRUTE_FORCE_BELOW = 5_000
 # "auto" is exact up to so many numbers in the catalogue's vectors, 20,000 items of width 64. Up to there no approximate kind is faster by
 # more than half a millisecond for a request of four interests on one core.
 EXACT_UP_TO = 20_000 * 64
-# The most that a build of ScaNN holds beside the vectors that it is given, as a multiple of them: 8.0 at 250,000 and 8.2 at 500,000 items
-# of width 64 (benchmarks/index_build.py).
+# The most that a build of ScaNN holds beside the vectors that it is given, as a multiple of them: 8.0, 8.2 and 6.5 at 250,000 to 1,000,000
+# items of width 64 (benchmarks/index_build.py).
 SCANN_BUILD_TABLES = 8.5
 _BYTES = 4
 # ScaNN's hashing learns 16 codes per block and refuses to train on fewer vectors than that.
