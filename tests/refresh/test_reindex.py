@@ -197,6 +197,21 @@ def test_what_cannot_be_reindexed_says_so(published: Published, tmp_path: Path) 
         (first / "hidden").rename(first / STATE_FOLDER)
 
 
+def test_votes_are_rebuilt_without_the_log_that_they_counted(tmp_path: Path) -> None:
+    config, data = _config("model.votes={}"), _data()
+    model = untrained_model(config, data)
+    assert model.votes is not None
+    assert model.votes.chosen is not None
+    model.votes.chosen.assign(0.25)
+    write_state(tmp_path, config, data, model)
+    again = read_state(tmp_path, "").restored_model()
+    assert again.votes is not None
+    history = tf.constant(data.valid.histories.padded(6)[:5])
+    assert float(again.votes(history).votes.numpy().max()) == pytest.approx(0.25)
+    for stored, counted in zip(again.votes(history), model.votes(history), strict=True):
+        np.testing.assert_array_equal(stored, counted)
+
+
 def test_a_model_that_counts_in_its_sequences_is_not_rebuilt(tmp_path: Path) -> None:
     config = load_config(system="gce_gnn", settings=["model.dimension=8", "data.history_length=6"])
     data = _data()

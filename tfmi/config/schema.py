@@ -481,8 +481,15 @@ class UserTagsConfig(Section):
 class VotesConfig(Section):
     """What a heuristic model adds to a trained one's scores when it answers and, if that is to be learned, while it learns."""
 
-    heuristic: ComponentSpec = Field(default_factory=lambda: {"name": "item_knn"}, description="the heuristic model, as in kind: heuristic")
-    weight: float = Field(1.0, gt=0, description="of its best candidate, on the scale of scores; choose it on validation users")
+    # A power below the cosine's 0.5 is better on all data that it was tried on (docs/results.md).
+    heuristic: ComponentSpec = Field(
+        default_factory=lambda: {"name": "item_knn", "power": 0.25}, description="the heuristic model, as in kind: heuristic"
+    )
+    weight: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="of its best candidate, on the scale of scores; auto: what is best on the validation users once training has ended, 0 "
+        "included",
+    )
     exponent: float = Field(
         0.5, gt=0, description="of a candidate's share of the best one's score; below 1 those far behind are heard, too"
     )

@@ -22,6 +22,7 @@ from tfmi.evaluation.full_catalogue import CatalogueEvaluator
 from tfmi.evaluation.metrics import session_metrics
 from tfmi.evaluation.own_items import decide_own_items, describe_own_items, with_own_items_decided
 from tfmi.evaluation.routing import Routing, routing_of_users
+from tfmi.evaluation.votes import choose_weight
 from tfmi.export import export_savedmodel
 from tfmi.export.filter_inputs import check_filterable
 from tfmi.kinds.base import Exporter, LoadedRun, ModelKind, TrainedKind, kind_of, load_finished, run_metadata
@@ -306,6 +307,7 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[InteractionDat
                 "items. Lower data.min_history, or bring longer histories."
             )
         measuring = evaluator or self.evaluator(model, data, config)
+        votes = model.votes
         return TrainingTask(
             dataset=data.name,
             fingerprint=self.fingerprint(data),
@@ -313,6 +315,9 @@ class InterestsKind(RetrievalKind[InterestRetrieval], TrainedKind[InteractionDat
             batches=self.batches(model, data, config),
             validate=lambda: measuring.evaluate(data.valid, data.profiles),
             monitor=_monitor(config, data),
+            settle=None
+            if votes is None or votes.chosen is None
+            else lambda metric: {"votes_weight": choose_weight(votes, measuring, data.valid, data.profiles, metric)},
             observe=(lambda: measuring.evaluate(data.test, data.profiles)) if config.evaluation.best_test_epoch else None,
             targets_per_example=examples_per_epoch(data.train, wanted.min_history) / examples,
         )

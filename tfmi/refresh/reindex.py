@@ -20,7 +20,7 @@ from tfmi.export.publishing import newest_version
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.refresh.new_catalogue import CatalogueChange, change_catalogue
 from tfmi.refresh.stored_state import STATE_FOLDER, StoredState, read_state, untrained_model, write_state
-from tfmi.refresh.transplant import Surroundings, moves, transplant
+from tfmi.refresh.transplant import Surroundings, moves, rows_of, transplant
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,8 @@ def _check_that_features_tell(change: CatalogueChange, config: RunConfig) -> Non
 def _model_of(state: StoredState, config: RunConfig, old: InterestRetrieval, items: Catalogue) -> InterestRetrieval:
     model = untrained_model(config, state.dataset(items))
     transplant(moves(old, Surroundings(state.catalogue, state.profiles), model, Surroundings(items, state.profiles)))
+    if old.votes is not None:
+        model.votes = old.votes.of_other_items(rows_of(state.catalogue.vocabulary, items.vocabulary), items.candidate_rows)
     return model
 
 

@@ -8,6 +8,7 @@ rows, without ids, keep the shapes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,8 @@ from tfmi.data.dataset import (
     Vocabulary,
 )
 from tfmi.layers.common.adapting import AdaptsToSequences
-from tfmi.models.retrieval.build_retriever import build_model
+from tfmi.models.retrieval.build_retriever import build_model, build_votes
+from tfmi.models.retrieval.counted_votes import CountedVotes
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.training_step import create_variables
 
@@ -90,7 +92,23 @@ class StoredState:
         except (AssertionError, ValueError, tf.errors.OpError) as error:
             reason = str(error).splitlines()[0]
             raise ExportError(f"{self.folder}: the stored weights do not fit the stored configuration: {reason}") from None
+        if model.votes is None:
+            model.votes = self._stored_votes()
         return model
+
+    def _stored_votes(self) -> CountedVotes | None:
+        """What the model's votes have counted, read from its checkpoint: how large the tables are, only that knows."""
+        votes = build_votes(self.config)
+        if votes is None:
+            return None
+        stored = tf.train.load_checkpoint(str(self.folder / _WEIGHTS))
+        tables = {
+            match[1]: stored.get_tensor(name)
+            for name in stored.get_variable_to_shape_map()
+            if (match := re.fullmatch(r"model/votes/(?:counts/)?(\w+)/\.ATTRIBUTES/VARIABLE_VALUE", name))
+        }
+        votes.take(tables, self.catalogue.num_rows)
+        return votes
 
 
 def write_state(folder: Path, config: RunConfig, data: InteractionDataset, model: InterestRetrieval | None = None) -> None:
@@ -178,7 +196,8 @@ def untrained_model(config: RunConfig, data: InteractionDataset) -> InterestRetr
     """A model for the data, every variable made.
 
     Raises:
-        ConfigError: The model counts something in the sequences that it is trained on, and there are none.
+        ConfigError: The model counts something in the sequences that it is trained on, and there are none. Votes are left out then:
+            they take no part in training, and have to be brought along.
     """
     model = build_model(config, data) if len(data.train) else _build_without_sequences(config, data)
     create_variables(model, first_batch(model, config))
@@ -196,6 +215,9 @@ def first_batch(model: InterestRetrieval, config: RunConfig) -> dict[str, Any]:
 
 
 def _build_without_sequences(config: RunConfig, data: InteractionDataset) -> InterestRetrieval:
+    votes = config.model.votes
+    if votes is not None and not votes.learned:
+        config = config.model_copy(update={"model": config.model.model_copy(update={"votes": None})})
     model = build_model(config, data, adapt=False)
     adapting = [part for part in model.submodules if isinstance(part, AdaptsToSequences)]
     if adapting:

@@ -34,7 +34,7 @@ class Fitted(Generic[Model, Evaluator]):
         model: With the weights that were best on validation.
         evaluator: What measured it in training; it measures the model as it is now just as well.
         took: What training took, for ``metrics.json``: steps, the best one, seconds, examples per second, parameters,
-            and what was watched.
+            what was watched, and what was chosen at the end (``TrainingTask.settle``).
         observed_best: See ``TrainingState``.
     """
 
@@ -118,6 +118,7 @@ def fit_model(
             "examples_per_second": state.step * trainer.targets_per_step / max(state.seconds, 1e-9),
             "parameters": parameters,
             "monitor": trainer.monitor,
+            **trainer.settled,
         }
         return Fitted(model, evaluator, took, state.observed_best)
 

@@ -48,6 +48,9 @@ class TrainingTask:
             nothing: neither when training ends nor which weights are kept. None: there are none.
         targets_per_example: How many targets an example holds on average: speeds are told in targets, which cost and teach the same
             however they are put together.
+        settle: Chooses by a validation metric, the monitor, what is not learned, once training has ended and the model has its best
+            weights, and says what it has chosen, by name. What it changes in the model is kept with these weights. None: there is nothing
+            to choose.
     """
 
     dataset: str
@@ -58,6 +61,7 @@ class TrainingTask:
     monitor: Monitor | None = None
     observe: Callable[[], dict[str, float]] | None = None
     targets_per_example: float = 1.0
+    settle: Callable[[str], dict[str, float]] | None = None
 
 
 @dataclass
@@ -244,6 +248,7 @@ class Trainer:
             self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoints), max_to_keep=2)
         self._best = tf.train.Checkpoint(model=model)
         self.state = TrainingState(data=task.fingerprint)
+        self.settled: dict[str, float] = {}  # see TrainingTask.settle
         self._asked = task.monitor or Monitor(config.training.monitor)
         if self._asked.why:
             log.info("Watching validation %s: %s", self._asked.name, self._asked.why)
@@ -318,7 +323,16 @@ class Trainer:
             self._warn_if_nothing_moved()
         if not state.stopped and state.best_step:
             self._best.restore(str(self.folder.best_weights)).expect_partial()
+            self._settle()
         return state
+
+    def _settle(self) -> None:
+        if self.task.settle is None:
+            return
+        with doing("choosing on validation what is not learned"):
+            self.settled = self.task.settle(self.monitor)
+        with _writing_checkpoint(self.folder.best, self.model.variables):
+            self._best.write(str(self.folder.best_weights))
 
     @contextmanager
     def _training_events(self) -> Iterator[None]:

@@ -10,14 +10,16 @@ import pytest
 import tensorflow as tf
 
 from tests.export.fake_recommenders import make_catalogue
-from tfmi.config import ExportConfig, IndexConfig
+from tfmi.config import EvaluationConfig, ExportConfig, IndexConfig
 from tfmi.core.errors import ConfigError
 from tfmi.data.dataset import EvaluationSet, Sequences
 from tfmi.data.loading import load_dataset
 from tfmi.data.pipeline import TrainingBatches
-from tfmi.evaluation.full_catalogue import recommend
+from tfmi.evaluation.full_catalogue import CatalogueEvaluator, recommend
+from tfmi.evaluation.votes import choose_weight
 from tfmi.export import export_savedmodel
 from tfmi.export.exported_model import ExportedModel
+from tfmi.kinds.base import kind_of
 from tfmi.layers.base import EXTRACTORS, READOUTS, REPETITIONS
 from tfmi.losses.base import OBJECTIVES
 from tfmi.models.heuristics.item_knn import ItemKNN
@@ -27,7 +29,11 @@ from tfmi.models.retrieval.counted_votes import CountedVotes, fold_of
 from tfmi.models.retrieval.interest_retrieval import InterestRetrieval
 from tfmi.models.systems import load_config
 from tfmi.models.towers import ItemTower, UserTower
+from tfmi.models.training_step import create_variables
+from tfmi.refresh.stored_state import first_batch
+from tfmi.training.fitting import restore_best
 from tfmi.training.optimizers import RowSparseAdam
+from tfmi.training.run_folder import RunFolder
 
 NUM_ROWS, LENGTH, DIMENSION = 22, 5, 4
 HISTORY = np.array([[3, 4, 0, 0, 0], [9, 5, 6, 7, 5], [21, 0, 0, 0, 0], [0, 0, 0, 0, 0]], np.int32)
@@ -64,6 +70,13 @@ def model_with(**options: Any) -> InterestRetrieval:
     return model
 
 
+def chosen_of(model: InterestRetrieval) -> tf.Variable:
+    """The variable with the weight of a model whose votes have one to choose."""
+    assert model.votes is not None
+    assert model.votes.chosen is not None
+    return model.votes.chosen
+
+
 def counted(history: np.ndarray) -> np.ndarray:
     """float [N] of item-KNN, written out: 0 where no item of the history stands beside one."""
     sets = [set(row) for row in TRAIN.items.reshape(-1, 4)]
@@ -88,6 +101,14 @@ def scores_by_hand(model: InterestRetrieval, history: np.ndarray, weight: float,
         scores[row] += weight * (counts / max(counts.max(), 1e-9)) ** exponent
     scores[:, :2] = -np.inf
     return scores
+
+
+def model_favourites(model: InterestRetrieval, history: np.ndarray) -> np.ndarray:
+    """int32 [B]: the item that the model alone likes best of those that are not in the history."""
+    scores = scores_by_hand(model, history, 0.0, 1.0)
+    for row, own in enumerate(history):
+        scores[row, own] = -np.inf
+    return scores.argmax(axis=1).astype(np.int32)
 
 
 def test_votes_are_shares_of_the_best_candidates_count() -> None:
@@ -121,8 +142,11 @@ def test_every_item_is_ranked_by_inner_product_and_votes_together(weight: float,
     np.testing.assert_array_equal(new.items, np.argsort(-scores, axis=1, kind="stable")[:, :8])
 
 
-def test_an_export_adds_the_same_votes(tmp_path: Path) -> None:
-    model, catalogue = model_with(votes=voting(weight=0.4, candidates=NUM_ROWS)), make_catalogue(NUM_ROWS - 2)
+@pytest.mark.parametrize("weight", [0.4, "auto"])
+def test_an_export_adds_the_same_votes(tmp_path: Path, weight: float | str) -> None:
+    model, catalogue = model_with(votes=voting(weight=weight, candidates=NUM_ROWS)), make_catalogue(NUM_ROWS - 2)
+    if weight == "auto":
+        chosen_of(model).assign(0.4)
     folder = export_savedmodel(model, catalogue, tmp_path / "voted", export=ExportConfig(num_results=6), index=IndexConfig(kind="exact"))
     asked = np.array([[catalogue.vocabulary.ids[item - 2] if item else "" for item in own] for own in HISTORY[:3]])
     exported = ExportedModel(folder)
@@ -149,11 +173,86 @@ def test_a_repetition_scores_own_items_whatever_votes_they_get() -> None:
 
 def test_any_heuristic_model_votes() -> None:
     spec = {"name": "session_popularity", "rest": {"name": "item_knn", "decay": 1.0}}
-    votes = CountedVotes(spec)
+    votes = CountedVotes(spec, weight=1.0)
     votes.adapt(TRAIN, NUM_ROWS)
     assert votes.get_config()["heuristic"] == spec
     assert type(spec["rest"]) is dict
     assert int(votes(tf.constant(HISTORY)).items[0, 0]) in {3, 4}  # the history's own items come first
+
+
+def test_a_weight_is_chosen_on_validation_users() -> None:
+    votes = voting(weight="auto", candidates=NUM_ROWS)
+    model, catalogue = model_with(votes=votes), make_catalogue(NUM_ROWS - 2)
+    assert votes(tf.constant(HISTORY)).votes.shape == (4, 0)  # nothing is chosen yet
+    told = np.array([np.where(np.isin(np.arange(NUM_ROWS), own), -1.0, counted(own)).argmax() for own in HISTORY[:2]], np.int32)
+    config = EvaluationConfig(cutoffs=[3], exclude_history=True)
+    evaluator = CatalogueEvaluator(model, catalogue, config)
+    asked = EvaluationSet(rows([2, 5], HISTORY[:2][HISTORY[:2] > 0]), rows([1, 1], told))
+    alone = evaluator.evaluate(asked)["recall@3"]
+    chosen = choose_weight(votes, evaluator, asked, None, "recall@3")
+    assert chosen == pytest.approx(float(chosen_of(model).numpy()), rel=1e-6)
+    assert chosen > 0.0
+    assert evaluator.evaluate(asked)["recall@3"] == 1.0 > alone
+    against = EvaluationSet(asked.histories, rows([1, 1], model_favourites(model, HISTORY[:2])))
+    assert choose_weight(votes, evaluator, against, None, "recall@3") == 0.0
+
+
+def test_the_chosen_weight_is_kept_with_the_best_weights(tmp_path: Path) -> None:
+    settings = ["data.embedded.users=80", "data.embedded.items=30", "data.history_length=6", "model.dimension=4", "model.votes={}"]
+    config = load_config(
+        system="youtube_dnn", settings=[*settings, "training.max_steps=2", "training.evaluate_every=1", "training.tensorboard=false"]
+    )
+    kind = kind_of(config)
+    data = kind.load_data(config)
+    folder = RunFolder(tmp_path / "run")
+    folder.start(config)
+    fitted = kind.fit(config, data, folder)
+    assert fitted is not None
+    weight = float(chosen_of(fitted.model).numpy())
+    assert fitted.took["votes_weight"] == pytest.approx(weight, rel=1e-6)
+    again = build_model(config, data)
+    assert float(chosen_of(again).numpy()) == 0.0
+    create_variables(again, first_batch(again, config))
+    chosen_of(again).assign(-1.0)
+    restore_best(again, folder)
+    assert float(chosen_of(again).numpy()) == weight
+    # Never worse on these users than the model alone.
+    metric = fitted.took["monitor"]
+    measured = fitted.evaluator.evaluate(data.valid, data.profiles)[metric]
+    chosen_of(again).assign(0.0)
+    assert measured >= CatalogueEvaluator(again, data.catalogue, fitted.evaluator.config).evaluate(data.valid, data.profiles)[metric]
+
+
+def test_counts_go_with_their_items_into_another_catalogue() -> None:
+    votes = voting(weight="auto", candidates=NUM_ROWS)
+    assert votes.chosen is not None
+    votes.chosen.assign(2.0)
+    # Items 2 to 20 in another order, two new ones, and then 3 and 4, which are gone from the answers.
+    kept = np.array([20, *range(5, 20), 2])
+    rows_before = np.concatenate([[0, 1], kept, [-1, -1], [3, 4]])
+    gone_from = len(rows_before) - 2
+    moved = votes.of_other_items(rows_before, gone_from)
+    history_before = np.array([[9, 5, 6, 4, 2], [3, 0, 0, 0, 0]], np.int32)
+    row_of = {before: now for now, before in enumerate(rows_before) if before >= 0}
+    before, after = votes(tf.constant(history_before)), moved(tf.constant(np.vectorize(row_of.get)(history_before).astype(np.int32)))
+    for row in range(2):
+        expected = {
+            row_of[item]: float(vote)
+            for item, vote in zip(before.items.numpy()[row], before.votes.numpy()[row], strict=True)
+            if item and item not in (3, 4)
+        }
+        found = {int(item): float(vote) for item, vote in zip(after.items.numpy()[row], after.votes.numpy()[row], strict=True) if item}
+        assert found.keys() == expected.keys()
+        # Shares are of the best candidate that is left.
+        scale = max(expected.values()) / 2.0
+        np.testing.assert_allclose([found[item] for item in expected], [vote / scale for vote in expected.values()], rtol=1e-5)
+    new_item = tf.constant([[gone_from - 1, 0, 0, 0, 0]])
+    assert not moved(new_item).votes.numpy().any()
+
+
+def test_counts_that_only_their_sequences_hold_are_not_moved() -> None:
+    with pytest.raises(ConfigError, match="session_popularity has counted"):
+        CountedVotes({"name": "session_popularity"}).take({}, NUM_ROWS)
 
 
 def test_training_does_not_see_the_votes() -> None:
@@ -281,7 +380,7 @@ def test_an_export_with_learned_votes_answers_as_the_model(tmp_path: Path) -> No
 
 
 def test_a_configuration_names_what_counts_and_its_model_counts_the_training_data() -> None:
-    votes = {"heuristic": {"name": "item_knn", "power": 0.2}}
+    votes = {"heuristic": {"name": "item_knn", "power": 0.2}, "weight": 1.0}
     settings = {"data": {"embedded": {"users": 60, "items": 30}}, "model": {"dimension": 4, "votes": votes}}
     config = load_config(system="mind", overrides=settings)
     model = build_model(config, load_dataset(config.data))
@@ -310,6 +409,7 @@ def test_the_recipe_learns_votes_from_a_runs_own_data() -> None:
     ("setting", "message"),
     [
         ("model.votes.weight=0", "weight"),
+        ("model.votes.weight=automatic", "weight"),
         ("model.votes.heuristic={name: item_nn}", "did you mean 'item_knn'"),
         ("model.votes.heuristic={name: item_knn, decay: 2}", "decay must be in"),
         ("model.votes={learned: true, answer_weight: 0}", "answer_weight"),

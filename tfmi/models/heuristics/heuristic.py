@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -20,8 +21,17 @@ class HeuristicModel(tf.Module, abc.ABC):
     they can be exported.
     """
 
+    # The attributes that hold all that was counted, where a model can be moved without its log; see ``take_tables``.
+    TABLES: ClassVar[tuple[str, ...]] = ()
+
     history_length: int
     num_rows: int
+
+    def take_tables(self, tables: Mapping[str, np.ndarray], num_rows: int, history_length: int) -> None:
+        """Hold what a model with the same parameters has counted, instead of ``fit``: arrays by the names of ``TABLES``."""
+        self.num_rows, self.history_length = num_rows, history_length
+        for name in self.TABLES:
+            setattr(self, name, constant_table(tables[name], name.strip("_")))
 
     def fit(self, sequences: Sequences, num_rows: int, history_length: int) -> None:
         """Count.

@@ -19,6 +19,36 @@ class NeighbourModel(HeuristicModel):
     looked at, so the cost of a request follows from the length of their lists, not from the catalogue's size.
     """
 
+    TABLES = ("_offsets", "_neighbours", "_similarities", "_popularity")
+
+    def tables_of_other_items(self, rows: np.ndarray, candidate_rows: int) -> dict[str, np.ndarray]:
+        """The tables where the catalogue has changed: lists go with their items, and nothing has counted new ones.
+
+        Args:
+            rows: int64 [new num_rows]: which row each item had, -1 for a new one.
+            candidate_rows: Items in rows from here on are understood in histories, but are nobody's neighbours any more.
+
+        Returns:
+            Arrays by the names of ``TABLES``, for ``take_tables``.
+        """
+        offsets, neighbours, similarities, popularity = (getattr(self, name).numpy() for name in self.TABLES)
+        now = np.full(self.num_rows, -1, np.int64)
+        now[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
+        owners = now[np.repeat(np.arange(self.num_rows), np.diff(offsets))]
+        listed = now[neighbours[: offsets[-1]]]
+        kept = np.flatnonzero((owners >= 0) & (listed >= FIRST_INDEX) & (listed < candidate_rows))
+        kept = kept[np.argsort(owners[kept], kind="stable")]  # each list in its order
+        lengths = np.bincount(owners[kept], minlength=len(rows))
+        # An item that nothing has counted is as popular as one without an event.
+        popular = np.where(rows >= 0, popularity[np.maximum(rows, 0)], -1.0).astype(np.float32)
+        ranking = rank_by_popularity(popular[:candidate_rows])
+        return {
+            "_offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(offsets.dtype),
+            "_neighbours": np.concatenate([listed[kept], ranking]).astype(neighbours.dtype),
+            "_similarities": np.concatenate([similarities[kept], np.zeros(len(ranking), np.float32)]),
+            "_popularity": popular,
+        }
+
     def _count(self, sequences: Sequences, counts: np.ndarray) -> None:
         lists = self._lists(sequences)
         ranking = rank_by_popularity(counts)

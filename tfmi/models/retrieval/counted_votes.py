@@ -6,7 +6,8 @@ Shapes: B users, L history length, C candidates.
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,7 @@ from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Sequences
 from tfmi.layers.base import ConfiguredLayer, num_real_items
 from tfmi.layers.common.arguments import require_above, require_at_least
 from tfmi.models.heuristics.heuristic import HEURISTICS, HeuristicModel, newest_first, occurs_before
+from tfmi.models.heuristics.neighbours import NeighbourModel
 
 _FOLDS = 4
 _NUM_FEATURES = 4
@@ -23,7 +25,7 @@ _HIDDEN = 16
 
 
 class Votes(NamedTuple):
-    """Who is voted for.
+    """Who is voted for; C is 0 where votes weigh nothing.
 
     Attributes:
         items: int32 [B, C], distinct, most votes first; 0 pads.
@@ -51,7 +53,8 @@ class CountedVotes(ConfiguredLayer):
     A model of d dimensions smooths over what it has seen; counts know single pairs, whatever their number. Both err, on different users:
     their sum is better than either. The votes are added when a model answers, in validation, evaluation and export alike, and not while it
     learns: every training target has been counted beside its own history, so that training would learn to trust the counts alone.
-    ``weight`` is on the scale of scores (at most 1 where ``normalize`` makes them cosines) and is to be chosen on validation users.
+    ``weight`` is on the scale of scores (at most 1 where ``normalize`` makes them cosines) and is to be chosen on validation users:
+    "auto" leaves that to whoever trains (``tfmi.evaluation.votes``), and is 0 until then.
 
     With ``learned`` the model learns beside its votes how much they weigh for each user, so that nothing is left to choose::
 
@@ -71,8 +74,9 @@ class CountedVotes(ConfiguredLayer):
     Source: no paper; this project's own. The counts are item-KNN's by default (Sarwar et al., WWW 2001).
 
     Args:
-        heuristic: The heuristic model, ``{"name": ..., parameter: value, ...}``; None takes item-KNN.
-        weight: Of the votes, above 0; where it is learned, at the start.
+        heuristic: The heuristic model, ``{"name": ..., parameter: value, ...}``; None takes item-KNN at a power of 0.25.
+        weight: Of the votes, above 0; where it is learned, at the start. "auto" holds it in a variable, which checkpoints and exports
+            keep; where it is learned, it starts at 1.
         exponent: Above 0; below 1 candidates that are far behind the best one are heard, too.
         candidates: C; items beyond the best so many get no votes.
         learned: Whether votes are part of training.
@@ -89,7 +93,7 @@ class CountedVotes(ConfiguredLayer):
         self,
         heuristic: dict[str, Any] | None = None,
         *,
-        weight: float = 1.0,
+        weight: float | Literal["auto"] = "auto",
         exponent: float = 0.5,
         candidates: int = 1000,
         learned: bool = False,
@@ -99,23 +103,26 @@ class CountedVotes(ConfiguredLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        require_above(0, weight=weight, exponent=exponent, answer_weight=answer_weight)
+        require_above(0, exponent=exponent, answer_weight=answer_weight)
+        if weight != "auto":
+            require_above(0, weight=weight)
         require_at_least(1, candidates=candidates, history_length=history_length)
-        spec = heuristic or {"name": "item_knn"}
+        spec = heuristic or {"name": "item_knn", "power": 0.25}
         # As text: of an attribute Keras would wrap the dictionaries, and the caller's with them.
         self._described = json.dumps(spec)
         self.counts = HEURISTICS.build(spec, "model.votes.heuristic")
+        self.chosen = tf.Variable(0.0, trainable=False, name="chosen_weight") if weight == "auto" and not learned else None
         if learned:
-            self._make_weights()
+            self._make_weights(1.0 if weight == "auto" else weight)
 
-    def _make_weights(self) -> None:
+    def _make_weights(self, start: float) -> None:
         def weight(name: str, shape: list[int], initializer: Any) -> tf.Variable:
             return self.add_weight(name, shape, initializer=initializer, experimental_autocast=False)
 
         self.kernel = weight("kernel", [_NUM_FEATURES, _HIDDEN], "glorot_uniform")
         self.bias = weight("bias", [_HIDDEN], "zeros")
         self.output_kernel = weight("output_kernel", [_HIDDEN, 3], "zeros")
-        self.output_bias = weight("output_bias", [3], lambda shape, dtype=None: tf.constant([self.weight, 0.0, 0.0], dtype))
+        self.output_bias = weight("output_bias", [3], lambda shape, dtype=None: tf.constant([start, 0.0, 0.0], dtype))
         self.log_exponents = weight("log_exponents", [2], tf.keras.initializers.Constant(float(np.log(self.exponent))))
 
     @property
@@ -142,6 +149,29 @@ class CountedVotes(ConfiguredLayer):
         counts.fit(sequences, num_rows, self.history_length)
         return counts
 
+    def take(self, tables: Mapping[str, np.ndarray], num_rows: int) -> None:
+        """Hold stored counts instead of counting, see ``HeuristicModel.take_tables``, and the weight ``chosen`` if it was stored with them.
+
+        Raises:
+            ConfigError: The heuristic model cannot be moved without the sequences that it has counted.
+        """
+        if not self.counts.TABLES:
+            raise ConfigError(
+                f"model.votes: what {self.counts.name} has counted in the sequences that it was trained on cannot be moved without them. "
+                "Train it again on the newer data"
+            )
+        self.counts.take_tables(tables, num_rows, self.history_length)
+        if self.chosen is not None:
+            self.chosen.assign(tables["chosen"])
+
+    def of_other_items(self, rows: np.ndarray, candidate_rows: int) -> CountedVotes:
+        """The same votes where the catalogue has changed; see ``NeighbourModel.tables_of_other_items``. New items get none."""
+        assert isinstance(self.counts, NeighbourModel)  # noqa: S101 - ``take`` has refused others
+        moved = CountedVotes.from_config(self.get_config())
+        chosen = {} if self.chosen is None else {"chosen": self.chosen.numpy()}
+        moved.take(self.counts.tables_of_other_items(rows, candidate_rows) | chosen, len(rows))
+        return moved
+
     def call(self, history: tf.Tensor, training: bool | None = None) -> Votes:
         """Vote.
 
@@ -152,13 +182,23 @@ class CountedVotes(ConfiguredLayer):
         Raises:
             ConfigError: Votes are to be learned by a model that has not counted training sequences.
         """
-        items, scores = self._unseen(history) if training and self.learned else self.counts.top_k(history, self.candidates)  # best first
-        counted = scores > 0.0
-        shares = tf.math.divide_no_nan(scores, scores[:, :1])
-        items = tf.where(counted, items, PADDING_INDEX)
-        if not self.learned:
-            return Votes(items, tf.where(counted, self.weight * shares**self.exponent, 0.0))
-        votes, own_votes = self._learned_votes(history, items, tf.where(counted, shares, 0.0), scores[:, 0])
+        if self.learned:
+            return self._learned(history, bool(training))
+        chosen = self.chosen
+        if chosen is None:
+            return self._vote(history, float(self.weight))
+        # A weight of 0, as before the choice, costs nothing.
+        nobody = tf.zeros([tf.shape(history)[0], 0])
+        items, votes = tf.cond(chosen > 0.0, lambda: self._vote(history, chosen)[:2], lambda: (tf.cast(nobody, history.dtype), nobody))
+        return Votes(items, votes)
+
+    def _vote(self, history: tf.Tensor, weight: float | tf.Tensor) -> Votes:
+        items, shares, _ = _shares(*self.counts.top_k(history, self.candidates))
+        return Votes(items, tf.where(shares > 0.0, weight * shares**self.exponent, 0.0))
+
+    def _learned(self, history: tf.Tensor, training: bool) -> Votes:
+        items, shares, best = _shares(*(self._unseen(history) if training else self.counts.top_k(history, self.candidates)))
+        votes, own_votes = self._learned_votes(history, items, shares, best)
         if training:
             return Votes(items, votes, own_votes)
         return Votes(items, votes * self.answer_weight, own_votes + self.own_offset)
@@ -198,3 +238,10 @@ def _power(shares: tf.Tensor, exponent: tf.Tensor) -> tf.Tensor:
     """``shares ** exponent``, 0 at 0, without the gradient's infinity there."""
     above = shares > 0.0
     return tf.where(above, tf.where(above, shares, 1.0) ** exponent, 0.0)
+
+
+def _shares(items: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Candidates [B, C] with scores above 0, best first, their shares [B, C] of the best one's score, 0 at padding, and that score [B]."""
+    counted = scores > 0.0
+    shares = tf.where(counted, tf.math.divide_no_nan(scores, scores[:, :1]), 0.0)
+    return tf.where(counted, items, PADDING_INDEX), shares, scores[:, 0]
