@@ -20,6 +20,9 @@ from tests.browser import NoBrowserError, console_errors, set_window, start_brow
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
 
+# What is imported and collected stays; looking for garbage in it again and again takes seconds. See ``little_overhead``.
+gc.disable()
+
 DATA_DIRECTORY = Path(os.environ.get("TFMI_DATA_DIR", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
@@ -45,9 +48,9 @@ def little_overhead() -> None:
     Modules are not searched for garbage again and again, and graphs run as they were traced: for a few rows they need not be optimized.
     Programs that tests start as processes of their own do as they always do.
     """
-    gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(50_000, 10, 20)
+    gc.enable()
     if "tensorflow" not in sys.modules:  # no test that was collected needs it
         return
     import tensorflow as tf

@@ -13,7 +13,7 @@ import pytest
 
 from tests.export.conftest import direct_export, exact_export  # noqa: F401 - fixtures
 from tests.export.fake_recommenders import AGE, HISTORY_LENGTH, NUM_RESULTS, REGION, Exported
-from tests.export.retrieval.test_filtered_requests import PRICE, publish
+from tests.export.retrieval.test_filtered_requests import PRICE, published_once
 from tests.export.retrieval.test_filtered_requests import best as best_items
 from tfmi.bulk.asking import answers_of, fields_of
 from tfmi.bulk.recommendations import RecommendationAnswers, RetrieverFields
@@ -100,8 +100,8 @@ def test_longer_answers_than_the_signatures_have(exact_export: Exported, tmp_pat
     assert bob["item_ids"] == [f"item-{i}" for i in range(1, 40)]
 
 
-def test_restrictions_are_columns(tmp_path: Path) -> None:
-    exported = publish(tmp_path / "models", "exact", filterable=["category", PRICE])
+def test_restrictions_are_columns(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    exported = published_once(tmp_path_factory, "exact")
     users: list[dict[str, Any]] = [
         {"user_id": "all", "history": ["item-3"]},
         {"user_id": "some", "history": ["item-3"], "allow_category": ["category-1"], f"max_{PRICE}": 20.0, "num_results": 4},
@@ -120,7 +120,7 @@ def test_restrictions_are_columns(tmp_path: Path) -> None:
     fields = fields_of(exported.model)
     for column, value, said in (
         ("num_results", np.array([31.0]), "expected whole numbers up to 30"),
-        ("allow_category", [["a"] * 1001], "allow_category: a list of 1,001 entries; a user may have at most 1,000"),
+        ("allow_category", [["a"] * 1025], "allow_category: a list of 1,025 entries; a user may have at most 1,024"),
     ):
         with pytest.raises(DataError, match=said):
             fields.request({"history": [[]], column: value}, 1)

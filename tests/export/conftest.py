@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.export.fake_recommenders import (
@@ -18,51 +16,53 @@ from tests.export.fake_recommenders import (
     make_catalogue,
     make_profiles,
 )
+from tests.exports import loaded, made_once
 from tfmi.config import ExportConfig, IndexConfig
-from tfmi.data.dataset import Catalogue, UserProfiles
-from tfmi.export import ExportedModel, export_savedmodel
+from tfmi.data.dataset import UserProfiles
+from tfmi.export import export_savedmodel
+from tfmi.export.publishing import newest_version
 from tfmi.models.recommender import Retriever
 
 
-def _export(recommender: Retriever, catalogue: Catalogue, directory: Path, kind: str, profiles: UserProfiles | None) -> Exported:
+def _export(
+    factory: pytest.TempPathFactory, name: str, recommender: Retriever, kind: str, profiles: UserProfiles | None = None
+) -> Exported:
+    catalogue = make_catalogue()
     widths = ExportConfig(num_results=NUM_RESULTS, exclusion_width=EXCLUSION_WIDTH, warmup_batch_sizes=[1, 3])
-    folder = export_savedmodel(
-        recommender,
-        catalogue,
-        directory,
-        export=widths,
-        index=IndexConfig.model_validate({"kind": kind}),
-        profiles=profiles,
-        metadata={"system": "fake", "configuration": {"seed": 7}, "metrics": {"test": {"recall@6": float("nan")}}, "data": {"users": 6}},
+    metadata = {"system": "fake", "configuration": {"seed": 7}, "metrics": {"test": {"recall@6": float("nan")}}, "data": {"users": 6}}
+    index = IndexConfig.model_validate({"kind": kind})
+    folder = made_once(
+        factory,
+        f"{name}_export",
+        lambda path: export_savedmodel(
+            recommender, catalogue, path / "fake", export=widths, index=index, profiles=profiles, metadata=metadata
+        ),
     )
-    return Exported(recommender, catalogue, folder, ExportedModel(folder), profiles)
+    version = newest_version(folder / "fake")
+    return Exported(recommender, catalogue, version, loaded(version), profiles)
 
 
 @pytest.fixture(scope="session")
 def exact_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Interests and a profile, exact index."""
-    catalogue, profiles = make_catalogue(), make_profiles()
-    recommender = TableRecommender(catalogue, (REGION, AGE, GENRES))
-    return _export(recommender, catalogue, tmp_path_factory.mktemp("exact") / "fake", "exact", profiles)
+    recommender = TableRecommender(make_catalogue(), (REGION, AGE, GENRES))
+    return _export(tmp_path_factory, "exact", recommender, "exact", make_profiles())
 
 
 @pytest.fixture(scope="session")
 def scann_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Interests without a profile, ScaNN index."""
     pytest.importorskip("scann", reason="ScaNN has no wheel for this platform and Python")
-    catalogue = make_catalogue()
-    return _export(TableRecommender(catalogue), catalogue, tmp_path_factory.mktemp("scann") / "fake", "scann", None)
+    return _export(tmp_path_factory, "scann", TableRecommender(make_catalogue()), "scann")
 
 
 @pytest.fixture(scope="session")
 def partitioned_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Interests without a profile, partitioned index."""
-    catalogue = make_catalogue()
-    return _export(TableRecommender(catalogue), catalogue, tmp_path_factory.mktemp("partitioned") / "fake", "partitioned", None)
+    return _export(tmp_path_factory, "partitioned", TableRecommender(make_catalogue()), "partitioned")
 
 
 @pytest.fixture(scope="session")
 def direct_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A model that ranks by itself."""
-    catalogue = make_catalogue()
-    return _export(NextInLine(catalogue), catalogue, tmp_path_factory.mktemp("direct") / "fake", "scann", make_profiles())
+    return _export(tmp_path_factory, "direct", NextInLine(make_catalogue()), "scann", make_profiles())

@@ -18,7 +18,7 @@ from tests.export.fake_recommenders import DIMENSION, Exported, NextInLine, Tabl
 from tfmi.config import ExportConfig, IndexConfig
 from tfmi.core.errors import ExportError, IndexBuildError, TfmiError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue
-from tfmi.export import ExportedModel, export_savedmodel, releasing
+from tfmi.export import ExportedModel, export_savedmodel, releasing, saving
 from tfmi.export.retrieval import export_retriever
 from tfmi.export.warmup import RequestMaker, WarmupRequest, compare_answers, read_warmup
 from tfmi.models.recommender import UserInputs
@@ -109,6 +109,7 @@ def test_the_index_in_memory_is_gone_before_the_saved_one_is_loaded(tmp_path: Pa
     build_search = export_retriever.build_search
     monkeypatch.setattr(export_retriever, "build_search", built)
     monkeypatch.setattr(releasing, "ExportedModel", loaded)
+    monkeypatch.setattr(saving, "WORTH_COLLECTING", 1)
     catalogue = make_catalogue()
     export_savedmodel(TableRecommender(catalogue), catalogue, tmp_path / "m", export=SMALL, index=EXACT)
     assert alive == [False]

@@ -87,7 +87,7 @@ def test_missing_candidates_and_scores_that_are_not_numbers_stand_last() -> None
 
     pool = DirectCandidates(NextInLine(CATALOGUE)).candidates(UserInputs(tf.constant([[3, 0, 0, 0, 0]])), 4)
     assert pool.items.numpy().tolist() == [[4, 5, 6, 7]]
-    ranked = rank_candidates(Broken(CATALOGUE), USERS, pool)
+    ranked = rank_candidates(Broken(CATALOGUE).score, USERS, pool)
     assert ranked.items.numpy().tolist() == [[7, 6, 4, 0]]
     assert np.isneginf(ranked.scores[0, 3])
 
@@ -101,7 +101,7 @@ def test_neighbours_are_the_retrievers() -> None:
 def test_retrieval_s_score_is_added_with_its_weight_and_what_is_missing_stays_missing() -> None:
     retrieval, ranker = _retrieval(), TableRanker(CATALOGUE)
     pool = retrieval.candidates(USERS, 60)  # more than there are
-    ranked = rank_candidates(ranker, USERS, pool, retrieval_weight=2.0)
+    ranked = rank_candidates(ranker.score, USERS, pool, retrieval_weight=2.0)
     scores = ranker.score(USERS.history, {}, pool.items).numpy() + 2.0 * pool.scores.numpy()
     np.testing.assert_allclose(ranked.scores, -np.sort(-scores, axis=1), rtol=1e-5)
     assert np.isneginf(ranked.scores[:, 40:]).all()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.exports import made_once
 from tfmi.cli.train import main
-from tfmi.core.folder_lock import FolderLock
 from tfmi.kinds.runner import run
 from tfmi.models.systems import load_config
 from tfmi.training.run_folder import RunFolder
@@ -44,14 +43,7 @@ class FinishedRun:
 
 def finished_run(factory: pytest.TempPathFactory, settings: list[str]) -> FinishedRun:
     """The run, made by whichever process asks first."""
-    base = factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "finished_run"
-    lock = FolderLock(folder.with_suffix(".lock"), "exclusive", "the finished run")
-    try:
-        if not (folder / "printed.txt").exists():
-            _make(folder, settings)
-    finally:
-        lock.release()
+    folder = made_once(factory, "finished_run", lambda path: _make(path, settings))
     returned = json.loads((folder / "returned.json").read_text())
     printed = (folder / "printed.txt").read_text()
     return FinishedRun(folder / "trained", returned, folder / "exported", folder / "savedmodels", printed)

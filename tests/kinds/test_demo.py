@@ -19,7 +19,9 @@ SETTINGS = (
     "model.dimension=8",
     "training.batch_size=64",
     "training.tensorboard=false",
+    "evaluation.report=false",
     "export.num_results=20",
+    "export.explain_interests=false",
     "export.warmup_batch_sizes=[1]",
 )
 

@@ -87,6 +87,7 @@ def training_flags(max_steps: int) -> list[str]:
         "training.monitor=ndcg@20",
         "training.patience=100",
         "training.tensorboard=false",
+        "evaluation.report=false",
     )
     return ["--max-steps", str(max_steps), *(flag for setting in settings for flag in ("--set", setting))]
 

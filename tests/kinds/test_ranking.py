@@ -32,6 +32,7 @@ SMALL = (
     "training.evaluate_every=20",
     "training.max_steps=40",
     "training.tensorboard=false",
+    "evaluation.report=false",
     "optimizer.learning_rate=1e-2",
 )
 

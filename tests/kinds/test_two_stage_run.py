@@ -33,6 +33,7 @@ SETTINGS = (
     "training.max_steps=20",
     f"{RETRIEVER}.settings={{model: {{dimension: 8}}, training: {{max_steps: 12, batch_size: 64, evaluate_every: 6, tensorboard: false}}}}",
     "evaluation.cutoffs=[5, 10]",
+    "evaluation.report=true",
     "evaluation.exclude_history=false",  # by default these clicks, which never repeat, would leave own items out
     "index.kind=exact",
     "export.num_results=10",

@@ -30,6 +30,7 @@ SMALL = (
     "training.evaluate_every=40",
     "training.max_steps=20",
     "training.tensorboard=false",
+    "evaluation.report=false",
     "optimizer.learning_rate=1e-2",
 )
 
@@ -61,7 +62,7 @@ STEPS = (
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A run of MVKE, whose experts can be looked at."""
     path = tmp_path_factory.mktemp("mvke") / "run"
-    return path, _run(small("mvke", *STEPS), path)
+    return path, _run(small("mvke", *STEPS, "evaluation.report=true"), path)
 
 
 def without_times(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class TwoStageRanker:
 
     def _ordered(self, inputs: UserInputs, items: tf.Tensor, scores: tf.Tensor) -> Candidates:
         unknown = tf.zeros_like(items)  # which interest found what
-        return rank_candidates(self._ranker, inputs, Candidates(items, scores, unknown), self.retrieval_weight)
+        return rank_candidates(self._ranker.score, inputs, Candidates(items, scores, unknown), self.retrieval_weight)
 
 
 # From the ranker alone to hardly more than retrieval's own order; a retriever's unit vectors differ by tenths, logits by ones.

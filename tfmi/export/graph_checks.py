@@ -66,6 +66,11 @@ def require_at_most(counts: tf.Tensor, most: int, what: str) -> tf.Tensor:
         return tf.identity(counts)
 
 
+def of_any_width(tensor: tf.Tensor) -> tf.Tensor:
+    """The same ``tensor`` [B, C], of which the graph is not to know C."""
+    return tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=[None, None])
+
+
 def _run_time_shape(tensor: tf.Tensor) -> tf.Tensor:
     # The signature's static shape would let TensorFlow fold the check into "true" while tracing; the placeholder forgets it.
     return tf.shape(tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=tf.TensorShape(None)))

@@ -22,6 +22,10 @@ PartFunction = tuple[Callable[..., Any], Sequence[tf.TensorSpec]]
 SignatureFunction = tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]
 
 
+# Bytes of variables that are freed at once. For fewer, looking through all objects of the process would take longer than it is worth.
+WORTH_COLLECTING = 2**24
+
+
 class WarmupRequest(NamedTuple):
     """One call of a signature: ``inputs`` are NumPy arrays by name, strings as ``object`` arrays."""
 
@@ -72,9 +76,7 @@ class Signatures:
         self._resources, self._op_namespaces = list(resources), sorted(set(op_namespaces))
         self.input_specs = {name: inputs for name, (_, inputs) in functions.items()}
         self.signatures: Mapping[str, Any] = _TracedWhenAsked(functions)
-        self._parts = {
-            name: tf.function(function, input_signature=specs, autograph=False) for name, (function, specs) in (parts or {}).items()
-        }
+        self._parts = dict(parts or {})
 
     def save(self, folder: Path) -> None:
         """Write the SavedModel. Only what the signatures read is saved: no optimiser, no training functions."""
@@ -82,9 +84,9 @@ class Signatures:
         root.resources = self._resources
         root.variables_read = _distinct_variables(self.signatures.values())
         root.parts = tf.Module()
-        for name, part in self._parts.items():
-            part.get_concrete_function()
-            setattr(root.parts, name, part)
+        for name, (function, specs) in self._parts.items():
+            # A function that is not traced yet would be traced twice: TensorFlow does not take what was traced before saving for its own.
+            setattr(root.parts, name, tf.function(function, autograph=False).get_concrete_function(*specs))
         options = tf.saved_model.SaveOptions(namespace_whitelist=self._op_namespaces)
         tf.saved_model.save(root, str(folder), signatures=dict(self.signatures), options=options)
 
@@ -95,8 +97,10 @@ class Signatures:
 
     def free(self) -> None:
         """Let go of functions, tables, and the index where nobody else holds it. Nothing can be asked of this object any more."""
+        held = sum(variable.dtype.size * (variable.shape.num_elements() or 0) for variable in _distinct_variables(self.signatures.values()))
         self.__dict__.clear()
-        gc.collect()  # what was traced refers to itself
+        if held >= WORTH_COLLECTING:
+            gc.collect()  # what was traced refers to itself
 
     def describe(self, *, outputs: bool = True) -> dict[str, Any]:
         """What the metadata says of them, and by which software they were made. Subclasses add what is theirs.

@@ -13,8 +13,9 @@ from tfmi.data.dataset import FIRST_INDEX
 from tfmi.index.filters import ItemFilter
 from tfmi.index.merging import MISSING_SCORE, Candidates, first_of_each
 from tfmi.index.selection import most_distinct_items, select
-from tfmi.index.sources import InterestCandidates
-from tfmi.models.recommender import ExplainableRecommender, UserInputs, knows_repeats
+from tfmi.index.sources import InterestCandidates, RepeatingCandidates
+from tfmi.models.recommender import ExplainableRecommender, UserInputs
+from tfmi.models.shared_trace import SharedTrace
 
 
 class Explained(NamedTuple):
@@ -34,7 +35,7 @@ class Explained(NamedTuple):
 
 
 class ExplainedInterests:
-    """Explains the interests by which a source finds its candidates.
+    """Explains the interests by which a source finds its candidates; both then share one trace of the model.
 
     Args:
         recommender: Makes interests of histories, and knows of what.
@@ -42,7 +43,10 @@ class ExplainedInterests:
     """
 
     def __init__(self, recommender: ExplainableRecommender, source: InterestCandidates) -> None:
-        self._recommender, self._source = recommender, source
+        self._source = source
+        self._interests_with_weights = SharedTrace(recommender.interests_with_weights)
+        # The same interests: where they alone are read, TensorFlow drops the weights from the graph that it runs.
+        source.user_interests = lambda users: self._interests_with_weights(users)[:2]
 
     def explain(
         self,
@@ -62,10 +66,10 @@ class ExplainedInterests:
             allowed: Which items they may find; None: all.
             places: int32 [B], results per interest of each user, at most n; None: n.
         """
-        if knows_repeats(self._recommender):
-            apart = self._recommender.interests_with_repeats(users)[2].without_inner_products()
+        if isinstance(self._source, RepeatingCandidates):
+            apart = self._source.interests_with_repeats(users)[2].without_inner_products()
             exclude = apart if exclude is None else tf.concat([exclude, apart], axis=1)
-        interests, active, weights = self._recommender.interests_with_weights(users)
+        interests, active, weights = self._interests_with_weights(users)
         known = tf.reduce_any(users.history >= FIRST_INDEX, axis=1)
         active = active & known[:, None]
         excluded = 0 if exclude is None else most_distinct_items(exclude)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -33,10 +34,14 @@ from tfmi.models.recommender import (
     check_allotment,
     knows_repeats,
 )
+from tfmi.models.shared_trace import SharedTrace
 
 
 class CandidateSource(tf.Module, abc.ABC):
-    """Where a servable's candidates come from. Traceable by ``tf.function``, for any batch size."""
+    """Where a servable's candidates come from. Traceable by ``tf.function``, for any batch size.
+
+    What models and indexes do is traced once for all signatures that ask a source: an index is to be set before it is given to one.
+    """
 
     @abc.abstractmethod
     def candidates(
@@ -79,12 +84,17 @@ class InterestCandidates(CandidateSource):
     Args:
         recommender: Makes interests of histories.
         index: Built from the recommender's item vectors.
+
+    Attributes:
+        user_interests: That of the recommender.
     """
 
     def __init__(self, recommender: VectorRecommender, index: InterestIndex) -> None:
         super().__init__()
         self.recommender = recommender
         self.index = index
+        self.user_interests: Callable[[UserInputs], tuple[tf.Tensor, tf.Tensor]] = SharedTrace(recommender.user_interests)
+        self._search_index, self._search_interests = SharedTrace(index.search), SharedTrace(index.search_interests)
 
     def candidates(
         self,
@@ -97,19 +107,19 @@ class InterestCandidates(CandidateSource):
         places: tf.Tensor | None = None,
     ) -> Candidates:
         """See ``CandidateSource.candidates``; C = k."""
-        interests, active = self.recommender.user_interests(inputs)  # [B, K, d], [B, K]
+        interests, active = self.user_interests(inputs)  # [B, K, d], [B, K]
         return self._search_together(interests, active, k, allowed)
 
     def _search_together(self, interests: tf.Tensor, active: tf.Tensor, k: tf.Tensor | int, allowed: ItemFilter | None) -> Candidates:
         """The best of all interests [B, K, d], ``Candidates`` [B, k]."""
         if allowed is None:
-            return self.index.search_interests(interests, active, k)
+            return Candidates(*self._search_interests(interests, active, k))
 
         def among_allowed() -> Candidates:
             scores, items = search_filtered(self.index, allowed, interests, active, k, each=False)
             return best_of_interests(scores, items, active, k)
 
-        unrestricted = lambda: self.index.search_interests(interests, active, k)  # noqa: E731 - a branch as short as this
+        unrestricted = lambda: self._search_interests(interests, active, k)  # noqa: E731 - a branch as short as this
         return Candidates(*tf.cond(tf.reduce_any(allowed.restricts), among_allowed, unrestricted))
 
     def search_each(
@@ -137,7 +147,7 @@ class InterestCandidates(CandidateSource):
     def _search(self, interests: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         batch, num_interests = tf.shape(interests)[0], tf.shape(interests)[1]
         queries = tf.reshape(interests, [batch * num_interests, self.index.dimension])  # [B * K, d]
-        scores, items = self.index.search(queries, k)
+        scores, items = self._search_index(queries, k)
         answers = [batch, num_interests, k]
         static = [None, interests.shape[1], None]
         return tf.ensure_shape(tf.reshape(scores, answers), static), tf.ensure_shape(tf.reshape(items, answers), static)
@@ -148,7 +158,7 @@ class InterestCandidates(CandidateSource):
 
     def similar(self, items: tf.Tensor, k: tf.Tensor | int) -> Candidates:
         """See ``CandidateSource.similar``; neighbours by the inner product of item vectors."""
-        scores, neighbours = self.index.search(self.index.vectors(items), k + 1)
+        scores, neighbours = self._search_index(self.index.vectors(items), tf.convert_to_tensor(k + 1))
         known = items >= FIRST_INDEX
         found = _as_candidates(neighbours, tf.where(known[:, None], scores, MISSING_SCORE))
         return select(found, k, exclude=items[:, None])
@@ -164,6 +174,10 @@ class RepeatingCandidates(InterestCandidates):
 
     recommender: RepeatingRecommender
 
+    def __init__(self, recommender: RepeatingRecommender, index: InterestIndex) -> None:
+        super().__init__(recommender, index)
+        self.interests_with_repeats = SharedTrace(recommender.interests_with_repeats)
+
     def candidates(
         self,
         inputs: UserInputs,
@@ -175,7 +189,7 @@ class RepeatingCandidates(InterestCandidates):
         places: tf.Tensor | None = None,
     ) -> Candidates:
         """See ``CandidateSource.candidates``; C = k + distinct own items, capped by the catalogue, + L; without L where counts vote."""
-        interests, active, own = self.recommender.interests_with_repeats(inputs)
+        interests, active, own = self.interests_with_repeats(inputs)
         depth = tf.minimum(k + most_distinct_items(own.without_inner_products()), self.index.num_items)
         if allowed is not None:
             own = own._replace(scores=tf.where(allowed.among(own.items), own.scores, MISSING_SCORE))
@@ -207,6 +221,7 @@ class AllottedCandidates(InterestCandidates):
         super().__init__(recommender, index)
         self.num_results = num_results
         self.exponent = exponent
+        self._interests_with_shares = SharedTrace(recommender.interests_with_shares)
 
     def candidates(
         self,
@@ -219,7 +234,7 @@ class AllottedCandidates(InterestCandidates):
         places: tf.Tensor | None = None,
     ) -> Candidates:
         """See ``CandidateSource.candidates``; C = K * k, of which up to n are not missing unless diversity is asked for."""
-        interests, active, shares = self.recommender.interests_with_shares(inputs)
+        interests, active, shares = self._interests_with_shares(inputs)
         scores, items = self.search_each(interests, active, k, allowed)
         n = self.num_results if places is None else places[:, None]
         allotted = allot_interests(scores, items, active, shares, n, exponent=self.exponent, exclude=exclude)
@@ -240,6 +255,7 @@ class DirectCandidates(CandidateSource):
     def __init__(self, recommender: DirectRecommender) -> None:
         super().__init__()
         self.recommender = recommender
+        self._top_k = SharedTrace(recommender.top_k)
 
     def candidates(
         self,
@@ -253,7 +269,7 @@ class DirectCandidates(CandidateSource):
     ) -> Candidates:
         """See ``CandidateSource.candidates``; C = k. Such models look at histories alone."""
         if allowed is None:
-            return _as_candidates(*self.recommender.top_k(inputs.history, k))
+            return _as_candidates(*self._top_k(inputs.history, k))
         return _as_candidates(*self._allowed(inputs.history, k, allowed))
 
     def _allowed(self, history: tf.Tensor, k: tf.Tensor | int, allowed: ItemFilter) -> tuple[tf.Tensor, tf.Tensor]:
@@ -261,7 +277,7 @@ class DirectCandidates(CandidateSource):
         num_items = self.recommender.num_rows - FIRST_INDEX
 
         def search(depth: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-            items, scores = self.recommender.top_k(history, depth)
+            items, scores = self._top_k(history, depth)
             scores = tf.where(allowed.among(items), scores, MISSING_SCORE)
             found = tf.math.count_nonzero(scores > MISSING_SCORE, axis=1, dtype=tf.int32)
             scores, order = tf.math.top_k(pad_columns(scores, depth + k, MISSING_SCORE), k)
@@ -304,11 +320,15 @@ class RankedCandidates(CandidateSource):
         ranker: Scores them.
         size: Candidates per user that are ranked.
         retrieval_weight: How much of the source's score is added to the ranker's.
+
+    Attributes:
+        score: That of the ranker.
     """
 
     def __init__(self, source: CandidateSource, ranker: Reranker, size: int, retrieval_weight: float = 0.0) -> None:
         super().__init__()
         self.source, self.ranker, self.retrieval_weight = source, ranker, retrieval_weight
+        self.score = SharedTrace(ranker.score)
         self.size = min(size, len(ranker.vocabulary))
 
     def candidates(
@@ -332,7 +352,7 @@ class RankedCandidates(CandidateSource):
         depth = tf.minimum(size + excluded, num_items)
         found = self.source.candidates(inputs, depth, exclude, allowed=allowed, places=sizes)
         pool = first_of_each(select(found, size, exclude), sizes)
-        ranked = rank_candidates(self.ranker, inputs, pool, self.retrieval_weight)
+        ranked = rank_candidates(self.score, inputs, pool, self.retrieval_weight)
         width = tf.maximum(size, k)
         return pad_candidates(ranked, width)
 
@@ -345,9 +365,12 @@ class RankedCandidates(CandidateSource):
         return self.source.similar(items, k)
 
 
-def rank_candidates(ranker: Reranker, inputs: UserInputs, candidates: Candidates, retrieval_weight: float = 0.0) -> Candidates:
-    """``candidates`` [B, C] in the order of a ranker's scores plus their own times a weight, and with these; ties keep the order given."""
-    scores = ranker.score(inputs.history, inputs.profile, candidates.items)  # -inf at missing ones
+def rank_candidates(
+    score: Callable[..., tf.Tensor], inputs: UserInputs, candidates: Candidates, retrieval_weight: float = 0.0
+) -> Candidates:
+    """``candidates`` [B, C] in the order of a ranker's scores (``Reranker.score``) plus their own times a weight, and with these; ties keep
+    the order given."""
+    scores = score(inputs.history, inputs.profile, candidates.items)  # -inf at missing ones
     if retrieval_weight:
         scores += retrieval_weight * candidates.scores
     # NaN would stand before everything else.

@@ -12,10 +12,12 @@ import tensorflow as tf
 
 from tests.export.fake_recommenders import NUM_RESULTS, Exported, NextInLine, TableRecommender, make_catalogue
 from tests.export.retrieval.test_signatures import HISTORIES, padded, true_scores
+from tests.exports import loaded, made_once
 from tfmi.config import ExportConfig, IndexConfig, validate_config
 from tfmi.core.errors import ConfigError
 from tfmi.data.dataset import FIRST_INDEX, Catalogue, MultiValuedFeature, NumericFeature, Vocabulary
 from tfmi.export import ExportedModel, export_savedmodel
+from tfmi.export.publishing import newest_version
 from tfmi.export.warmup import serialized_examples
 
 pytestmark = pytest.mark.slow
@@ -48,9 +50,17 @@ def publish(folder: Path, kind: str, *, direct: bool = False, **export: Any) -> 
     return Exported(recommender, catalogue, folder, ExportedModel(folder), None)
 
 
+def published_once(factory: pytest.TempPathFactory, kind: str) -> Exported:
+    """An export that filters by everything, which several files ask."""
+    catalogue = rich_catalogue()
+    folder = made_once(factory, f"filtered_{kind}", lambda path: publish(path, kind, filterable=["category", "tags", PRICE]))
+    version = newest_version(folder / "fake")
+    return Exported(TableRecommender(catalogue), catalogue, version, loaded(version), None)
+
+
 @pytest.fixture(scope="module", params=["exact", "partitioned"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return publish(tmp_path_factory.mktemp("filtered"), request.param, filterable=["category", "tags", PRICE])
+    return published_once(tmp_path_factory, request.param)
 
 
 def request_of(histories: Sequence[Sequence[str]] = HISTORIES, **changes: Any) -> dict[str, np.ndarray]:

@@ -387,3 +387,27 @@ def test_without_categories_diversity_changes_nothing() -> None:
     inputs = {"history": tf.constant(padded(HISTORIES)), "exclude": tf.fill([3, 2], "")}
     answers = [servable.signatures["recommend"](**inputs, diversity=tf.fill([3], value))["item_ids"].numpy() for value in (0.0, 5.0)]
     np.testing.assert_array_equal(answers[0], answers[1])
+
+
+def test_all_signatures_share_one_trace_of_the_model_and_of_the_search() -> None:
+    class Counting(TableRecommender):
+        traces = 0
+
+        def user_interests(self, inputs: UserInputs) -> tuple[tf.Tensor, tf.Tensor]:
+            self.traces += 1
+            return super().user_interests(inputs)
+
+    class CountingIndex(ExactIndex):
+        traces = 0
+
+        def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+            self.traces += 1
+            return super().search(queries, k)
+
+    catalogue = make_catalogue()
+    recommender = Counting(catalogue)
+    index = CountingIndex(recommender.item_vectors())
+    signatures = RetrievalSignatures(recommender, index, catalogue, ExportConfig(num_results=NUM_RESULTS), {})
+    assert len({id(signatures.signatures[name]) for name in signatures.signatures}) == 5
+    assert recommender.traces == 1
+    assert index.traces == 2  # of the interests of users, and of the neighbours of items

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -16,14 +16,22 @@ from tfmi.models.recommender import Reranker
 
 
 def rank_candidates_by_id(
-    ranker: Reranker, items: ItemVocabulary, profile_inputs: ProfileInputs, *, history: tf.Tensor, candidates: tf.Tensor, given: Tensors
+    score: Callable[..., tf.Tensor],
+    history_length: int,
+    items: ItemVocabulary,
+    profile_inputs: ProfileInputs,
+    *,
+    history: tf.Tensor,
+    candidates: tf.Tensor,
+    given: Tensors,
 ) -> Tensors:
-    """``scores`` float32 [B, C] of ``candidates`` string [B, C] for users with ``history`` string [B, L] and profile inputs ``given``."""
-    history = require_columns(history, "history", ranker.history_length)
+    """``scores`` float32 [B, C] of ``candidates`` string [B, C] for users with ``history`` string [B, L] and profile inputs ``given``, by
+    the ``score`` of a ``Reranker`` that reads histories of ``history_length``."""
+    history = require_columns(history, "history", history_length)
     rows = tf.shape(history)[0]
     candidates = require_rows(require_columns(candidates, "candidates"), "candidates", rows)
     profile = profile_inputs.encode(given, rows)
-    return {"scores": ranker.score(items.indices(history), profile, items.indices(candidates))}
+    return {"scores": score(items.indices(history), profile, items.indices(candidates))}
 
 
 class RankSignature(Signatures):
@@ -55,4 +63,5 @@ class RankSignature(Signatures):
         }
 
     def _rank(self, history: tf.Tensor, candidates: tf.Tensor, **given: tf.Tensor) -> Tensors:
-        return rank_candidates_by_id(self._ranker, self._items, self.profile_inputs, history=history, candidates=candidates, given=given)
+        ranker, known = self._ranker, (self._items, self.profile_inputs)
+        return rank_candidates_by_id(ranker.score, ranker.history_length, *known, history=history, candidates=candidates, given=given)

@@ -15,7 +15,7 @@ from tfmi.config import ExportConfig
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, UNKNOWN_INDEX, Catalogue, Feature
 from tfmi.export.cold_start import ColdStart
 from tfmi.export.filter_inputs import FilterInputs, Restrictions
-from tfmi.export.graph_checks import require_at_most, require_columns, require_rows, require_vector
+from tfmi.export.graph_checks import of_any_width, require_at_most, require_columns, require_rows, require_vector
 from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile_inputs import ProfileInputs
 from tfmi.export.retrieval.rank_signature import rank_candidates_by_id
@@ -28,6 +28,7 @@ from tfmi.index.merging import Candidates, first_of_each
 from tfmi.index.selection import most_distinct_items, select
 from tfmi.index.sources import InterestCandidates, RankedCandidates, candidate_source
 from tfmi.models.recommender import ExplainableRecommender, Reranker, Retriever, UserInputs, VectorRecommender
+from tfmi.models.shared_trace import SharedTrace
 
 # Exclusions per user beyond which a request is refused: each of them widens the search of its whole batch by one item.
 MOST_EXCLUSIONS = 10_000
@@ -82,7 +83,7 @@ class RetrievalSignatures(ReleasedSignatures):
         self._ranker = ranker
         self.index = index
         self.results_per_interest = results_per_interest(export, ranker)
-        self._source = candidate_source(recommender, index, self.results_per_interest, quota_exponent)
+        self._source = self._retrieval = candidate_source(recommender, index, self.results_per_interest, quota_exponent)
         self._explained = None
         if export.explain_interests and isinstance(self._source, InterestCandidates) and isinstance(recommender, ExplainableRecommender):
             self._explained = ExplainedInterests(recommender, self._source)
@@ -106,6 +107,8 @@ class RetrievalSignatures(ReleasedSignatures):
         self.integration = self._source.describe_integration()
         requested = recommender.requested_inputs if isinstance(recommender, VectorRecommender) else ()
         self._timestamps = TimestampInputs(TIMESTAMPS in requested, self.history_length)
+        # Of ``recommend`` or ``recommend_filtered``, and of ``recommend_examples``.
+        self._answered = SharedTrace(self._answer)
         super().__init__(
             self._functions(),
             resources=[self._items, self.profile_inputs, self.filter_inputs, index],
@@ -214,40 +217,44 @@ class RetrievalSignatures(ReleasedSignatures):
         return self._as_strings(self._chosen(self._users(history, {**timestamps, **nobody})))
 
     def _recommend_filtered(self, history: tf.Tensor, **given: tf.Tensor) -> Tensors:
-        restrictions = self.filter_inputs.encode(given, tf.shape(history)[0])  # type: ignore[union-attr]
-        return self._recommend(history, restrictions=restrictions, **given)
+        filters = {name: given[name] for name in self.filter_inputs.specs()}  # type: ignore[union-attr]
+        return self._recommend(history, filters=filters, **given)
 
     def _recommend(
         self,
         history: tf.Tensor,
         exclude: tf.Tensor,
         diversity: tf.Tensor,
-        restrictions: Restrictions | None = None,
+        filters: Mapping[str, tf.Tensor] | None = None,
         **given: tf.Tensor,
     ) -> Tensors:
-        return self._as_strings(self._wished(history, exclude, diversity, restrictions, **given))
+        users, exclude, diversity = self._wishes(history, exclude, diversity, **given)
+        return self._answered(users, of_any_width(self._items.indices(exclude)), diversity, dict(filters or {}))
+
+    def _answer(self, users: UserInputs, exclude: tf.Tensor, diversity: tf.Tensor, filters: dict[str, tf.Tensor]) -> Tensors:
+        """The answer to users with exclusions int32 [B, any], λ [B] and filter inputs, if there are any."""
+        restrictions = None
+        if filters:
+            restrictions = self.filter_inputs.encode(filters, tf.shape(users.history)[0])  # type: ignore[union-attr]
+        return self._as_strings(self._chosen(users, exclude, diversity, restrictions))
 
     def _item_answers(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Item indices, scores and interests [B, n] of the inputs of ``recommend``, by name, and n."""
         *asked, n = inputs
         given = dict(zip(sorted(self._recommend_specs()), asked, strict=True))
         places = tf.fill([tf.shape(given["history"])[0]], n)
-        found = self._wished(**given, restrictions=Restrictions(None, places))
+        users, exclude, diversity = self._wishes(**given)
+        found = self._chosen(users, self._items.indices(exclude), diversity, Restrictions(None, places))
         return found.items, found.scores, found.interests
 
-    def _wished(
-        self,
-        history: tf.Tensor,
-        exclude: tf.Tensor,
-        diversity: tf.Tensor,
-        restrictions: Restrictions | None = None,
-        **given: tf.Tensor,
-    ) -> Candidates:
+    def _wishes(
+        self, history: tf.Tensor, exclude: tf.Tensor, diversity: tf.Tensor, **given: tf.Tensor
+    ) -> tuple[UserInputs, tf.Tensor, tf.Tensor]:
+        """Inputs of ``recommend``, checked: users, exclusions string [B, E] and λ [B]."""
         users = self._users(require_columns(history, "history", self.history_length), given)
         rows = tf.shape(users.history)[0]
         exclude = require_rows(require_columns(exclude, "exclude", most=self._most_exclusions), "exclude", rows)
-        diversity = require_rows(require_vector(diversity, "diversity"), "diversity", rows)
-        return self._chosen(users, self._items.indices(exclude), diversity, restrictions)
+        return users, exclude, require_rows(require_vector(diversity, "diversity"), "diversity", rows)
 
     def _recommend_examples(self, examples: tf.Tensor) -> Tensors:
         parsed = tf.io.parse_example(
@@ -267,14 +274,12 @@ class RetrievalSignatures(ReleasedSignatures):
         users = self._users(self._newest(history, named, ""), {**times, **self.profile_inputs.from_example(parsed)})
         lengths = require_at_most(exclude.row_lengths(), self._most_exclusions, "exclude")
         exclude = tf.RaggedTensor.from_row_lengths(self._items.indices(exclude.flat_values), lengths, validate=False)
-        restrictions = None
-        if self.filter_inputs is not None:
-            restrictions = self.filter_inputs.encode(self.filter_inputs.from_example(parsed), tf.shape(users.history)[0])
-        return self._as_strings(self._chosen(users, exclude.to_tensor(PADDING_INDEX), parsed["diversity"], restrictions))
+        filters = {} if self.filter_inputs is None else self.filter_inputs.from_example(parsed)
+        return self._answered(users, exclude.to_tensor(PADDING_INDEX), parsed["diversity"], filters)
 
     def _user_interests(self, history: tf.Tensor, **given: tf.Tensor) -> Tensors:
         users = self._users(require_columns(history, "history", self.history_length), given)
-        interests, active = self._recommender.user_interests(users)  # type: ignore[union-attr]
+        interests, active = self._retrieval.user_interests(users)
         active = active & _has_known_item(users.history)[:, None]
         return {
             "interests": tf.where(active[:, :, None], interests, 0.0),
@@ -299,7 +304,8 @@ class RetrievalSignatures(ReleasedSignatures):
         }
 
     def _rank(self, history: tf.Tensor, candidates: tf.Tensor, **given: tf.Tensor) -> Tensors:
-        return rank_candidates_by_id(self._ranker, self._items, self.profile_inputs, history=history, candidates=candidates, given=given)  # type: ignore[arg-type]
+        score, known = self._source.score, (self._items, self.profile_inputs)
+        return rank_candidates_by_id(score, self.history_length, *known, history=history, candidates=candidates, given=given)
 
     def _similar_items(self, item_ids: tf.Tensor) -> Tensors:
         items = self._items.indices(require_vector(item_ids, "item_ids"))

@@ -3,7 +3,7 @@ each of its experts says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -38,10 +38,13 @@ class TagExplainer:
         model: A trained model.
         features: The user's fields by name.
         keys: What each task is called in the outputs.
+        user_queries: That of the model.
     """
 
-    def __init__(self, model: UserTagModel, features: Mapping[str, Feature], keys: tuple[str, ...]) -> None:
-        self._model, self._keys = model, keys
+    def __init__(
+        self, model: UserTagModel, features: Mapping[str, Feature], keys: tuple[str, ...], user_queries: Callable[..., tf.Tensor]
+    ) -> None:
+        self._model, self._keys, self._user_queries = model, keys, user_queries
         self._columns = {name: key.removeprefix(INPUT_PREFIX) for name, key in input_names(features).items()}
         self._widths = {
             name: int(features[name].values.shape[1]) if isinstance(features[name], MultiValuedFeature) else None for name in self._columns
@@ -64,7 +67,7 @@ class TagExplainer:
     def explain(self, fields: Mapping[str, tf.Tensor], tags: tf.Tensor) -> Tensors:
         """The outputs for encoded fields of B users and a tag int32 [B] each."""
         model = self._model
-        queries = model.user_queries(fields)
+        queries = self._user_queries(fields)
         known = tags >= FIRST_INDEX
         scores = self._scores(queries, tags)  # [B, A]
         effects = tf.where(known[None, :, None], self._effects(fields, tags, scores), 0.0)
@@ -98,7 +101,7 @@ class TagExplainer:
         def score(start: tf.Tensor) -> tf.Tensor:
             # The last block repeats a row until it is full.
             block = tf.gather(rows, tf.minimum(start + tf.range(at_once), tf.size(rows) - 1))
-            left = self._model.user_queries(self._without(fields, block, users))
+            left = self._user_queries(self._without(fields, block, users))
             return tf.reshape(self._scores(left, tf.tile(tags, [at_once])), [at_once, users, tasks])
 
         without = tf.map_fn(score, starts, fn_output_signature=tf.TensorSpec([None, None, tasks], tf.float32), parallel_iterations=1)

@@ -16,7 +16,7 @@ from tfmi.config import ExportConfig, IndexConfig
 from tfmi.data.dataset import FIRST_INDEX, PADDING_INDEX, Feature, Vocabulary
 from tfmi.data.tags.tag_dataset import TagDataset
 from tfmi.export.cold_start import ColdStart
-from tfmi.export.graph_checks import require_at_most, require_columns, require_rows, require_vector
+from tfmi.export.graph_checks import of_any_width, require_at_most, require_columns, require_rows, require_vector
 from tfmi.export.lookup import ItemVocabulary
 from tfmi.export.profile_inputs import ProfileInputs
 from tfmi.export.retrieval.retrieval_signatures import MOST_EXCLUSIONS
@@ -31,6 +31,7 @@ from tfmi.index.merging import NO_INTEREST, Candidates
 from tfmi.index.partitioned import PartitionedIndex
 from tfmi.index.scann import ScannIndex
 from tfmi.index.selection import most_distinct_items, select
+from tfmi.models.shared_trace import SharedTrace
 from tfmi.models.user_tags.user_tag_model import UserTagModel
 
 
@@ -119,7 +120,9 @@ class UserTagSignatures(ReleasedSignatures):
         self._searches = searches
         self._num_users = 0 if users is None else len(users.ids)
         self._users = None if users is None else ItemVocabulary(Vocabulary(users.ids))
-        self._explainer = TagExplainer(model, features, self.task_keys)
+        self._user_queries = SharedTrace(model.user_queries)
+        self._answer_without = SharedTrace(self._answer)
+        self._explainer = TagExplainer(model, features, self.task_keys, self._user_queries)
         indexes = searches.indexes()
         super().__init__(
             self._functions(),
@@ -182,7 +185,8 @@ class UserTagSignatures(ReleasedSignatures):
 
     def _recommend_tags(self, exclude: tf.Tensor, **fields: tf.Tensor) -> Tensors:
         exclude = require_columns(exclude, "exclude", most=max(MOST_EXCLUSIONS, self._export.exclusion_width))
-        return self._answer(fields, self._tags.indices(require_rows(exclude, "exclude", self._rows(fields))))
+        indices = self._tags.indices(require_rows(exclude, "exclude", self._rows(fields)))
+        return self._answer_without(fields, of_any_width(indices))
 
     def _user_tags_examples(self, examples: tf.Tensor) -> Tensors:
         parsed = tf.io.parse_example(
@@ -191,12 +195,12 @@ class UserTagSignatures(ReleasedSignatures):
         exclude = parsed["exclude"]
         lengths = require_at_most(exclude.row_lengths(), max(MOST_EXCLUSIONS, self._export.exclusion_width), "exclude")
         exclude = tf.RaggedTensor.from_row_lengths(self._tags.indices(exclude.flat_values), lengths, validate=False)
-        return self._answer(self.profile_inputs.from_example(parsed), exclude.to_tensor(PADDING_INDEX))
+        return self._answer_without(self.profile_inputs.from_example(parsed), exclude.to_tensor(PADDING_INDEX))
 
     def _score_tags(self, tags: tf.Tensor, **fields: tf.Tensor) -> Tensors:
         rows = self._rows(fields)
         indices = self._tags.indices(require_rows(require_columns(tags, "tags", self._export.num_results), "tags", rows))
-        queries = self._model.user_queries(self.profile_inputs.encode(fields, rows))
+        queries = self._user_queries(self.profile_inputs.encode(fields, rows))
         return {
             f"{key}_scores": self._model.score(queries, indices, task) + self._model.bias(task) for task, key in enumerate(self.task_keys)
         }
@@ -229,7 +233,7 @@ class UserTagSignatures(ReleasedSignatures):
         if excluded is not None:
             k = k + most_distinct_items(excluded)
         k = tf.minimum(k, self._num_tags)
-        queries = self._model.user_queries(encoded)
+        queries = self._user_queries(encoded)
         outputs: Tensors = {"cold_start": ~is_known}
         for task, (key, search, cold_start) in enumerate(zip(self.task_keys, self._searches.tags, self._cold_starts, strict=True)):
             scores, tags = search.search(queries, k)
