@@ -180,6 +180,14 @@ def test_any_heuristic_model_votes() -> None:
     assert int(votes(tf.constant(HISTORY)).items[0, 0]) in {3, 4}  # the history's own items come first
 
 
+def test_votes_are_chosen_by_themselves_unless_a_weight_is_given() -> None:
+    for config in (load_config(system="mind", settings=["model.votes={}"]), load_config(system="joined_mixture")):
+        votes = config.model.votes
+        assert votes is not None
+        assert (votes.weight, votes.heuristic) == ("auto", {"name": "item_knn", "power": 0.25})
+    assert load_config(system="mind").model.votes is None  # the paper's
+
+
 def test_a_weight_is_chosen_on_validation_users() -> None:
     votes = voting(weight="auto", candidates=NUM_ROWS)
     model, catalogue = model_with(votes=votes), make_catalogue(NUM_ROWS - 2)
