@@ -20,6 +20,10 @@ from tests.browser import NoBrowserError, console_errors, set_window, start_brow
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
 
+# By how many bytes a test process may grow before it looks for garbage; see ``bounded_garbage``.
+MOST_GARBAGE = 2**29
+_resident_after_collection = 0
+
 # What is imported and collected stays; looking for garbage in it again and again takes seconds. See ``little_overhead``.
 gc.disable()
 
@@ -56,6 +60,21 @@ def little_overhead() -> None:
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+@pytest.fixture(autouse=True)
+def bounded_garbage() -> Iterator[None]:
+    """Collect garbage where the process has grown: what is traced refers to itself, and holds far more memory than its objects tell."""
+    yield
+    global _resident_after_collection  # noqa: PLW0603 - of this process
+    if _resident_bytes() - _resident_after_collection > MOST_GARBAGE:
+        gc.collect()
+        _resident_after_collection = _resident_bytes()
+
+
+def _resident_bytes() -> int:
+    statistics = Path("/proc/self/statm")  # Linux has it
+    return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statistics.exists() else 0
 
 
 @pytest.fixture

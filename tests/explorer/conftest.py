@@ -11,6 +11,7 @@ import pytest
 
 from tests.export.fake_recommenders import ExplainedRecommender, TableRanker, make_catalogue
 from tests.export.tags.tag_datasets import export_tags
+from tests.exports import made_once
 from tests.models.user_tags.user_tag_models import KERNELS
 from tfmi.cli.explorer import build_parser, models_of, serving
 from tfmi.config import ExportConfig, IndexConfig
@@ -80,8 +81,7 @@ class Site:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The explorer of all models, with a server of its own."""
-    root = tmp_path_factory.mktemp("explored")
-    publish_models(root)
+    root = made_once(tmp_path_factory, "explored", publish_models)
     flags = ["--port", "0", "--model-base-path", str(root / "toy"), "--model-base-path", str(root / "tags")]
     options = build_parser().parse_args(flags)
     with serving(options, models_of(options)) as address:

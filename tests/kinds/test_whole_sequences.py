@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -34,8 +35,8 @@ def dataset(lengths: list[int]) -> InteractionDataset:
 def test_epochs_count_examples_and_speeds_count_targets(settings: list[str], examples: int, targets: int) -> None:
     lengths = "data.history_length=5"
     config = load_config(system="sasrec", settings=[lengths, "model.extractor.encoder.positions=oldest", *settings])
-    kind, unasked = kind_of(config), cast(Any, None)
+    kind, model = kind_of(config), cast(Any, SimpleNamespace(votes=None))
     assert isinstance(kind, InterestsKind)
-    task = kind.task(unasked, dataset([2, 3, 10]), config, cast(Any, object()))
+    task = kind.task(model, dataset([2, 3, 10]), config, cast(Any, object()))
     assert task.num_examples == examples
     assert task.targets_per_example * examples == pytest.approx(targets)
