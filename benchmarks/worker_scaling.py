@@ -31,6 +31,7 @@ def seconds_of_training(workers: int, steps: int, batch_size: int, threads: int,
         settings = [
             "model.dimension=256",
             "model.objective={name: sampled_softmax, num_sampled: 512}",
+            "model.extractor.encoder.positions=oldest",
             "data.examples=sequences",
             "data.history_length=50",
             f"training.batch_size={batch_size}",
